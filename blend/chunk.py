@@ -1,0 +1,98 @@
+"""Chunk KV: what is stored of one chunk, and the key it is stored under.
+
+Axes: `L` layers, `T` tokens, `H` key/value heads, `D` head size.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+FORMAT_VERSION = 1
+"""Version of the numbers and of their layout; part of every key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """What a chunk is, without its tensors.
+
+    Attributes:
+        chunk_id: key of the chunk, see `chunk_id`.
+        token_ids: the chunk's own tokens.
+        prefix_ids: tokens that the chunk was computed behind; may be empty.
+        offset: position of the chunk's first token when it was computed, always `len(prefix_ids)`.
+    """
+
+    chunk_id: str
+    token_ids: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
+
+    @property
+    def offset(self) -> int:
+        return len(self.prefix_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkKV:
+    """Keys and values of one chunk, all layers and all heads. Never modified once made.
+
+    Attributes:
+        record: what the chunk is.
+        keys: [L, T, H, D], rotated for positions `record.offset .. record.offset + T - 1`.
+        values: [L, T, H, D], same dtype and device as `keys`.
+        scores: float32 [T], one offline number per token for selectors that want one, or None.
+    """
+
+    record: ChunkRecord
+    keys: torch.Tensor
+    values: torch.Tensor
+    scores: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        assert self.keys.ndim == 4 and self.keys.shape == self.values.shape, (
+            f"expected keys and values of one shape [L, T, H, D], got {tuple(self.keys.shape)} "
+            f"and {tuple(self.values.shape)}"
+        )
+        assert self.keys.shape[1] == self.record.num_tokens
+        assert self.scores is None or self.scores.shape == (self.record.num_tokens,)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+
+def chunk_id(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+    """Digest of everything that a chunk's numbers depend on.
+
+    Args:
+        model: fingerprint of the model: weights, revision, rotary configuration and dtype.
+        prefix_ids: tokens that the chunk is computed behind.
+        token_ids: the chunk's tokens.
+
+    Returns:
+        32 hexadecimal digits (the first 128 bits of a SHA-256).
+
+    >>> chunk_id("m", [1, 2], [3]) == chunk_id("m", (1, 2), (3,))
+    True
+    >>> chunk_id("m", [1, 2], [3]) == chunk_id("m", [1], [2, 3])
+    False
+    """
+    digest = hashlib.sha256()
+    name = model.encode()
+    digest.update(struct.pack("<3Q", FORMAT_VERSION, len(name), len(prefix_ids)))
+    digest.update(name)
+    digest.update(struct.pack(f"<{len(prefix_ids)}I", *prefix_ids))
+    digest.update(struct.pack(f"<{len(token_ids)}I", *token_ids))
+    return digest.hexdigest()[:32]
+
+
+def make_record(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> ChunkRecord:
+    """Record of a chunk with its key computed."""
+    key = chunk_id(model, prefix_ids, token_ids)
+    return ChunkRecord(key, tuple(token_ids), tuple(prefix_ids))

@@ -1,0 +1,38 @@
+"""Where kvblend keeps things, and the defaults of a blend: each is written once, here."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class BlendDefaults:
+    """What a request gets when it asks for nothing.
+
+    Attributes:
+        recompute_ratio: share of context tokens that are recomputed, in [0, 1].
+        selector: rule that picks them.
+        max_slice_layers: layers of a blend computed per engine step while other requests decode, so
+            that these keep their inter-token latency.
+        memory_bytes: budget of the in-memory tier of chunk KV in each worker.
+    """
+
+    recompute_ratio: float = 0.15
+    selector: str = "deviation"
+    max_slice_layers: int = 4
+    memory_bytes: int = 2 << 30
+
+
+DEFAULTS = BlendDefaults()
+
+
+def default_cache() -> Path:
+    """Folder for converted models and fingerprints: `$KVBLEND_CACHE`, else `~/.cache/kvblend`."""
+    return Path(os.environ.get("KVBLEND_CACHE") or Path.home() / ".cache" / "kvblend")
+
+
+def default_store() -> Path:
+    """Folder for chunk KV and collections: `$KVBLEND_STORE`, else `store` in the cache folder."""
+    return Path(os.environ.get("KVBLEND_STORE") or default_cache() / "store")

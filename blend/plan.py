@@ -1,0 +1,69 @@
+"""The plan of a blend: which spans of a prompt are which chunk, as pure integers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blend.chunk import ChunkRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A chunk that stands in a prompt at positions `start .. stop - 1`.
+
+    Attributes:
+        exact: its stored KV equals a full prefill's here (it stands where it was computed, behind
+            the very tokens it was computed behind), so it is never selected.
+    """
+
+    record: ChunkRecord
+    start: int
+    exact: bool
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.record.num_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class BlendPlan:
+    """Spans in ascending order, without overlap, over context positions `0 .. num_tokens - 1`.
+
+    ::
+
+        0        s0.start   s0.stop  s1.start    s1.stop == num_tokens      len(prompt)
+        |  gap   | chunk 0  |  gap   |  chunk 1  |          suffix           |
+
+    Attributes:
+        token_ids: the context's tokens.
+        spans: known chunks; whatever lies between them is a gap.
+    """
+
+    token_ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """Half-open intervals of context positions that belong to no known chunk."""
+        edges = [0, *(edge for span in self.spans for edge in (span.start, span.stop)), self.num_tokens]
+        return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+
+def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]]) -> BlendPlan:
+    """Plan for a prompt in which chunks were found.
+
+    The last token of a prompt is always left to the engine: a chunk that ends the prompt is planned
+    up to that token, so the context is cut there and the span keeps its full record.
+
+    Args:
+        prompt_ids: the whole prompt.
+        found: (start, record) pairs in ascending order, without overlap.
+    """
+    spans = tuple(
+        Span(record, start, exact=tuple(prompt_ids[:start]) == record.prefix_ids) for start, record in found
+    )
+    stop = min(spans[-1].stop, len(prompt_ids) - 1) if spans else 0
+    return BlendPlan(tuple(prompt_ids[:stop]), tuple(span for span in spans if span.start < stop))

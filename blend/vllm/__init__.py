@@ -1,0 +1,1 @@
+"""The blend inside stock vLLM: the only package that imports vllm."""

@@ -1,0 +1,127 @@
+"""The gate: a model is blended only after it has agreed with its own full prefill.
+
+A self-check computes the chunks of a few built-in prompts, answers each with full prefill, at ratio 1.0
+(which must be the same), at the default ratio and at ratio 0, and writes the verdict beside the store.
+"""
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from vllm.logger import init_logger
+
+from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
+from blend.vllm.gate_prompts import PROMPTS, GatePrompt
+from blend.vllm.request_params import BlendParams
+
+if TYPE_CHECKING:
+    from blend.vllm.engine import Answer, Engine
+
+logger = init_logger(__name__)
+
+MAX_TOKENS = 8
+TOP_LOGPROBS = 20
+MAX_EXACT_KL = 0.02
+"""At ratio 1.0 only the order of floating-point sums differs: float32 gives 1e-6, bfloat16 about 5e-3."""
+MAX_DEFAULT_KL = 0.5
+"""Mean over the prompts at the default ratio; answers stay on topic well above the first-token KL of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One built-in prompt, answered four ways."""
+
+    full: "Answer"
+    exact: "Answer"
+    default: "Answer"
+    reuse: "Answer"
+
+
+def ensure_verdict(engine: "Engine", *, again: bool = False) -> Verdict:
+    """The verdict on an engine's model, from the store or, where there is none, from a self-check.
+
+    Args:
+        again: check even if there is a verdict.
+    """
+    gate = GateFile(engine.setup.settings.model_folder)
+    verdict = None if again else gate.read()
+    if verdict is None:
+        verdict = self_check(engine)
+        gate.write(verdict)
+    if not verdict.passed:
+        logger.warning("kvblend serves %s without blending: %s", engine.model_name, verdict.reason)
+    return verdict
+
+
+def self_check(engine: "Engine") -> Verdict:
+    """Blend the built-in prompts and compare with full prefill; leaves no chunk of its own behind."""
+    if engine.setup.not_blendable is not None:
+        return Verdict(False, engine.setup.not_blendable, installed_vllm())
+    kept = set(engine.store.ids())
+    try:
+        return judge([_compare(engine, prompt) for prompt in PROMPTS], engine.setup.settings.recompute_ratio)
+    finally:
+        for chunk_id in set(engine.store.ids()) - kept:
+            engine.store.delete(chunk_id)
+
+
+def judge(comparisons: Sequence[Comparison], default_ratio: float) -> Verdict:
+    """The verdict that follows from the comparisons."""
+    blank = Verdict(False, "", installed_vllm())
+    not_blended = {c.exact.stats.fallback for c in comparisons} - {None}
+    if not_blended:
+        return replace(blank, reason=f"the engine did not blend: {'; '.join(map(str, not_blended))}")
+    exact_kl = max(kl_of(c.full, c.exact) for c in comparisons)
+    default_kl = fmean(kl_of(c.full, c.default) for c in comparisons)
+    passed = exact_kl <= MAX_EXACT_KL and default_kl <= MAX_DEFAULT_KL
+    if passed:
+        reason = "agrees with full prefill"
+    elif exact_kl > MAX_EXACT_KL:
+        reason = f"recomputing everything should equal full prefill, but KL is {exact_kl:.3g} (limit {MAX_EXACT_KL})"
+    else:
+        reason = f"at ratio {default_ratio} mean KL to full prefill is {default_kl:.3g} (limit {MAX_DEFAULT_KL})"
+    return replace(
+        blank,
+        passed=passed,
+        reason=reason,
+        num_prompts=len(comparisons),
+        exact_matches=sum(c.exact.token_ids == c.full.token_ids for c in comparisons),
+        exact_kl=exact_kl,
+        default_ratio=default_ratio,
+        default_kl=default_kl,
+        reuse_kl=fmean(kl_of(c.full, c.reuse) for c in comparisons),
+        top1_agreement=fmean(c.default.token_ids[:1] == c.full.token_ids[:1] for c in comparisons),
+    )
+
+
+def kl_of(reference: "Answer", other: "Answer") -> float:
+    """KL divergence of the first token, over the tokens that the reference names.
+
+    What `other` does not name is at most as likely as the least likely token it does name.
+    """
+    assert reference.first_logprobs and other.first_logprobs
+    floor = min(other.first_logprobs.values())
+    return sum(
+        math.exp(logprob) * (logprob - other.first_logprobs.get(token, floor))
+        for token, logprob in reference.first_logprobs.items()
+    )
+
+
+def _compare(engine: "Engine", prompt: GatePrompt) -> Comparison:
+    chunks = engine.precompute(prompt.passages, prefix=prompt.prefix)
+    ask = engine.ask(prompt.question, chunks[::-1], prefix=prompt.prefix, max_tokens=MAX_TOKENS)
+    key = engine.setup.settings.gate_key
+
+    def answer(params: BlendParams) -> "Answer":
+        # A salt of its own for each: none may be served another's blocks.
+        return engine.submit(replace(ask, params=params, cache_salt=uuid.uuid4().hex, logprobs=TOP_LOGPROBS))
+
+    return Comparison(
+        full=answer(BlendParams(enabled=False)),
+        exact=answer(BlendParams(recompute_ratio=1.0, gate_key=key)),
+        default=answer(BlendParams(gate_key=key)),
+        reuse=answer(BlendParams(recompute_ratio=0.0, gate_key=key)),
+    )

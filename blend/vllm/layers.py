@@ -1,0 +1,229 @@
+"""Running vLLM's own decoder layers on chosen tokens, and seeing their keys and values.
+
+No model is re-implemented: a layer is called as its model calls it, on the hidden states of just the
+tokens that are wanted, with attention metadata from the runner's own builders.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.forward_context import set_forward_context
+from vllm.model_executor.layers.attention import Attention
+from vllm.v1.attention.backend import CommonAttentionMetadata
+
+from blend.errors import NotBlendable
+from blend.vllm.rows import Rows
+
+
+@dataclass(slots=True)
+class Stream:
+    """The residual stream of some tokens between two layers: [S, hidden] each; no residual before layer 0."""
+
+    hidden: torch.Tensor
+    residual: torch.Tensor | None = None
+
+    def at(self, index: torch.Tensor) -> "Stream":
+        """The chosen rows, as a copy."""
+        return Stream(self.hidden[index], None if self.residual is None else self.residual[index])
+
+    def copy(self) -> "Stream":
+        """A copy: layers may write to what they are given."""
+        return Stream(self.hidden.clone(), None if self.residual is None else self.residual.clone())
+
+
+class _ProjectionsDone(Exception):
+    """Raised by a hook to leave a layer once its keys and values are there."""
+
+
+class LayerRunner:
+    """The decoder layers of a loaded vLLM model. One per worker; not thread-safe.
+
+    Args:
+        runner: vLLM's model runner (first or second kind), with its KV cache initialised.
+        vllm_config: the engine's configuration.
+
+    Raises:
+        NotBlendable: the model does not follow vLLM's layer convention.
+    """
+
+    def __init__(self, runner: Any, vllm_config: VllmConfig) -> None:
+        self._vllm_config = vllm_config
+        self._groups = [group for groups in runner.attn_groups for group in groups]
+        self._model = runner.get_model()
+        self.layers = _decoder_layers(self._model)
+        self.attentions = [_attention(layer) for layer in self.layers]
+        first = self.attentions[0]
+        self.num_layers = len(self.layers)
+        self.num_kv_heads: int = first.num_kv_heads
+        self.head_size: int = first.head_size
+        self.dtype: torch.dtype = vllm_config.model_config.dtype
+        self.device: torch.device = next(self._model.parameters()).device
+        # The kernel's own block size: the manager's blocks may be split into several of the kernel's.
+        spec = self._groups[0].get_metadata_builder().kv_cache_spec
+        self.block_size: int = spec.block_size
+        self._splits = vllm_config.cache_config.block_size // self.block_size
+        rotary = _rotary(self.layers[0])
+        self.rotary_table: torch.Tensor = rotary._compute_cos_sin_cache().float().to(self.device)
+        self.rotary_interleaved: bool = not rotary.is_neox_style
+
+    def kernel_blocks(self, block_ids: tuple[int, ...]) -> torch.Tensor:
+        """Kernel blocks (int32, CPU) of the manager's blocks."""
+        blocks = torch.tensor(block_ids, dtype=torch.int32)
+        if self._splits == 1:
+            return blocks
+        return (blocks[:, None] * self._splits + torch.arange(self._splits, dtype=torch.int32)).flatten()
+
+    def embed(self, token_ids: list[int]) -> Stream:
+        """The stream before layer 0."""
+        ids = torch.tensor(token_ids, device=self.device)
+        return Stream(self._model.embed_input_ids(ids))
+
+    def prepare(self, rows: Rows) -> "Prepared":
+        """Attention metadata for rows, good for every layer."""
+        rows = rows.to(self.device)
+        common = CommonAttentionMetadata(
+            query_start_loc=rows.query_start,
+            query_start_loc_cpu=rows.query_start.cpu(),
+            seq_lens=rows.seq_lens,
+            num_reqs=rows.seq_lens.shape[0],
+            num_actual_tokens=rows.num_tokens,
+            max_query_len=rows.max_query_len,
+            max_seq_len=rows.max_seq_len,
+            block_table_tensor=rows.block_table,
+            slot_mapping=rows.slots,
+            positions=rows.positions,
+            seq_lens_cpu_upper_bound=rows.seq_lens.cpu(),
+            is_prefilling=torch.ones(rows.seq_lens.shape[0], dtype=torch.bool),
+        )
+        metadata: dict[str, Any] = {}
+        for group in self._groups:
+            built = group.get_metadata_builder().build(0, common)
+            metadata |= dict.fromkeys(group.layer_names, built)
+        return Prepared(rows, metadata, dict.fromkeys(metadata, rows.slots))
+
+    def run(self, layer: int, prepared: "Prepared", stream: Stream) -> Stream:
+        """One layer over the rows: writes their keys and values to the pages, then attends."""
+        with self._forward_context(prepared):
+            hidden, residual = self.layers[layer](prepared.rows.positions, stream.hidden, stream.residual)
+        return Stream(hidden, residual)
+
+    def project(
+        self, layer: int, prepared: "Prepared", stream: Stream
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Only the keys (rotated) and values [S, H, D] of a layer; nothing is written, the stream stays."""
+        with self.watch(layer, stop=True) as seen:
+            try:
+                self.run(layer, prepared, stream.copy())
+            except _ProjectionsDone:
+                pass
+        return seen[0]
+
+    @contextmanager
+    def watch(self, layer: int, *, stop: bool = False) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Collects the (keys, values) [S, H, D] that the layer's attention is given; `stop` leaves it there."""
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def hook(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            shape = (-1, self.num_kv_heads, self.head_size)
+            seen.append((given[1].reshape(shape), given[2].reshape(shape)))  # [S, H, D]
+            if stop:
+                raise _ProjectionsDone
+
+        handle = self.attentions[layer].register_forward_pre_hook(hook)
+        try:
+            yield seen
+        finally:
+            handle.remove()
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, slots: torch.Tensor) -> None:
+        """Write rows [S, H, D] into the layer's pages at slots int64 [S]."""
+        attention = self.attentions[layer]
+        attention.impl.do_kv_cache_update(attention, keys, values, attention.kv_cache, slots)
+
+    @contextmanager
+    def scratch_pages(self, num_blocks: int) -> Iterator[None]:
+        """Small pages of our own in place of the engine's for the time of the block; always restored."""
+        own = [attention.kv_cache for attention in self.attentions]
+        # One set serves all layers: a layer's pages are read only while that layer runs.
+        scratch = _pages_like(own[0], num_blocks * self._splits)
+        try:
+            for attention in self.attentions:
+                attention.kv_cache = scratch
+            yield
+        finally:
+            for attention, pages in zip(self.attentions, own, strict=True):
+                attention.kv_cache = pages
+
+    @contextmanager
+    def _forward_context(self, prepared: "Prepared") -> Iterator[None]:
+        with set_forward_context(
+            prepared.metadata,
+            self._vllm_config,
+            num_tokens=prepared.rows.num_tokens,
+            slot_mapping=prepared.slots,
+        ):
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows with the metadata of every layer's attention."""
+
+    rows: Rows
+    metadata: dict[str, Any]
+    slots: dict[str, torch.Tensor]
+
+
+def _decoder_layers(model: nn.Module) -> list[nn.Module]:
+    decoder = getattr(model, "model", None)
+    layers = getattr(decoder, "layers", None)
+    if layers is None or not hasattr(model, "embed_input_ids"):
+        raise NotBlendable(
+            f"{type(model).__name__} has no `model.layers` with `embed_input_ids`: its layers cannot be "
+            "called on chosen tokens. Serve it without blending."
+        )
+    for layer in layers:
+        names = list(inspect.signature(layer.forward).parameters)
+        if names[:3] != ["positions", "hidden_states", "residual"]:
+            raise NotBlendable(
+                f"{type(layer).__name__}.forward takes ({', '.join(names)}); blending needs vLLM's layer "
+                "convention (positions, hidden_states, residual). Serve it without blending."
+            )
+    return list(layers)
+
+
+def _attention(layer: nn.Module) -> Attention:
+    found = [module for module in layer.modules() if isinstance(module, Attention)]
+    if len(found) != 1 or not hasattr(found[0].impl, "do_kv_cache_update"):
+        raise NotBlendable(
+            f"{type(layer).__name__} has {len(found)} attention modules with pages that can be written; "
+            "blending needs exactly one. Serve it without blending."
+        )
+    return found[0]
+
+
+def _rotary(layer: nn.Module) -> Any:
+    found = [module for module in layer.modules() if hasattr(module, "_compute_cos_sin_cache")]
+    if len(found) != 1:
+        raise NotBlendable(
+            f"{type(layer).__name__} has {len(found)} rotary embeddings; blending needs exactly one to "
+            "realign keys with. Serve it without blending."
+        )
+    return found[0]
+
+
+def _pages_like(pages: torch.Tensor, num_blocks: int) -> torch.Tensor:
+    """New pages of the same layout; the dimension that counts blocks is the one with the largest stride."""
+    order = sorted(range(pages.ndim), key=lambda dim: -pages.stride(dim))
+    # A leading pair (keys, values) may have the largest stride; the block dimension is the larger one.
+    block_dim = order[1] if pages.shape[order[0]] == 2 and pages.ndim == 5 else order[0]
+    shape = list(pages.shape)
+    shape[block_dim] = num_blocks
+    permuted = torch.zeros([shape[dim] for dim in order], dtype=pages.dtype, device=pages.device)
+    return permuted.permute([order.index(dim) for dim in range(pages.ndim)])

@@ -1,0 +1,76 @@
+"""What the scheduler's and the workers' halves of the connector tell each other."""
+
+from dataclasses import dataclass, field
+
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata, KVConnectorWorkerMetadata
+
+from blend.plan import BlendPlan
+
+
+@dataclass(frozen=True, slots=True)
+class BlendTask:
+    """One request's context that the workers are to blend.
+
+    Attributes:
+        start: first context position to fill; everything before it already lies in the pages.
+        block_ids: the request's blocks in order, covering at least `plan.num_tokens` positions.
+    """
+
+    request_id: str
+    plan: BlendPlan
+    start: int
+    block_ids: tuple[int, ...]
+    ratio: float
+    selector: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlendOutcome:
+    """What a worker did for one task.
+
+    Attributes:
+        failed: why the blend was given up, or None; the engine then prefills the context itself.
+        unreadable: ids of chunks that were planned but could not be read, and were computed cold.
+    """
+
+    request_id: str
+    exact_tokens: int = 0
+    reused_tokens: int = 0
+    recomputed_tokens: int = 0
+    cold_tokens: int = 0
+    load_ms: float = 0.0
+    realign_ms: float = 0.0
+    select_ms: float = 0.0
+    recompute_ms: float = 0.0
+    failed: str | None = None
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class StepOrders(KVConnectorMetadata):
+    """Scheduler to workers, once per engine step.
+
+    Attributes:
+        tasks: blends to begin.
+        max_layers: how many layers of blending this step may compute; None means no bound. Set by the
+            scheduler, so that it is the same on every rank.
+    """
+
+    tasks: tuple[BlendTask, ...] = ()
+    max_layers: int | None = None
+
+
+@dataclass(slots=True)
+class StepReport(KVConnectorWorkerMetadata):
+    """Workers to scheduler, once per engine step."""
+
+    outcomes: dict[str, BlendOutcome] = field(default_factory=dict)
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> "StepReport":
+        assert isinstance(other, StepReport)
+        merged = dict(self.outcomes)
+        for request_id, outcome in other.outcomes.items():
+            # One rank's failure is the request's failure: the ranks' pages must agree.
+            if request_id not in merged or outcome.failed:
+                merged[request_id] = outcome
+        return StepReport(merged)

@@ -1,0 +1,52 @@
+"""Tensor-parallel ranks: what they must agree on, and which heads are whose."""
+
+import torch
+from vllm.distributed import (
+    get_tensor_model_parallel_rank,
+    get_tensor_model_parallel_world_size,
+    tensor_model_parallel_all_gather,
+    tensor_model_parallel_all_reduce,
+)
+
+
+class Ranks:
+    """This worker's place among the tensor-parallel ranks.
+
+    Args:
+        total_kv_heads: key/value heads of the whole model.
+    """
+
+    def __init__(self, total_kv_heads: int) -> None:
+        self.rank: int = get_tensor_model_parallel_rank()
+        self.size: int = get_tensor_model_parallel_world_size()
+        self._total = total_kv_heads
+
+    def sum(self, partial: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks; the same bits on every rank."""
+        if self.size == 1:
+            return partial
+        return tensor_model_parallel_all_reduce(partial)
+
+    def all_true(self, flags: list[bool]) -> list[bool]:
+        """For each flag, whether it is set on every rank."""
+        if self.size == 1 or not flags:
+            return flags
+        total = self.sum(torch.tensor(flags, dtype=torch.float32))
+        return [int(count) == self.size for count in total.tolist()]
+
+    def own_heads(self, heads: torch.Tensor, num_own: int) -> torch.Tensor:
+        """This rank's heads [L, T, num_own, D] of all heads [L, T, H, D]; a view.
+
+        With fewer heads than ranks, several ranks hold the same one, as in vLLM.
+        """
+        if self.size == 1:
+            return heads
+        first = self.rank * self._total // self.size
+        return heads[:, :, first : first + num_own]
+
+    def all_heads(self, own: torch.Tensor) -> torch.Tensor:
+        """All heads [T, H, D] from every rank's own [T, h, D]."""
+        if self.size == 1:
+            return own
+        gathered: torch.Tensor = tensor_model_parallel_all_gather(own.contiguous(), dim=1)
+        return gathered[:, :: gathered.shape[1] // self._total] if self.size > self._total else gathered

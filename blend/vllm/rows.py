@@ -1,0 +1,118 @@
+"""Rows of tokens laid out for vLLM's paged attention kernels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Tokens to run through a layer together, as the kernel's sequences.
+
+    A kernel sequence is a run of consecutive positions: its query is the run, its length is the last
+    position plus one, and bottom-right causal masking then lets every token see exactly the positions
+    at or before its own. ::
+
+        positions   4 5 6      9      12 13         runs (4,7) (9,10) (12,14)
+        query_start 0          3      4        6    seq_lens 7, 10, 14
+
+    Attributes:
+        positions: int64 [S].
+        slots: int64 [S], where each token's key and value go.
+        query_start: int32 [R + 1].
+        seq_lens: int32 [R].
+        block_table: int32 [R, B].
+        max_query_len, max_seq_len: largest of the runs.
+    """
+
+    positions: torch.Tensor
+    slots: torch.Tensor
+    query_start: torch.Tensor
+    seq_lens: torch.Tensor
+    block_table: torch.Tensor
+    max_query_len: int
+    max_seq_len: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.positions.shape[0]
+
+    def to(self, device: torch.device) -> "Rows":
+        """The same rows on another device (the same object when they are there)."""
+        if self.positions.device == device:
+            return self
+        tensors = (self.positions, self.slots, self.query_start, self.seq_lens, self.block_table)
+        return Rows(*(t.to(device) for t in tensors), self.max_query_len, self.max_seq_len)
+
+
+def slots_of(positions: torch.Tensor, block_ids: torch.Tensor, block_size: int) -> torch.Tensor:
+    """Slot of each position of one sequence.
+
+    >>> slots_of(torch.tensor([0, 3, 4]), torch.tensor([7, 2]), 4).tolist()
+    [28, 31, 8]
+    """
+    return block_ids[positions // block_size].long() * block_size + positions % block_size
+
+
+def runs_of(positions: torch.Tensor) -> torch.Tensor:
+    """Boundaries of the runs of consecutive values: int64 [R + 1], indices into `positions`.
+
+    >>> runs_of(torch.tensor([4, 5, 6, 9, 12, 13])).tolist()
+    [0, 3, 4, 6]
+    """
+    breaks = torch.nonzero(positions[1:] != positions[:-1] + 1).flatten() + 1
+    ends = torch.tensor([positions.shape[0]])
+    return torch.cat([torch.zeros(1, dtype=torch.int64), breaks, ends])
+
+
+def rows_of_one(positions: torch.Tensor, block_ids: torch.Tensor, block_size: int) -> Rows:
+    """Rows for chosen positions of one sequence.
+
+    Args:
+        positions: int64 [S], ascending, not empty, on the CPU.
+        block_ids: int32 [B], the sequence's blocks in order, on the CPU.
+        block_size: positions per block.
+    """
+    bounds = runs_of(positions)
+    query_lens = bounds[1:] - bounds[:-1]
+    seq_lens = positions[bounds[1:] - 1] + 1
+    num_blocks = -(-int(seq_lens[-1]) // block_size)
+    table = block_ids[:num_blocks].to(torch.int32).expand(len(query_lens), num_blocks).contiguous()
+    return Rows(
+        positions=positions,
+        slots=slots_of(positions, block_ids, block_size),
+        query_start=bounds.to(torch.int32),
+        seq_lens=seq_lens.to(torch.int32),
+        block_table=table,
+        max_query_len=int(query_lens.max()),
+        max_seq_len=int(seq_lens.max()),
+    )
+
+
+def rows_of_many(starts: Sequence[int], lengths: Sequence[int], block_size: int) -> tuple[Rows, torch.Tensor]:
+    """Rows for several sequences, each a run of its own in blocks of its own, numbered from zero.
+
+    Args:
+        starts: first position of each run; the positions before it must be filled by the caller.
+        lengths: tokens of each run.
+
+    Returns:
+        The rows, and int32 [R, B] blocks of each sequence.
+    """
+    stops = [start + length for start, length in zip(starts, lengths, strict=True)]
+    width = -(-max(stops) // block_size)
+    table = torch.arange(len(starts) * width, dtype=torch.int32).view(len(starts), width)
+    positions = [torch.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+    slots = [slots_of(p, row, block_size) for p, row in zip(positions, table, strict=True)]
+    query_start = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    rows = Rows(
+        positions=torch.cat(positions),
+        slots=torch.cat(slots),
+        query_start=query_start,
+        seq_lens=torch.tensor(stops, dtype=torch.int32),
+        block_table=table,
+        max_query_len=max(lengths),
+        max_seq_len=max(stops),
+    )
+    return rows, table

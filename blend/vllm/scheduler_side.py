@@ -1,0 +1,209 @@
+"""The scheduler's half of the connector: which requests are blended, how, and what came of it."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.kv_cache_manager import KVCacheBlocks
+from vllm.v1.request import Request
+
+from blend.errors import RequestError
+from blend.match import ChunkMatcher
+from blend.plan import BlendPlan, make_plan
+from blend.salt import blend_salt
+from blend.select import selector
+from blend.select.choose import check_ratio
+from blend.stats import BlendStats, ChunkUse
+from blend.store.disk import DiskStore
+from blend.vllm.gate_file import GateFile
+from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.request_params import BlendParams
+from blend.vllm.settings import Settings
+
+logger = init_logger(__name__)
+
+
+@dataclass(slots=True)
+class InFlight:
+    """What the scheduler knows of one request. Statistics are replaced, never edited."""
+
+    plan: BlendPlan | None
+    ratio: float
+    selector: str
+    stats: BlendStats
+
+
+class SchedulerSide:
+    """One per scheduler; called from its thread only.
+
+    Args:
+        settings: of the connector.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._gate = GateFile(settings.model_folder)
+        self._known = KnownChunks(DiskStore(settings.chunks_folder))
+        self._requests: dict[str, InFlight] = {}
+        self._new_tasks: list[BlendTask] = []
+
+    def add(self, request: Request) -> None:
+        """Look for known chunks, and give a request that will be blended its own cache salt.
+
+        The salt is set here, where every request passes, so that none can be served blocks of a blend
+        that it did not ask for.
+        """
+        begin = time.perf_counter()
+        state = self._examine(request)
+        match_ms = (time.perf_counter() - begin) * 1e3
+        state.stats = replace(state.stats, match_ms=match_ms)
+        self._requests[request.request_id] = state
+
+    def _examine(self, request: Request) -> InFlight:
+        params = BlendParams.from_transfer(request.kv_transfer_params)
+        ratio = self._settings.recompute_ratio if params.recompute_ratio is None else params.recompute_ratio
+        name = params.selector or self._settings.selector
+        stats = BlendStats(ratio=ratio, selector=name)
+        reason = _cannot_blend(request) or self._gated(params)
+        if reason is None and not params.enabled:
+            reason = "blending was switched off for this request"
+        if reason is not None:
+            return InFlight(None, ratio, name, replace(stats, fallback=reason))
+        try:
+            check_ratio(ratio)
+            rule = selector(name)
+        except RequestError as error:
+            return InFlight(None, ratio, name, replace(stats, fallback=str(error)))
+        assert request.prompt_token_ids is not None
+        plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
+        if not plan.spans:
+            return InFlight(None, ratio, name, replace(stats, fallback="no known chunk in the prompt"))
+        suffix = request.prompt_token_ids[plan.num_tokens :] if rule.looks_at_suffix else None
+        request.cache_salt = blend_salt(request.cache_salt, plan, ratio, name, suffix)
+        request.block_hashes.clear()
+        request.update_block_hashes()
+        chunks = tuple(ChunkUse(s.record.chunk_id, s.start, s.record.num_tokens) for s in plan.spans)
+        return InFlight(plan, ratio, name, replace(stats, chunks=chunks, context_tokens=plan.num_tokens))
+
+    def _gated(self, params: BlendParams) -> str | None:
+        if params.gate_key == self._settings.gate_key or self._gate.passed():
+            return None
+        return "the model has not passed the self-check (see `kvblend doctor`)"
+
+    def matched(self, request: Request, num_computed: int) -> tuple[int, bool]:
+        """How many tokens beyond `num_computed` a blend will fill, asynchronously; without side effects."""
+        state = self._requests.get(request.request_id)
+        if state is None or state.plan is None or num_computed >= state.plan.num_tokens:
+            return 0, False
+        return state.plan.num_tokens - num_computed, True
+
+    def allocated(self, request: Request, blocks: KVCacheBlocks, num_external: int) -> None:
+        """The request's blocks are there; begin its blend if it was promised one."""
+        state = self._requests.get(request.request_id)
+        if state is None or state.plan is None:
+            return
+        if num_external == 0:
+            if not _was_blended(state.stats):
+                # The whole context was found in the engine's cache, from an earlier blend just like it.
+                state.stats = replace(state.stats, reused_tokens=state.plan.num_tokens)
+            return
+        start = state.plan.num_tokens - num_external
+        (block_ids,) = blocks.get_block_ids()
+        state.stats = replace(state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0)
+        self._new_tasks.append(
+            BlendTask(request.request_id, state.plan, start, tuple(block_ids), state.ratio, state.selector)
+        )
+
+    def orders(self, *, others_run: bool) -> StepOrders:
+        """What the workers are to do in this step."""
+        tasks, self._new_tasks = tuple(self._new_tasks), []
+        return StepOrders(tasks, self._settings.max_slice_layers if others_run else None)
+
+    def report(self, report: StepReport) -> None:
+        """Take in what the workers finished."""
+        for request_id, outcome in report.outcomes.items():
+            state = self._requests.get(request_id)
+            if state is not None:
+                _take_in(state, outcome)
+            for chunk_id in outcome.unreadable:
+                self._known.forget(chunk_id)
+
+    def remove(self, request_id: str) -> BlendStats | None:
+        """Forget a request that ended, and say what happened to it."""
+        self._new_tasks = [task for task in self._new_tasks if task.request_id != request_id]
+        state = self._requests.pop(request_id, None)
+        return state.stats if state else None
+
+
+class KnownChunks:
+    """The chunks of the store, found in prompts; follows what other processes add and remove."""
+
+    def __init__(self, store: DiskStore) -> None:
+        self._store = store
+        self._matcher = ChunkMatcher()
+        self._ids: set[str] = set()
+        self._generation: int | None = None
+
+    def find(self, prompt_ids: list[int]) -> Any:
+        """(start, record) pairs in ascending order."""
+        self._refresh()
+        return self._matcher.find(prompt_ids)
+
+    def forget(self, chunk_id: str) -> None:
+        """A chunk turned out to be unreadable; it is known again when it is stored again."""
+        if chunk_id in self._ids:
+            self._ids.discard(chunk_id)
+            self._matcher.remove(chunk_id)
+
+    def _refresh(self) -> None:
+        generation = self._store.generation()
+        if generation == self._generation:
+            return
+        stored = set(self._store.ids())
+        for chunk_id in self._ids - stored:
+            self._matcher.remove(chunk_id)
+        self._ids &= stored
+        for chunk_id in stored - self._ids:
+            record = self._store.record(chunk_id)
+            if record is not None:
+                self._matcher.add(record)
+                self._ids.add(chunk_id)
+        self._generation = generation
+
+
+def _was_blended(stats: BlendStats) -> bool:
+    return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
+
+
+def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
+    if outcome.failed:
+        state.plan = None
+        state.stats = replace(state.stats, reused_tokens=0, fallback=outcome.failed)
+        return
+    state.stats = replace(
+        state.stats,
+        exact_tokens=outcome.exact_tokens,
+        reused_tokens=state.stats.reused_tokens + outcome.reused_tokens,
+        recomputed_tokens=outcome.recomputed_tokens,
+        cold_tokens=outcome.cold_tokens,
+        load_ms=outcome.load_ms,
+        realign_ms=outcome.realign_ms,
+        select_ms=outcome.select_ms,
+        recompute_ms=outcome.recompute_ms,
+    )
+
+
+def _cannot_blend(request: Request) -> str | None:
+    """Why a request must be prefilled whatever it asks for, or None."""
+    if request.pooling_params is not None:
+        return "pooling requests are not blended"
+    if request.prompt_token_ids is None or request.prompt_embeds is not None or request.mm_features:
+        return "the prompt holds more than text"
+    if request.lora_request is not None:
+        return "chunk KV was computed without the LoRA adapter"
+    if request.skip_reading_prefix_cache:
+        return "the request asks for every prompt token to be computed (prompt logprobs)"
+    if request.resumable:
+        return "streaming-input sessions are not blended"
+    return None

@@ -1,0 +1,51 @@
+"""What the connector's halves are told when the engine starts."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from blend.config import DEFAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Goes through vLLM's `kv_connector_extra_config`, so it holds plain values only.
+
+    Attributes:
+        store: the store's folder.
+        fingerprint: of the model; part of every chunk id.
+        gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
+        memory_bytes: budget of the tier that keeps verified chunks in the worker's memory.
+    """
+
+    store: str
+    fingerprint: str
+    gate_key: str
+    recompute_ratio: float = DEFAULTS.recompute_ratio
+    selector: str = DEFAULTS.selector
+    max_slice_layers: int = DEFAULTS.max_slice_layers
+    memory_bytes: int = DEFAULTS.memory_bytes
+
+    @property
+    def model_folder(self) -> Path:
+        """Where everything that depends on the model lies in the store."""
+        return Path(self.store) / "models" / self.fingerprint[:16]
+
+    @property
+    def chunks_folder(self) -> Path:
+        return self.model_folder / "chunks"
+
+    def to_extra_config(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_extra_config(cls, extra: dict[str, Any]) -> "Settings":
+        """Inverse of `to_extra_config`.
+
+        Raises:
+            ValueError: a key is unknown.
+        """
+        unknown = set(extra) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown kv_connector_extra_config keys {sorted(unknown)}")
+        return cls(**extra)

@@ -1,0 +1,118 @@
+"""How a vLLM engine is started so that it blends: its environment and its arguments."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blend.config import DEFAULT_MODEL, default_store
+from blend.errors import NotBlendable
+from blend.models.blendable import check_blendable
+from blend.models.fingerprint import fingerprint, resolve_dtype
+from blend.models.resolve import resolve
+from blend.vllm.settings import Settings
+from blend.vllm.version import check_vllm_version
+
+CONNECTOR = "KVBlendConnector"
+CONNECTOR_MODULE = "blend.vllm.connector"
+WORKER = "blend.vllm.worker.BlendWorker"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSetup:
+    """An engine that can be started.
+
+    Attributes:
+        model_name: what the user named, and what the server calls the model.
+        settings: of the connector.
+        not_blendable: why the model is served without blending, or None.
+        arguments: keyword arguments of vLLM's `AsyncEngineArgs`.
+    """
+
+    model_name: str
+    settings: Settings
+    not_blendable: str | None
+    arguments: dict[str, Any]
+
+
+def prepare_environment() -> None:
+    """Set vLLM's environment for this process and its children; call before vllm is imported.
+
+    What the user has set is left alone.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    defaults = {
+        # One binding for all arms of a comparison: left to itself vLLM gives a plain engine fewer
+        # cores than one with a connector.
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def prepare_engine(
+    model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any
+) -> EngineSetup:
+    """Resolve a model and the arguments of an engine that blends it.
+
+    Args:
+        model: name, local folder, GGUF file or hub id.
+        store: folder of the store; the default one when None.
+        overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
+
+    Raises:
+        ModelError: the model or a supported vLLM is not there.
+    """
+    check_vllm_version()
+    folder = resolve(model)
+    if Path(folder.path).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
+    dtype = overrides.get("dtype") or resolve_dtype(folder.path)
+    mark = fingerprint(folder.path, dtype)
+    settings = Settings(str(store or default_store()), mark, gate_key=secrets.token_hex(16))
+    arguments: dict[str, Any] = {
+        "model": str(folder.path),
+        "served_model_name": [folder.name],
+        "dtype": dtype,
+        # Compiling costs a minute of start-up on a CPU and gained nothing measurable there.
+        "enforce_eager": _on_cpu(),
+        "enable_prefix_caching": True,
+    }
+    reason = _refusal(folder.path, arguments | overrides)
+    if reason is None:
+        arguments |= {
+            "worker_cls": WORKER,
+            "kv_transfer_config": {
+                "kv_connector": CONNECTOR,
+                "kv_connector_module_path": CONNECTOR_MODULE,
+                "kv_role": "kv_both",
+                "kv_load_failure_policy": "recompute",
+                "kv_connector_extra_config": settings.to_extra_config(),
+            },
+        }
+    return EngineSetup(folder.name, settings, reason, arguments | overrides)
+
+
+def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:
+    from transformers import AutoConfig
+
+    try:
+        check_blendable(AutoConfig.from_pretrained(path))
+    except NotBlendable as error:
+        return str(error)
+    if int(arguments.get("pipeline_parallel_size", 1)) > 1:
+        return "pipeline parallelism is not supported with blending; use tensor parallelism"
+    return None
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())

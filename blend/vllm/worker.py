@@ -1,0 +1,40 @@
+"""The platform's own worker, with its model shown to the connector. Named to vLLM by `worker_cls`."""
+
+from typing import Any
+
+import torch
+from vllm.distributed.kv_transfer import get_kv_transfer_group
+from vllm.platforms import current_platform
+
+from blend.vllm.connector import KVBlendConnector
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+
+class BlendWorker(PlatformWorker):  # type: ignore[misc]  # vllm is untyped from here
+    """Runs in every worker process."""
+
+    def initialize_from_config(self, kv_cache_config: Any) -> None:
+        super().initialize_from_config(kv_cache_config)
+        connector = get_kv_transfer_group()
+        assert isinstance(connector, KVBlendConnector), "worker_cls and kv_connector are set together"
+        connector.attach(self.model_runner)
+
+    def compute_chunks(self, prefix_ids: list[int], batch: list[list[int]]) -> tuple[int, str | None]:
+        """Compute and store chunks that stand behind one prefix.
+
+        Called by `collective_rpc`, between engine steps, on every rank; rank 0 writes.
+
+        Returns:
+            Bytes stored, and why it stopped early (the store is full) or None. An exception would not
+            keep its type on the way to the caller.
+        """
+        connector = get_kv_transfer_group()
+        assert isinstance(connector, KVBlendConnector)
+        with torch.inference_mode():
+            return connector.worker.compute(tuple(prefix_ids), batch)
+
+

@@ -1,0 +1,144 @@
+"""The workers' half of the connector: blends in slices, and reports."""
+
+from collections.abc import Generator
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.logger import init_logger
+
+from blend.chunk import ChunkKV, make_record
+from blend.errors import CorruptChunk, NotBlendable, StoreFull
+from blend.store.cached import CachedStore
+from blend.store.disk import DiskStore
+from blend.vllm.compute import compute_chunks
+from blend.vllm.job import blend
+from blend.vllm.layers import LayerRunner
+from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.ranks import Ranks
+from blend.vllm.settings import Settings
+
+logger = init_logger(__name__)
+
+Steps = Generator[None, None, BlendOutcome]
+
+
+class WorkerSide:
+    """One per worker process; every method is called between or inside engine steps, never at once.
+
+    Args:
+        settings: of the connector.
+        runner: vLLM's model runner, with its KV cache initialised.
+    """
+
+    def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
+        self._store = CachedStore(DiskStore(settings.chunks_folder), settings.memory_bytes)
+        self._block_size = vllm_config.cache_config.block_size
+        self._fingerprint = settings.fingerprint
+        self._ranks = Ranks(vllm_config.model_config.get_total_num_kv_heads())
+        self._layers: LayerRunner | None = None
+        self._refused: str | None = None
+        try:
+            self._layers = LayerRunner(runner, vllm_config)
+        except NotBlendable as error:
+            self._refused = str(error)
+            logger.warning("kvblend serves without blending: %s", error)
+        self._tasks: dict[str, BlendTask] = {}
+        self._active: dict[str, Steps] = {}
+        self._outcomes: dict[str, BlendOutcome] = {}
+        self._failed_blocks: set[int] = set()
+
+    def step(self, orders: StepOrders) -> None:
+        """Begin new blends, and compute up to `orders.max_layers` layers of the oldest one."""
+        for task in orders.tasks:
+            self._begin(task)
+        if not self._active:
+            return
+        # One blend at a time: the first to come starts to decode while the next is blended.
+        request_id, steps = next(iter(self._active.items()))
+        layers = 0
+        while request_id in self._active and (orders.max_layers is None or layers < orders.max_layers):
+            self._advance(request_id, steps)
+            layers += 1
+
+    def _begin(self, task: BlendTask) -> None:
+        if self._layers is None:
+            self._fail(task, self._refused or "the model's layers are not at hand")
+            return
+        self._tasks[task.request_id] = task
+        self._active[task.request_id] = blend(task, self._store, self._layers, self._ranks)
+
+    def _fail(self, task: BlendTask, reason: str) -> None:
+        self._outcomes[task.request_id] = BlendOutcome(task.request_id, failed=reason)
+        # Blocks before `start` were found in the engine's cache and are good.
+        self._failed_blocks.update(task.block_ids[task.start // self._block_size :])
+
+    def _advance(self, request_id: str, steps: Steps) -> None:
+        try:
+            next(steps)
+            return
+        except StopIteration as done:
+            self._outcomes[request_id] = done.value
+        except Exception as error:  # whatever went wrong, the engine can still prefill the request
+            logger.exception("blending %s failed; it is prefilled instead", request_id)
+            self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}")
+        self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        del self._tasks[request_id], self._active[request_id]
+
+    def finished(self, gone: set[str]) -> set[str]:
+        """Requests whose rows are no longer written to: blended, failed, or aborted (`gone`) meanwhile."""
+        aborted = gone & self._active.keys()
+        for request_id in aborted:
+            self._active[request_id].close()
+            self._forget(request_id)
+        return aborted | self._outcomes.keys()
+
+    def take_failed_blocks(self) -> set[int]:
+        """Blocks whose rows were not (all) written, of failed blends; forgotten once taken."""
+        blocks, self._failed_blocks = self._failed_blocks, set()
+        return blocks
+
+    def take_report(self) -> StepReport | None:
+        """What was finished since it was last asked, or None."""
+        outcomes, self._outcomes = self._outcomes, {}
+        return StepReport(outcomes) if outcomes else None
+
+    def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]]) -> tuple[int, str | None]:
+        """Compute and store chunks, and first their prefix if it is not stored.
+
+        Returns:
+            Bytes stored, and why it stopped early (the store is full) or None.
+        """
+        if self._layers is None:
+            return 0, self._refused
+        records = [make_record(self._fingerprint, prefix_ids, ids) for ids in batch]
+        stored = 0
+        try:
+            prefix = self._prefix(prefix_ids) if prefix_ids else None
+            for chunk in compute_chunks(records, prefix, self._layers, self._ranks):
+                stored += self._put(chunk)
+        except StoreFull as error:
+            return stored, str(error)
+        return stored, None
+
+    def _prefix(self, prefix_ids: tuple[int, ...]) -> ChunkKV:
+        record = make_record(self._fingerprint, (), prefix_ids)
+        try:
+            chunk = self._store.get(record)
+        except CorruptChunk:
+            chunk = None
+        # All ranks compute it or none: the layers' sums are collective.
+        if self._ranks.all_true([chunk is not None])[0]:
+            assert chunk is not None
+            return chunk
+        assert self._layers is not None
+        (computed,) = compute_chunks([record], None, self._layers, self._ranks)
+        self._put(computed)
+        return computed
+
+    def _put(self, chunk: ChunkKV) -> int:
+        if self._ranks.rank == 0:
+            self._store.put(chunk)
+        return chunk.num_bytes
+
