@@ -7,8 +7,6 @@ BlendError
 ├── StoreError          chunk KV cannot be stored or read
 │   ├── CorruptChunk    a stored chunk failed its checks; it is dropped and computed again
 │   └── StoreFull       no space left; nothing that was stored is lost
-├── CollectionError     a collection cannot be read or written as asked
-│   └── UnknownCollection
 └── EngineNotReady      the engine is starting, stopping or dead
 
 Every message says what was got, what was expected and what to do. `assert` is for our own bugs.
@@ -41,14 +39,6 @@ class CorruptChunk(StoreError):
 
 class StoreFull(StoreError):
     """No space left where chunk KV is stored."""
-
-
-class CollectionError(BlendError):
-    """A collection cannot be read or written as asked."""
-
-
-class UnknownCollection(CollectionError):
-    """No collection of that name."""
 
 
 class EngineNotReady(BlendError):

@@ -38,6 +38,8 @@ class Answer:
     Attributes:
         ttft_ms: from the request's arrival to its first token.
         stats: what happened to the context.
+        prefix_hit_tokens: prompt tokens that lay in the engine's pages already or were blended into them.
+        first_logprobs: of the first token, by token id, where they were asked for.
     """
 
     text: str
@@ -45,6 +47,7 @@ class Answer:
     finish_reason: str | None
     ttft_ms: float
     stats: BlendStats
+    prefix_hit_tokens: int = 0
     first_logprobs: dict[int, float] | None = None
 
 
@@ -116,7 +119,8 @@ class Engine:
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
         """Ids of everything before the first chunk: the chat template's head with `prefix` in it."""
-        return tuple(self._pieces.encode_markup(self._frame.head(prefix)))
+        head = self._frame.head(prefix)
+        return tuple(self._pieces.encode_start(head, self._frame.add_special_tokens))
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         """Compute and store the KV of chunks that stand behind one prefix; returns the bytes stored.
@@ -201,8 +205,7 @@ class Engine:
 
     async def agenerate(self, question: str, chunks: Sequence[str] = (), **options: Any) -> Answer:
         """Like `generate`, for callers with an event loop of their own."""
-        ask = self.ask(question, chunks, **options)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._answer(ask), self._loop))
+        return await self.asubmit(self.ask(question, chunks, **options))
 
     async def astream(self, question: str, chunks: Sequence[str] = (), **options: Any) -> AsyncIterator[Delta]:
         """Like `stream`, for callers with an event loop of their own."""
@@ -268,6 +271,10 @@ class Engine:
         """Answer one prepared request."""
         return self._run(self._answer(ask))
 
+    async def asubmit(self, ask: Ask) -> Answer:
+        """Like `submit`, for callers with an event loop of their own; cancelling it aborts the request."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._answer(ask), self._loop))
+
     async def _answer(self, ask: Ask) -> Answer:
         answer: Answer | None = None
         async for delta in self._deltas(ask):
@@ -302,6 +309,14 @@ class Engine:
             await outputs.aclose()
 
     # Life
+
+    def blends_in_flight(self) -> int:
+        """Blends that the workers have begun and not finished."""
+        return int(self._run(self._llm.collective_rpc("blends_in_flight"))[0])
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget what the engine's pages hold; False when requests still hold some of them."""
+        return bool(self._run(self._llm.reset_prefix_cache()))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if not self._thread.is_alive():
@@ -340,7 +355,7 @@ def _answer_of(output: Any, ttft_ms: float) -> Answer:
     stats = BlendStats.from_json(ours) if ours else BlendStats(fallback="the model is served without blending")
     first = done.logprobs[0] if done.logprobs else None
     logprobs = {token: entry.logprob for token, entry in first.items()} if first else None
-    return Answer(done.text, tuple(done.token_ids), done.finish_reason, ttft_ms, stats, logprobs)
+    return Answer(done.text, tuple(done.token_ids), done.finish_reason, ttft_ms, stats, output.num_cached_tokens or 0, logprobs)
 
 
 def _batches(records: Sequence[ChunkRecord], max_tokens: int) -> Iterator[list[ChunkRecord]]:

@@ -1,4 +1,4 @@
-"""What kvblend adds to vLLM's registries; loaded in every vLLM process by the `vllm.general_plugins` entry point."""
+"""What kvblend adds to vLLM's registries, named by the entry point `vllm.general_plugins`."""
 
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.tokenizers.registry import TokenizerRegistry, resolve_tokenizer_args

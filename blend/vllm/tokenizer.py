@@ -4,13 +4,16 @@ Every route that takes text ends in `_tokenize_prompt`: chat (after the template
 completions and `/tokenize`. vLLM calls it from a pool of threads.
 """
 
-import copy
-import threading
 from typing import Any, Protocol
 
+from vllm.logger import init_logger
 from vllm.renderers.hf import HfRenderer
 
-from blend.text.segment import ChunkTexts, PieceTokenizer, encode_segmented
+from blend.errors import NotBlendable
+from blend.text.chunk_texts import ChunkTexts
+from blend.text.segment import PieceTokenizer
+
+logger = init_logger(__name__)
 
 
 class KnownTexts(Protocol):
@@ -26,23 +29,23 @@ class SegmentingRenderer(HfRenderer):  # type: ignore[misc]  # vllm is untyped f
     def __init__(self, config: Any, tokenizer: Any) -> None:
         super().__init__(config, tokenizer)
         self._known: KnownTexts | None = None
-        # A copy of its own: vLLM's pooled tokenizer changes its truncation between calls.
-        self._pieces = PieceTokenizer(copy.deepcopy(tokenizer)) if tokenizer is not None else None
-        self._one_at_a_time = threading.Lock()
+        self._pieces: PieceTokenizer | None = None
 
     def know(self, texts: KnownTexts) -> None:
         """Tokenise in pieces from now on, where these texts stand."""
+        try:
+            self._pieces = PieceTokenizer(self.get_tokenizer())
+        except NotBlendable as error:
+            logger.warning("chunks pasted into prompts will not be found: %s", error)
+            return
         self._known = texts
 
     def _tokenize_prompt(self, prompt: Any, params: Any) -> Any:
-        text = prompt["prompt"]
         if self._known is None or self._pieces is None:
             return super()._tokenize_prompt(prompt, params)
-        known = self._known.chunk_texts()
-        if not any(piece.is_chunk for piece in known.split(text)):
+        pieces = self._known.chunk_texts().split(prompt["prompt"])
+        if not any(piece.is_chunk for piece in pieces):
             return super()._tokenize_prompt(prompt, params)
-        with self._one_at_a_time:
-            ids = encode_segmented(self._pieces, known, text, add_special_tokens=params.add_special_tokens)
         # Truncation and the length check follow in vLLM's own post-processing. Character offsets are
         # left out, as for any tokenizer that has none.
-        return self._build_tokens_prompt(ids, prompt)
+        return self._build_tokens_prompt(self._pieces.join(pieces, params.add_special_tokens), prompt)

@@ -37,4 +37,8 @@ class BlendWorker(PlatformWorker):  # type: ignore[misc]  # vllm is untyped from
         with torch.inference_mode():
             return connector.worker.compute(tuple(prefix_ids), batch)
 
-
+    def blends_in_flight(self) -> int:
+        """Blends begun and not finished."""
+        connector = get_kv_transfer_group()
+        assert isinstance(connector, KVBlendConnector)
+        return connector.worker.in_flight

@@ -47,6 +47,11 @@ class WorkerSide:
         self._outcomes: dict[str, BlendOutcome] = {}
         self._failed_blocks: set[int] = set()
 
+    @property
+    def in_flight(self) -> int:
+        """Blends begun and not finished."""
+        return len(self._active)
+
     def step(self, orders: StepOrders) -> None:
         """Begin new blends, and compute up to `orders.max_layers` layers of the oldest one."""
         for task in orders.tasks:

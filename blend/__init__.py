@@ -1,0 +1,23 @@
+"""One coherent context KV from chunk KV that was computed apart. Knows tensors; never HTTP, never files of text.
+
+    from blend import Engine            the blend inside vLLM
+    from blend.hf import blend          the same blend on a Hugging Face model
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from blend.errors import BlendError
+
+if TYPE_CHECKING:
+    from blend.vllm.engine import Answer, Delta, Engine
+
+__all__ = ["Answer", "BlendError", "Delta", "Engine"]
+
+
+def __getattr__(name: str) -> Any:
+    # The engine brings vllm with it, which takes seconds to import and is not needed for `blend.hf`.
+    if name in ("Answer", "Delta", "Engine"):
+        from blend.vllm import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module 'blend' has no attribute {name!r}")

@@ -1,0 +1,6 @@
+"""The blend on a Hugging Face model: any decoder that takes a `Cache`, no engine needed."""
+
+from blend.hf.blender import blend
+from blend.hf.chunks import compute_chunk, compute_chunks
+
+__all__ = ["blend", "compute_chunk", "compute_chunks"]

@@ -1,0 +1,174 @@
+"""The blend of one context on a Hugging Face model: realign, select, recompute, correct. The main path.
+
+Axes: `L` layers, `N` context tokens, `H` key/value heads, `D` head size.
+
+Reference: CacheBlend, https://arxiv.org/abs/2405.16444
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from blend.chunk import ChunkKV
+from blend.config import DEFAULTS
+from blend.correct import Corrector, Identity
+from blend.hf.context import Context, realign_chunks
+from blend.hf.decoder import KVLayout, kv_layout, project, run
+from blend.match import ChunkMatcher
+from blend.models.blendable import check_blendable
+from blend.plan import BlendPlan, make_plan
+from blend.select import selector as selector_of
+from blend.select.base import Selector, SelectorInput
+from blend.select.choose import check_ratio, choose
+from blend.stats import BlendStats, ChunkUse
+
+
+@dataclass(frozen=True, slots=True)
+class HFBlend:
+    """A blended context.
+
+    Attributes:
+        cache: holds positions `0 .. N - 1`; `generate` with the whole prompt goes on from there.
+        stats: what happened.
+        selected: int64 [S], context positions that were computed, ascending, on the CPU.
+    """
+
+    cache: DynamicCache
+    stats: BlendStats
+    selected: torch.Tensor
+
+
+@torch.no_grad()
+def blend(
+    model: PreTrainedModel,
+    prompt: BlendPlan | Sequence[int],
+    chunks: Sequence[ChunkKV],
+    *,
+    recompute_ratio: float = DEFAULTS.recompute_ratio,
+    selector: str = DEFAULTS.selector,
+    corrector: Corrector | None = None,
+) -> HFBlend:
+    """Context KV for a prompt, made of the KV of its chunks.
+
+    Args:
+        model: the model that computed the chunks; sdpa or eager attention.
+        prompt: token ids of the whole prompt (chunks are found in it), or a plan.
+        chunks: chunk KV, never written to. A chunk of the plan that is not among them is computed cold.
+        recompute_ratio: share of context tokens that are computed again, in [0, 1].
+        selector: rule that picks them.
+        corrector: rule that adjusts the others; none by default.
+
+    Raises:
+        NotBlendable: the model's KV cannot be blended.
+        RequestError: the ratio, the selector or a chunk's shape is wrong.
+    """
+    check_blendable(model.config)
+    check_ratio(recompute_ratio)
+    rule, started = selector_of(selector), time.perf_counter()
+    plan = prompt if isinstance(prompt, BlendPlan) else _find(prompt, chunks)
+    times = [started, time.perf_counter()]
+    if not plan.num_tokens:
+        return _nothing_known(model, recompute_ratio, rule)
+    farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
+    layout = kv_layout(model, plan.token_ids, farthest + 1)
+    cached = realign_chunks(layout, plan, chunks)
+    times.append(time.perf_counter())
+    selected = _select(model, layout, plan, cached, rule, recompute_ratio)
+    times.append(time.perf_counter())
+    blended = _recompute(model, plan, cached, selected, corrector or Identity())
+    times.append(time.perf_counter())
+    return HFBlend(
+        _cache(model, blended), _stats(plan, cached, selected, recompute_ratio, rule, times), selected
+    )
+
+
+def _find(prompt_ids: Sequence[int], chunks: Sequence[ChunkKV]) -> BlendPlan:
+    matcher = ChunkMatcher()
+    for chunk in chunks:
+        matcher.add(chunk.record)
+    return make_plan(prompt_ids, matcher.find(prompt_ids))
+
+
+def _select(
+    model: PreTrainedModel,
+    layout: KVLayout,
+    plan: BlendPlan,
+    cached: Context,
+    rule: Selector,
+    ratio: float,
+) -> torch.Tensor:
+    """Context positions to compute, int64 [S]."""
+    given = SelectorInput(plan, 0)
+    if rule.probe_layer is not None:
+        layer = min(rule.probe_layer, layout.num_layers - 1)
+        fresh_keys, fresh_values = project(model, plan.token_ids, layer)
+        given = SelectorInput(plan, 0, fresh_keys, fresh_values, cached.keys[layer], cached.values[layer])
+    return choose(plan, 0, rule.score(given), cached.cold, ratio)
+
+
+def _recompute(
+    model: PreTrainedModel, plan: BlendPlan, cached: Context, selected: torch.Tensor, corrector: Corrector
+) -> Context:
+    """The context with the selected rows computed afresh, layer by layer, and the others corrected."""
+    if not selected.numel():
+        return cached
+    keys, values = list(cached.keys), list(cached.values)
+    rows = selected.to(cached.keys.device)
+
+    def attend(
+        layer: int, fresh_keys: torch.Tensor, fresh_values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        old_keys, old_values = corrector.correct(
+            plan, keys[layer], values[layer], rows, fresh_keys, fresh_values
+        )
+        keys[layer] = old_keys.index_copy(0, rows, fresh_keys)
+        values[layer] = old_values.index_copy(0, rows, fresh_values)
+        return keys[layer], values[layer]
+
+    token_ids = torch.tensor(plan.token_ids)[selected]
+    run(model, token_ids, selected, torch.arange(plan.num_tokens), attend)
+    return Context(torch.stack(keys), torch.stack(values), cached.cold)
+
+
+def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
+    cache = DynamicCache(config=model.config)
+    for layer, (keys, values) in enumerate(zip(blended.keys, blended.values, strict=True)):
+        cache.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None], layer)  # [1, H, N, D]
+    return cache
+
+
+def _nothing_known(model: PreTrainedModel, ratio: float, rule: Selector) -> HFBlend:
+    stats = BlendStats(ratio=ratio, selector=rule.name, fallback="no known chunk in the prompt")
+    return HFBlend(DynamicCache(config=model.config), stats, torch.empty(0, dtype=torch.int64))
+
+
+def _stats(
+    plan: BlendPlan,
+    cached: Context,
+    selected: torch.Tensor,
+    ratio: float,
+    rule: Selector,
+    times: Sequence[float],
+) -> BlendStats:
+    exact = sum(int((~cached.cold[s.start : s.stop]).sum()) for s in plan.spans if s.exact)
+    num_cold = int(cached.cold.sum())
+    num_recomputed = len(selected) - num_cold
+    match_ms, realign_ms, select_ms, recompute_ms = ((b - a) * 1e3 for a, b in pairwise(times))
+    return BlendStats(
+        chunks=tuple(ChunkUse(s.record.chunk_id, s.start, s.record.num_tokens) for s in plan.spans),
+        context_tokens=plan.num_tokens,
+        exact_tokens=exact,
+        reused_tokens=plan.num_tokens - exact - num_cold - num_recomputed,
+        recomputed_tokens=num_recomputed,
+        cold_tokens=num_cold,
+        ratio=ratio,
+        selector=rule.name,
+        match_ms=match_ms,
+        realign_ms=realign_ms,
+        select_ms=select_ms,
+        recompute_ms=recompute_ms,
+    )

@@ -1,0 +1,51 @@
+"""The cached rows of a context: stored rows, realigned to their places."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from blend.chunk import ChunkKV
+from blend.errors import RequestError
+from blend.hf.decoder import KVLayout
+from blend.plan import BlendPlan, Span
+from blend.rope import realign, rotation
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Keys and values [L, N, H, D] of a context, and which rows are cold (bool [N], on the CPU)."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    cold: torch.Tensor
+
+
+def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV]) -> Context:
+    """Stored rows at their places in the context; rows that no chunk covers are zero and cold."""
+    stored = {chunk.record.chunk_id: chunk for chunk in chunks}
+    shape = (layout.num_layers, plan.num_tokens, layout.num_heads, layout.head_size)
+    keys = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+    values = torch.zeros_like(keys)
+    cold = torch.ones(plan.num_tokens, dtype=torch.bool)
+    for span in plan.spans:
+        chunk = stored.get(span.record.chunk_id)
+        if chunk is None:
+            continue
+        _check(layout, span, chunk)
+        rows = slice(span.start, min(span.stop, plan.num_tokens))
+        own = slice(0, rows.stop - rows.start)  # a chunk that ends the prompt lends all but its last row
+        turn = rotation(layout.table, span.start - chunk.record.offset)
+        keys[:, rows] = realign(chunk.keys[:, own].to(layout.device), turn, layout.interleaved)
+        values[:, rows] = chunk.values[:, own].to(layout.device)
+        cold[rows] = False
+    return Context(keys, values, cold)
+
+
+def _check(layout: KVLayout, span: Span, chunk: ChunkKV) -> None:
+    expected = (layout.num_layers, span.record.num_tokens, layout.num_heads, layout.head_size)
+    if chunk.keys.shape != expected or chunk.keys.dtype != layout.dtype:
+        raise RequestError(
+            f"got chunk KV of {chunk.keys.dtype} {tuple(chunk.keys.shape)}, "
+            f"expected {layout.dtype} {expected}; compute the chunk with this model"
+        )

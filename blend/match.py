@@ -1,0 +1,134 @@
+"""Find known chunks in a prompt's token ids."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Sequence
+
+from blend.chunk import ChunkRecord
+
+Ids = tuple[int, ...]
+
+_ANCHOR_TOKENS = 8
+"""First ids of a chunk that are looked up at every position; a shorter chunk is its own anchor."""
+
+
+class ChunkMatcher:
+    """Known chunks, findable by their token ids. Not thread-safe: one owner adds, removes and finds.
+
+    From a position to a chunk in four steps, all on the ids themselves: equality of all ids decides, never
+    that of a hash::
+
+        first id -> anchor lengths -> first ids (anchor) -> all ids -> records
+    """
+
+    def __init__(self) -> None:
+        self._anchor_lengths: dict[int, Counter[int]] = {}
+        self._by_anchor: dict[Ids, list[Ids]] = {}  # ascending, each sequence of ids once
+        self._variants: dict[Ids, dict[str, ChunkRecord]] = {}
+        self._records: dict[str, ChunkRecord] = {}
+        self._max_tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, chunk_id: object) -> bool:
+        return chunk_id in self._records
+
+    def add(self, record: ChunkRecord) -> None:
+        """Make a chunk known; a no-op when it is. A chunk without tokens is never found."""
+        ids = record.token_ids
+        if record.chunk_id in self._records or not ids:
+            return
+        self._records[record.chunk_id] = record
+        self._max_tokens = max(self._max_tokens, len(ids))
+        if ids in self._variants:
+            self._variants[ids][record.chunk_id] = record
+            return
+        self._variants[ids] = {record.chunk_id: record}
+        anchor = ids[:_ANCHOR_TOKENS]
+        insort(self._by_anchor.setdefault(anchor, []), ids)
+        self._anchor_lengths.setdefault(ids[0], Counter())[len(anchor)] += 1
+
+    def remove(self, chunk_id: str) -> None:
+        """Forget a chunk; a no-op when it is not known."""
+        record = self._records.pop(chunk_id, None)
+        if record is None:
+            return
+        ids = record.token_ids
+        del self._variants[ids][chunk_id]
+        if self._variants[ids]:
+            return
+        del self._variants[ids]
+        anchor = ids[:_ANCHOR_TOKENS]
+        sharing = self._by_anchor[anchor]
+        del sharing[bisect_left(sharing, ids)]
+        if not sharing:
+            del self._by_anchor[anchor]
+        self._anchor_lengths[ids[0]].subtract([len(anchor)])
+        self._anchor_lengths[ids[0]] = +self._anchor_lengths[ids[0]]  # drops lengths that count zero
+
+    def find(self, prompt_ids: Sequence[int]) -> list[tuple[int, ChunkRecord]]:
+        """Known chunks that stand in a prompt: from left to right, the longest at each place, no overlap.
+
+        Where the same ids are known behind several prefixes, the record is taken whose prefix is all that
+        stands before it; else the one whose prefix starts the prompt (the longest such); else the one
+        added last. A record without prefix is taken only at the very start, or where there is no other.
+
+        Returns:
+            (start, record) pairs in ascending order, as `blend.plan.make_plan` takes them.
+        """
+        prompt = tuple(prompt_ids)
+        found: list[tuple[int, ChunkRecord]] = []
+        position = 0
+        while position < len(prompt):
+            ids = self._longest_at(prompt, position)
+            if ids is None:
+                position += 1
+                continue
+            record = _best_variant(self._variants[ids], prompt, position)
+            found.append((position, record))
+            position += record.num_tokens
+        return found
+
+    def _longest_at(self, prompt: Ids, position: int) -> Ids | None:
+        # Longer anchors first: a chunk that is its own anchor is shorter than any behind a longer one.
+        for length in sorted(self._anchor_lengths.get(prompt[position], ()), reverse=True):
+            sharing = self._by_anchor.get(prompt[position : position + length])
+            if sharing is not None:
+                ids = _longest_prefix(sharing, prompt[position : position + self._max_tokens])
+                if ids is not None:
+                    return ids
+        return None
+
+
+def _longest_prefix(known: list[Ids], text: Ids) -> Ids | None:
+    """The longest of `known` (ascending) that `text` starts with.
+
+    Prefixes of a text sort at or below it. When the nearest below is none, nothing longer than what it
+    has in common with the text can be one, and the search goes on from there.
+    """
+    while text:
+        place = bisect_right(known, text)
+        if place == 0:
+            return None
+        below = known[place - 1]
+        common = _num_common(below, text)
+        if common == len(below):
+            return below
+        text = text[:common]
+    return None
+
+
+def _num_common(a: Ids, b: Ids) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _best_variant(variants: dict[str, ChunkRecord], prompt: Ids, start: int) -> ChunkRecord:
+    def rank(record: ChunkRecord) -> tuple[bool, bool, int]:
+        prefix = record.prefix_ids
+        starts_prompt = prompt[: len(prefix)] == prefix
+        exact = starts_prompt and len(prefix) == start
+        return exact, bool(prefix), len(prefix) if starts_prompt else 0
+
+    # `max` keeps the first of equals, and the last added comes first here.
+    return max(reversed(variants.values()), key=rank)

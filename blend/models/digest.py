@@ -1,0 +1,71 @@
+"""Digests of large files, remembered, so that a second start reads no weights."""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blend.config import default_cache
+
+
+@dataclass(frozen=True, slots=True)
+class _FileState:
+    """What a hashed file looked like; `ctime_ns` also tells of a rewrite that restored the mtime."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, taken from the cache folder when the file has not changed since.
+
+    Args:
+        path: a file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read. A cache folder that cannot be written is no error.
+    """
+    state = _state(path)
+    note = default_cache() / "digests" / f"{hashlib.sha256(state.path.encode()).hexdigest()[:32]}.json"
+    known = _recall(note, state)
+    if known is not None:
+        return known
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if _state(path) == state:  # else it was being written while it was read
+        _remember(note, state, digest)
+    return digest
+
+
+def _state(path: Path) -> _FileState:
+    real = path.resolve()
+    stat = real.stat()
+    return _FileState(str(real), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _recall(note: Path, state: _FileState) -> str | None:
+    try:
+        content = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("state") != asdict(state):
+        return None
+    digest = content.get("sha256")
+    return digest if isinstance(digest, str) else None
+
+
+def _remember(note: Path, state: _FileState, digest: str) -> None:
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, prefix=".", delete=False) as file:
+            json.dump({"state": asdict(state), "sha256": digest}, file)
+        os.replace(file.name, note)
+    except OSError:
+        return  # a read-only or full cache folder only costs the next start its time

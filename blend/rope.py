@@ -1,0 +1,88 @@
+"""Realign keys: rotate them from the positions they were computed at to the positions they take now.
+
+Rotary embedding multiplies key `k` at position `p` by a rotation `R(p)`, and `R(p + d) = R(d) R(p)`: one
+constant rotation moves a whole chunk by `d` positions, whatever position each of its tokens has.
+
+References: RoFormer, https://arxiv.org/abs/2104.09864; the two layouts are GPT-NeoX's (pairs are `i` and
+`i + R/2`) and GPT-J's (pairs are `2i` and `2i + 1`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from blend.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation by `delta` positions.
+
+    Attributes:
+        delta: positions to move by; negative moves towards the start.
+        cos, sin: float32 [R / 2], of the angle by which each pair of dimensions turns.
+    """
+
+    delta: int
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+def rotation(table: torch.Tensor, delta: int) -> Rotation:
+    """Rotation by `delta` positions, read from a model's own rotary table.
+
+    Args:
+        table: float32 [P, R], row `p` holds the cosines and then the sines of position `p`, `R / 2` each.
+            A constant factor folded into it (YaRN's attention factor) is divided out: stored keys
+            carry it already.
+        delta: positions to move by, in `1 - P .. P - 1`.
+
+    Raises:
+        RequestError: the table has no row for this distance.
+
+    >>> angle = torch.arange(8.0)[:, None]
+    >>> rotation(torch.cat([angle.cos(), angle.sin()], dim=1), -2).sin.item() == -angle[2].sin().item()
+    True
+    """
+    assert table.dtype == torch.float32, f"expected a float32 table, got {table.dtype}"
+    num_positions, width = table.shape
+    if abs(delta) >= num_positions:
+        raise RequestError(
+            f"cannot move a chunk by {delta} positions: the model's rotary table has {num_positions}; "
+            "use a shorter prompt"
+        )
+    half = width // 2
+    factor = table[0, :half]  # cos(0) = 1 times whatever the model folds in
+    row = table[abs(delta)]
+    cos, sin = row[:half] / factor, row[half:] / factor
+    return Rotation(delta, cos, -sin if delta < 0 else sin)
+
+
+def realign(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -> torch.Tensor:
+    """Keys moved by a rotation; never writes to its argument.
+
+    Args:
+        keys: [..., D], rotated for their stored positions; only the first `R` of `D` dimensions turn.
+        rotation: from `rotation`, on the same device.
+        interleaved: True for GPT-J's layout, False for GPT-NeoX's.
+
+    Returns:
+        [..., D] of the same dtype, computed in float32 and cast once. By 0 positions: `keys` itself.
+
+    >>> turn = Rotation(1, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> realign(torch.tensor([1.0, 2.0, 3.0]), turn).tolist()
+    [-2.0, 1.0, 3.0]
+    """
+    if rotation.delta == 0:
+        return keys
+    half = rotation.cos.numel()
+    first = slice(0, 2 * half, 2) if interleaved else slice(0, half)
+    second = slice(1, 2 * half, 2) if interleaved else slice(half, 2 * half)
+    wide = keys.float()
+    moved = torch.empty_like(wide)
+    moved[..., 2 * half :] = wide[..., 2 * half :]
+    k1, k2, cos, sin = wide[..., first], wide[..., second], rotation.cos, rotation.sin
+    # Written in place: this runs for every chunk and layer, and each temporary costs a pass over memory.
+    torch.mul(k1, cos, out=moved[..., first]).addcmul_(k2, sin, value=-1)
+    torch.mul(k2, cos, out=moved[..., second]).addcmul_(k1, sin)
+    return moved.to(keys.dtype)

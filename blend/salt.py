@@ -1,0 +1,58 @@
+"""The cache salt of a blended request, so that its blocks are found by the same request only.
+
+vLLM hashes a request's salt into the keys of its blocks. Block keys are causal, a blend is not: which tokens
+of the first chunk are recomputed depends on the chunks after it. So everything that the blend depends on is
+in the salt.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+from blend.chunk import FORMAT_VERSION
+from blend.plan import BlendPlan
+
+
+def blend_salt(
+    user_salt: str | None,
+    plan: BlendPlan,
+    ratio: float,
+    selector_name: str,
+    suffix_ids: Sequence[int] | None = None,
+    corrector_name: str = "identity",
+) -> str:
+    """Salt that differs when anything differs that the blended rows depend on.
+
+    Args:
+        user_salt: the request's own salt; None and "" are different salts.
+        plan: chunk ids with their positions, and all context tokens, those of gaps too.
+        ratio: recompute ratio.
+        selector_name, corrector_name: the rules in force.
+        suffix_ids: the tokens after the context when the selector looks at them, else None.
+
+    Returns:
+        64 hexadecimal digits.
+
+    >>> plan = BlendPlan((1, 2), ())
+    >>> blend_salt(None, plan, 0.15, "first") == blend_salt("", plan, 0.15, "first")
+    False
+    """
+    digest = hashlib.sha256(struct.pack("<Qd", FORMAT_VERSION, ratio))
+    # Each field is led by its length, or by -1 when absent: no two requests give the same bytes.
+    for text in (user_salt, selector_name, corrector_name):
+        _add(digest, None if text is None else text.encode())
+    _add(digest, _pack(plan.token_ids))
+    for span in plan.spans:
+        _add(digest, span.record.chunk_id.encode())
+        digest.update(struct.pack("<Q", span.start))
+    _add(digest, None if suffix_ids is None else _pack(suffix_ids))
+    return digest.hexdigest()
+
+
+def _pack(ids: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(ids)}I", *ids)
+
+
+def _add(digest: "hashlib._Hash", field: bytes | None) -> None:
+    digest.update(struct.pack("<q", -1 if field is None else len(field)))
+    digest.update(field or b"")

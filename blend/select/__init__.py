@@ -1,0 +1,45 @@
+"""Selectors by name."""
+
+from functools import cache
+from importlib import import_module
+
+from blend.errors import RequestError
+from blend.select.base import Selector
+
+_PLACES = {
+    "deviation": "blend.select.deviation:Deviation",
+    "first": "blend.select.first:First",
+    "all": "blend.select.all:All",
+}
+
+
+def register(name: str, place: str) -> None:
+    """Make a selector known under a name, in this process.
+
+    Args:
+        name: what users write.
+        place: "module:Class", imported when it is first asked for; the class takes no arguments.
+    """
+    _PLACES[name] = place
+    _load.cache_clear()
+
+
+def selector(name: str) -> Selector:
+    """The selector of a name, one instance per process.
+
+    Raises:
+        RequestError: no selector has this name.
+
+    >>> selector("first").probe_layer is None
+    True
+    """
+    if name not in _PLACES:
+        raise RequestError(f"got selector {name!r}, expected one of: {', '.join(sorted(_PLACES))}")
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Selector:
+    module, _, attribute = _PLACES[name].partition(":")
+    instance: Selector = getattr(import_module(module), attribute)()
+    return instance

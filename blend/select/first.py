@@ -1,0 +1,24 @@
+"""First tokens of each chunk: a rule that is fixed before anything is computed.
+
+Reference: EPIC, https://arxiv.org/abs/2410.15332
+"""
+
+import torch
+
+from blend.select.base import SelectorInput
+
+
+class First:
+    """The earlier in its chunk, the sooner: a budget of `S` tokens takes the first `k` of each chunk."""
+
+    name = "first"
+    probe_layer = None
+    looks_at_suffix = False
+
+    def score(self, given: SelectorInput) -> torch.Tensor:
+        """float32 [N - start]: minus the token's index in its chunk; 0 in gaps, which are always in."""
+        scores = torch.zeros(given.plan.num_tokens)
+        for span in given.plan.spans:
+            stop = min(span.stop, given.plan.num_tokens)
+            scores[span.start : stop] = -torch.arange(stop - span.start, dtype=torch.float32)
+        return scores[given.start :]

@@ -1,0 +1,1 @@
+"""Chunk KV stores: one contract, several tiers."""

@@ -1,0 +1,98 @@
+"""A memory tier in front of another store, so that a chunk is read and verified once."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from threading import Lock
+
+from blend.chunk import ChunkKV, ChunkRecord
+from blend.store.base import ChunkStore
+
+
+class CachedStore:
+    """The most recently used chunks of `inner`, in memory; implements `blend.store.base.ChunkStore`.
+
+    What is kept is a copy in plain memory, never a view of a mapped file: nothing that happens to the
+    file afterwards can change a chunk that was verified. A chunk never changes under its id, so a kept
+    one stays right when another process removes it from `inner`.
+
+    Attributes:
+        inner: the store behind, the only one that is durable.
+        budget_bytes: most bytes of tensors to keep; a larger chunk is passed through.
+        held_bytes: bytes of tensors kept now.
+    """
+
+    def __init__(self, inner: ChunkStore, budget_bytes: int) -> None:
+        self.inner = inner
+        self.budget_bytes = budget_bytes
+        self.held_bytes = 0
+        self._chunks: OrderedDict[str, ChunkKV] = OrderedDict()  # least recently used first
+        self._lock = Lock()
+
+    def put(self, chunk: ChunkKV) -> None:
+        """Store a chunk in `inner`. It is not kept here: what is written in bulk is not what is asked for.
+
+        Raises:
+            StoreFull: no space left. Nothing that was stored is lost.
+            StoreError: `inner` cannot be written to.
+        """
+        self.inner.put(chunk)
+
+    def get(self, record: ChunkRecord) -> ChunkKV | None:
+        """The stored chunk, or None when it is absent.
+
+        Raises:
+            CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has
+                been dropped.
+        """
+        with self._lock:
+            kept = self._chunks.get(record.chunk_id)
+            if kept is not None and kept.record == record:
+                self._chunks.move_to_end(record.chunk_id)
+                return kept
+        chunk = self.inner.get(record)
+        return None if chunk is None else self._keep(chunk)
+
+    def record(self, chunk_id: str) -> ChunkRecord | None:
+        """What is stored under an id, without reading its tensors; None when absent or unreadable."""
+        return self.inner.record(chunk_id)
+
+    def __contains__(self, chunk_id: object) -> bool:
+        return chunk_id in self.inner
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all stored chunks, in no order."""
+        return self.inner.ids()
+
+    def generation(self) -> int:
+        """A number that differs when chunks may have been added or removed since it was last asked."""
+        return self.inner.generation()
+
+    def delete(self, chunk_id: str) -> None:
+        """Remove a chunk from both tiers; a no-op when it is absent."""
+        with self._lock:
+            self._forget(chunk_id)
+        self.inner.delete(chunk_id)
+
+    def _keep(self, chunk: ChunkKV) -> ChunkKV:
+        size = _tensor_bytes(chunk)
+        if size > self.budget_bytes:
+            return chunk
+        scores = None if chunk.scores is None else chunk.scores.clone()
+        kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores)
+        with self._lock:
+            self._forget(chunk.record.chunk_id)  # another thread may have read the same chunk meanwhile
+            self._chunks[chunk.record.chunk_id] = kept
+            self.held_bytes += size
+            while self.held_bytes > self.budget_bytes:
+                _, evicted = self._chunks.popitem(last=False)
+                self.held_bytes -= _tensor_bytes(evicted)
+        return kept
+
+    def _forget(self, chunk_id: str) -> None:
+        chunk = self._chunks.pop(chunk_id, None)
+        if chunk is not None:
+            self.held_bytes -= _tensor_bytes(chunk)
+
+
+def _tensor_bytes(chunk: ChunkKV) -> int:
+    return chunk.num_bytes + (0 if chunk.scores is None else chunk.scores.nbytes)

@@ -1,0 +1,83 @@
+"""Finding known chunk texts in a prompt's text."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+ANCHOR_CHARS = 16
+"""A text is looked up by its first so many characters, then compared whole."""
+
+
+class Piece(NamedTuple):
+    """A part of a prompt.
+
+    Attributes:
+        is_chunk: the text is a known chunk's, exactly.
+    """
+
+    text: str
+    is_chunk: bool
+
+
+class ChunkTexts:
+    """An index of known chunk texts. Immutable; any thread may use it.
+
+    A text shorter than `ANCHOR_CHARS` stands in ordinary prompts by accident ("user", "Yes"), even inside
+    the markup of a chat template. It counts only where it is whole lines.
+
+    Args:
+        texts: chunk texts; empty ones and duplicates count for nothing.
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        known = {text for text in texts if text}
+        anchored: defaultdict[str, list[str]] = defaultdict(list)
+        for text in known:
+            anchored[text[:ANCHOR_CHARS]].append(text)
+        longest_first = {anchor: sorted(found, key=len, reverse=True) for anchor, found in anchored.items()}
+        self._long = {anchor: found for anchor, found in longest_first.items() if len(anchor) == ANCHOR_CHARS}
+        self._short = sorted((text for text in known if len(text) < ANCHOR_CHARS), key=len, reverse=True)
+        self._count = len(known)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def split(self, text: str) -> list[Piece]:
+        """Cut a text at the known chunk texts in it: left to right, the longest first, without overlap.
+
+        Args:
+            text: a prompt.
+
+        Returns:
+            Pieces that joined are the text; none is empty.
+
+        >>> ChunkTexts(["a chunk of known text"]).split("Read: a chunk of known text!")
+        [Piece(text='Read: ', is_chunk=False), Piece(text='a chunk of known text', is_chunk=True), \
+Piece(text='!', is_chunk=False)]
+        """
+        pieces: list[Piece] = []
+        done = position = 0
+        while position < len(text):
+            found = self._at(text, position)
+            if found is None:
+                position += 1
+                continue
+            if done < position:
+                pieces.append(Piece(text[done:position], False))
+            pieces.append(Piece(found, True))
+            done = position = position + len(found)
+        if done < len(text):
+            pieces.append(Piece(text[done:], False))
+        return pieces
+
+    def _at(self, text: str, position: int) -> str | None:
+        """The longest known text that stands at a position."""
+        for known in self._long.get(text[position : position + ANCHOR_CHARS], ()):
+            if text.startswith(known, position):
+                return known
+        if self._short and (position == 0 or text[position - 1] == "\n"):
+            for known in self._short:
+                stop = position + len(known)
+                if text.startswith(known, position) and (stop == len(text) or text[stop] == "\n"):
+                    return known
+        return None

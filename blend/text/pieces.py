@@ -1,0 +1,116 @@
+"""Token ids of pieces of text, to be joined into a prompt."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from blend.text.backend import DUMMY_PREFIX, has_dummy_prefix, middle_tokenizer, start_tokenizer
+from blend.text.chunk_texts import Piece
+
+
+class PieceTokenizer:
+    """Tokenises pieces so that their joined ids decode to the joined text. Any thread may use it.
+
+    Args:
+        tokenizer: a Hugging Face fast tokenizer; it is copied where that matters, and never changed.
+
+    Raises:
+        NotBlendable: the tokenizer has no fast form.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._start = start_tokenizer(tokenizer)
+        self._middle = middle_tokenizer(tokenizer)
+        self._data = middle_tokenizer(tokenizer)
+        self._data.encode_special_tokens = True
+        added = self._middle.get_added_tokens_decoder()
+        self._added = frozenset(added)
+        # Characters that a tokenizer does not know rightly become its unknown token.
+        unknown = _unknown_id(self._middle)
+        self._control = frozenset(i for i, token in added.items() if token.special and i != unknown)
+        self._before, self._after = _template(self._start)
+        self._dummy = self._start.token_to_id(DUMMY_PREFIX) if has_dummy_prefix(self._start) else None
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a chunk's text as it stands in the middle of a prompt.
+
+        Nothing is put around it. The text is data: a control token that is written in it becomes the
+        characters that it is written with, so a document can neither end a turn nor open one.
+
+        Args:
+            text: a chunk, or any text that is a document's.
+        """
+        encoding = self._data.encode(text, add_special_tokens=False)
+        cuts = {
+            start + 1
+            for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token in self._control and stop - start > 1
+        }
+        if not cuts:
+            return list(encoding.ids)
+        # Unigram models know control tokens as ordinary pieces: cut these apart, so that none can form.
+        edges = [0, *sorted(cuts), len(text)]
+        parts = [text[a:b] for a, b in pairwise(edges)]
+        return [token for part in parts for token in self.encode(part)]
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Ids of prompt text in the middle of a prompt that is no document's: control tokens in it count.
+
+        Args:
+            text: what stands between chunks or behind them.
+        """
+        encoding = self._middle.encode(text, add_special_tokens=False)
+        control = (
+            start
+            for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token in self._added
+        )
+        edge = next(control, None)
+        if edge is None:
+            return list(encoding.ids)
+        # What follows a control token gets what the tokenizer itself puts there: some put a dummy prefix.
+        head = self._middle.encode(text[:edge], add_special_tokens=False).ids
+        return [*head, *self._start.encode(text[edge:], add_special_tokens=False).ids]
+
+    def encode_start(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Ids of what a prompt begins with, as the tokenizer's own `encode` gives them.
+
+        Args:
+            text: everything before the first chunk; may be empty.
+            add_special_tokens: whether the tokenizer's own first tokens (BOS) go before it.
+        """
+        before = self._before if add_special_tokens else ()
+        return [*before, *self._start.encode(text, add_special_tokens=False).ids]
+
+    def join(self, pieces: Iterable[Piece], add_special_tokens: bool) -> list[int]:
+        """Ids of a prompt that is given in pieces.
+
+        Args:
+            pieces: the prompt's text, in order; empty pieces count for nothing.
+            add_special_tokens: whether the tokenizer's own first and last tokens go around it.
+        """
+        first, *rest = [piece for piece in pieces if piece.text] or [Piece("", False)]
+        ids = self.encode_start("" if first.is_chunk else first.text, add_special_tokens)
+        if first.is_chunk:
+            # The dummy prefix as a token of its own: decoding drops it, and the chunk's ids stay whole.
+            ids += [] if self._dummy is None else [self._dummy]
+            ids += self.encode(first.text)
+        for piece in rest:
+            ids += self.encode(piece.text) if piece.is_chunk else self.encode_markup(piece.text)
+        return [*ids, *(self._after if add_special_tokens else ())]
+
+
+def _template(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids that a tokenizer puts before and after any text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    place = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return tuple(whole[:place]), tuple(whole[place + len(bare) :])
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    token = getattr(tokenizer.model, "unk_token", None)
+    return tokenizer.token_to_id(token) if token else None

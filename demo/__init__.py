@@ -1,0 +1,1 @@
+"""Short documents, and the comparison that `make demo` runs on them."""

@@ -1,0 +1,108 @@
+"""Folder -> documents -> chunk texts; a file that has not changed is not read into text again."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from precompute.errors import PrecomputeError
+from precompute.events import FileRead, FileUnreadable, Report, Started
+from precompute.plan import ChunkedDocument
+from precompute.readers import Binary, SourceFile, Unreadable, list_files, load_file, parse
+from precompute.splitter import CHUNKING, split
+from retriever.collection import Collection
+
+
+@dataclass(slots=True)
+class FolderReader:
+    """Reads one folder once, and counts what it passed over.
+
+    Attributes:
+        folder: the documents.
+        chunk_tokens: most tokens of a chunk.
+        count_tokens: number of tokens of a text as it stands in the middle of a prompt.
+        old: the collection as it was, or None.
+        unreadable: files that were named and passed over so far.
+        binary: files that are not text and do not claim to be, so far.
+    """
+
+    folder: Path
+    chunk_tokens: int
+    count_tokens: Callable[[str], int]
+    old: Collection | None
+    unreadable: int = 0
+    binary: int = 0
+
+    def read(self, collection: str, report: Report) -> list[ChunkedDocument]:
+        """All readable documents, in the order of their paths.
+
+        Raises:
+            PrecomputeError: there is none.
+        """
+        files = list(list_files(self.folder))
+        report(Started(collection, len(files)))
+        documents = list(self._documents(files, self._known_texts(), report))
+        if not documents:
+            raise PrecomputeError(
+                f"no readable document in {self.folder} ({len(files)} files, {self.unreadable} unreadable, "
+                f"{self.binary} binary): expected text, Markdown, HTML, PDF or source files"
+            )
+        return documents
+
+    def _documents(
+        self, files: list[str | Unreadable], known: dict[tuple[str, str], ChunkedDocument], report: Report
+    ) -> Iterator[ChunkedDocument]:
+        for number, path in enumerate(files, 1):
+            file = load_file(self.folder, path) if isinstance(path, str) else path
+            if isinstance(file, SourceFile):
+                same = known.get((file.path, file.sha256))
+                document = same if same is not None else self._chunk(file)
+            else:
+                document = file
+            match document:
+                case ChunkedDocument():
+                    yield document
+                case Unreadable():
+                    self.unreadable += 1
+                    report(FileUnreadable(document.path, document.reason))
+                case Binary():
+                    self.binary += 1
+            report(FileRead(number, len(files)))
+
+    def _chunk(self, file: SourceFile) -> ChunkedDocument | Unreadable | Binary:
+        document = parse(file)
+        if isinstance(document, Unreadable | Binary):
+            return document
+        suffix = PurePosixPath(file.path).suffix
+        try:
+            texts = split(document.text, suffix, self.chunk_tokens, self.count_tokens)
+        except ValueError as error:
+            return Unreadable(file.path, f"cannot be split: {error}")
+        return ChunkedDocument(document.path, document.title, document.sha256, tuple(texts))
+
+    def _known_texts(self) -> dict[tuple[str, str], ChunkedDocument]:
+        """Documents of the old collection by path and digest, where they were split by this very rule."""
+        if self.old is None:
+            return {}
+        settings = self.old.settings
+        if (settings.chunking, settings.chunk_tokens) != (CHUNKING, self.chunk_tokens):
+            return {}
+        texts = {chunk.chunk_id: chunk.text for chunk in self.old.chunks}
+        return {
+            (entry.path, entry.sha256): ChunkedDocument(
+                entry.path, entry.title, entry.sha256, tuple(texts[chunk_id] for chunk_id in entry.chunk_ids)
+            )
+            for entry in self.old.manifest.documents
+        }
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder, or holds nothing at all: cheap enough to ask before a model is loaded.
+
+    Raises:
+        PrecomputeError: it is missing, a file, or empty.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise PrecomputeError(f"{folder}: expected a folder of documents, found {found} there")
+    if next(list_files(folder), None) is None:
+        raise PrecomputeError(f"{folder} is empty: expected text, Markdown, HTML, PDF or source files in it")

@@ -1,0 +1,46 @@
+"""What a precompute job needs of an engine."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from blend.chunk import ChunkRecord
+from blend.store.base import ChunkStore
+
+
+class ChunkEngine(Protocol):
+    """Computes chunk KV with one model and stores it. Called from one thread, by one job at a time.
+
+    Attributes:
+        model_name: what users call the model.
+        fingerprint: digest of the model; part of every chunk id, and what a collection is bound to.
+        store: where `compute` puts chunk KV.
+        max_batch_tokens: tokens per `compute` call that are efficient.
+    """
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def store(self) -> ChunkStore: ...
+
+    @property
+    def max_batch_tokens(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a piece of text as it stands in the middle of a prompt."""
+
+    def prefix_ids(self, prefix: str) -> tuple[int, ...]:
+        """Token ids of everything before the first chunk: the chat template's head and this text."""
+
+    def compute(self, records: Sequence[ChunkRecord]) -> int:
+        """Compute and store chunks that share one prefix; when this returns they are found.
+
+        Returns:
+            Bytes of keys and values stored.
+
+        Raises:
+            StoreFull: no space left. What was stored before stays.
+        """

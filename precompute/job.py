@@ -1,0 +1,187 @@
+"""The precompute job: folder -> documents -> chunks -> chunk KV -> store, and text -> index."""
+
+import time
+
+import numpy as np
+
+from blend.chunk import ChunkRecord, make_record
+from precompute.chunked import FolderReader, check_folder
+from precompute.config import PrecomputeConfig
+from precompute.engine import ChunkEngine
+from precompute.events import Computed, Embedded, Finished, Notice, Planned, Report
+from precompute.journal import Journal, store_lock
+from precompute.plan import Plan, PlannedChunk, batches, make_plan
+from precompute.splitter import CHUNKING
+from precompute.sweep import drop_gone
+from retriever.collection import Collection
+from retriever.embed import Embedder
+from retriever.errors import CollectionError, UnknownCollection
+from retriever.index import Vectors
+from retriever.manifest import Settings
+from retriever.publish import publish
+
+EMBED_AT_ONCE = 64
+"""Texts between two reports of the embedding's progress."""
+
+
+class Precompute:
+    """One run over a folder. Running again computes only what is new, and drops what is gone.
+
+    It may be killed at any moment: the collection's manifest is published when every chunk that it names
+    is stored, what was stored is found by the next run, and nothing is dropped before that manifest.
+    """
+
+    def __init__(
+        self, engine: ChunkEngine, embedder: Embedder, config: PrecomputeConfig, report: Report
+    ) -> None:
+        self._engine = engine
+        self._embedder = embedder
+        self._config = config
+        self._report = report
+
+    def run(self) -> Finished:
+        """Bring the collection up to date with the folder.
+
+        Raises:
+            PrecomputeError: the folder is missing or holds no readable document, or the store is in use.
+            CollectionError: the collection belongs to another model, or cannot be written.
+            StoreFull: no space left; what was stored stays, and the next run continues from it.
+        """
+        start, config = time.monotonic(), self._config
+        check_folder(config.folder)
+        with store_lock(config.store):
+            old = self._previous()
+            reader = FolderReader(config.folder, config.chunk_tokens, self._count_tokens, old)
+            documents = reader.read(config.collection, self._report)
+            plan = make_plan(self._engine, config.prefix, documents)
+            self._announce(plan)
+            journal = Journal(config.store, config.collection)
+            journal.write(journal.read() | plan.chunk_ids | _needed_by(old))
+            computed = self._compute(plan)
+            self._publish(plan, old)
+            dropped = self._drop(journal)
+        finished = self._summary(plan, computed, dropped, reader, time.monotonic() - start)
+        self._report(finished)
+        return finished
+
+    def _previous(self) -> Collection | None:
+        """The collection as it stands, or None when it is to be built anew."""
+        config = self._config
+        try:
+            old = Collection.open(config.store, config.collection)
+        except UnknownCollection:
+            return None
+        except CollectionError as error:
+            self._report(Notice(f"{error}: building it anew"))
+            return None
+        if old.settings.fingerprint != self._engine.fingerprint:
+            raise CollectionError(
+                f"collection {config.collection!r} belongs to model {old.settings.model} "
+                f"({old.settings.fingerprint[:16]}), got {self._engine.model_name} "
+                f"({self._engine.fingerprint[:16]}): use that model, or another collection name"
+            )
+        if old.settings.chunk_tokens != config.chunk_tokens:
+            was, now = old.settings.chunk_tokens, config.chunk_tokens
+            self._report(Notice(f"chunks of {now} tokens, up to now {was}: rebuilding the collection"))
+        if old.settings.prefix != config.prefix:
+            self._report(Notice("the prefix has changed: rebuilding the collection"))
+        return old
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self._engine.encode(text))
+
+    def _announce(self, plan: Plan) -> None:
+        self._report(
+            Planned(
+                documents=len(plan.documents),
+                chunks=len(plan.chunks),
+                reused=len(plan.chunks) - len(plan.to_compute),
+                to_compute=len(plan.to_compute),
+                tokens_to_compute=plan.tokens_to_compute,
+            )
+        )
+
+    def _compute(self, plan: Plan) -> Computed:
+        """Compute and store what is not stored; the prefix is neither counted nor reported."""
+        if plan.prefix is not None and self._engine.store.record(plan.prefix.chunk_id) is None:
+            self._engine.compute([plan.prefix])
+        total = len(plan.to_compute), plan.tokens_to_compute
+        start = time.monotonic()
+        done = Computed(0, total[0], 0, total[1], 0, 0.0)
+        for batch in batches(plan.to_compute, self._engine.max_batch_tokens):
+            num_bytes = self._engine.compute([self._record(plan, chunk) for chunk in batch])
+            done = Computed(
+                chunks=done.chunks + len(batch),
+                chunks_total=total[0],
+                tokens=done.tokens + sum(chunk.num_tokens for chunk in batch),
+                tokens_total=total[1],
+                bytes=done.bytes + num_bytes,
+                seconds=time.monotonic() - start,
+            )
+            self._report(done)
+        return done
+
+    def _record(self, plan: Plan, chunk: PlannedChunk) -> ChunkRecord:
+        record = make_record(self._engine.fingerprint, plan.prefix_ids, self._engine.encode(chunk.text))
+        assert record.chunk_id == chunk.chunk_id, "the engine encodes one text in two ways"
+        return record
+
+    def _publish(self, plan: Plan, old: Collection | None) -> None:
+        config = self._config
+        settings = Settings(
+            name=config.collection,
+            model=self._engine.model_name,
+            fingerprint=self._engine.fingerprint,
+            prefix=config.prefix,
+            prefix_chunk_id=plan.prefix.chunk_id if plan.prefix else None,
+            chunk_tokens=config.chunk_tokens,
+            chunking=CHUNKING,
+            embedder=self._embedder.name,
+        )
+        texts = {chunk.chunk_id: chunk.text for chunk in plan.chunks}
+        publish(config.store, settings, plan.documents, texts, self._vectors(list(texts.values()), old))
+
+    def _vectors(self, texts: list[str], old: Collection | None) -> Vectors:
+        """float32 [len(texts), dim]; a text that was embedded before keeps its vector."""
+        vectors = np.empty((len(texts), self._embedder.dim), dtype=np.float32)
+        known: dict[str, int] = {}
+        if old is not None and old.settings.embedder == self._embedder.name:
+            known = {chunk.text: row for row, chunk in enumerate(old.chunks)}
+            kept = [row for row, text in enumerate(texts) if text in known]
+            vectors[kept] = old.index.vectors[[known[texts[row]] for row in kept]]
+        new = [row for row, text in enumerate(texts) if text not in known]
+        for start in range(0, len(new), EMBED_AT_ONCE):
+            rows = new[start : start + EMBED_AT_ONCE]
+            vectors[rows] = self._embedder.embed([texts[row] for row in rows])
+            self._report(Embedded(start + len(rows), len(new)))
+        return vectors
+
+    def _drop(self, journal: Journal) -> int:
+        try:
+            return drop_gone(self._config.store, self._config.collection, self._engine.store, journal)
+        except CollectionError as error:
+            self._report(Notice(f"nothing dropped, for {error}"))
+            return 0
+
+    def _summary(
+        self, plan: Plan, computed: Computed, dropped: int, reader: FolderReader, seconds: float
+    ) -> Finished:
+        return Finished(
+            collection=self._config.collection,
+            documents=len(plan.documents),
+            chunks=len(plan.chunks),
+            computed=computed.chunks,
+            reused=len(plan.chunks) - computed.chunks,
+            dropped=dropped,
+            tokens=sum(chunk.num_tokens for chunk in plan.chunks),
+            computed_tokens=computed.tokens,
+            bytes=computed.bytes,
+            seconds=seconds,
+            tokens_per_s=computed.tokens_per_s,
+            unreadable=reader.unreadable,
+            binary=reader.binary,
+        )
+
+
+def _needed_by(old: Collection | None) -> frozenset[str]:
+    return frozenset() if old is None else old.manifest.chunk_ids

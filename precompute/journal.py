@@ -1,0 +1,82 @@
+"""What a job holds on to in case it is killed: a lock on the store, and the ids it may leave behind."""
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from precompute.errors import PrecomputeError
+from retriever.durable import write_durably
+from retriever.layout import collection_folder
+
+FILE = "unfinished.json"
+
+
+@contextmanager
+def store_lock(store: Path) -> Iterator[None]:
+    """Hold the store for one job; the system lets go of it when the process ends, however it ends.
+
+    Without it a job could drop a chunk that another one, not yet published, has just found stored.
+
+    Raises:
+        PrecomputeError: another job holds it, or the store cannot be written to.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        file = open(store / "precompute.lock", "ab")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise PrecomputeError(f"cannot write to the store {store}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PrecomputeError(
+                f"another job is writing to the store {store}: wait for it to end"
+            ) from error
+        yield
+
+
+class Journal:
+    """Ids of chunks that a collection needed, or may need, since its last finished job.
+
+    Written before anything is computed, removed when everything that is gone has been dropped. So a job
+    that was killed, and whose documents changed before it was run again, leaves no orphan in the store.
+    """
+
+    def __init__(self, store: Path, collection: str) -> None:
+        self._path = collection_folder(store, collection) / FILE
+
+    def read(self) -> frozenset[str]:
+        """The ids; none when the last job finished."""
+        return _read(self._path)
+
+    def write(self, chunk_ids: Iterable[str]) -> None:
+        """Replace the ids.
+
+        Raises:
+            PrecomputeError: it cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(self._path, json.dumps(sorted(chunk_ids)).encode())
+        except OSError as error:
+            raise PrecomputeError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def clear(self) -> None:
+        """The job is finished."""
+        self._path.unlink(missing_ok=True)
+
+
+def ids_of_other_journals(store: Path, collection: str) -> frozenset[str]:
+    """Ids that unfinished jobs of other collections may still need."""
+    paths = (store / "collections").glob(f"*/{FILE}")
+    return frozenset[str]().union(*(_read(path) for path in paths if path.parent.name != collection))
+
+
+def _read(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(map(str, json.loads(path.read_bytes())))
+    except (FileNotFoundError, ValueError):
+        # A damaged one costs no more than an orphan in the store.
+        return frozenset()

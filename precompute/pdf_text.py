@@ -1,0 +1,27 @@
+"""PDF to text, page by page."""
+
+from io import BytesIO
+
+from pypdf import PdfReader
+
+
+def pdf_text(data: bytes) -> tuple[str | None, str]:
+    """Title, where the file declares one, and the text of all pages.
+
+    Raises:
+        ValueError: the file is damaged or encrypted, or there is no text in it.
+    """
+    try:
+        reader = PdfReader(BytesIO(data))
+        # Many files are encrypted with no password to read, only to change them.
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise ValueError("encrypted: remove the password first")
+        title = reader.metadata.title if reader.metadata else None
+        text = "\n\n".join(page.extract_text() for page in reader.pages)
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged file makes the parser raise almost anything; the caller names it
+        raise ValueError(f"not a sound PDF: {type(error).__name__}: {error}") from error
+    if not text.strip():
+        raise ValueError("no text in it: scanned pages need OCR first")
+    return (title or "").strip() or None, text

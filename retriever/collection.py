@@ -1,0 +1,114 @@
+"""A collection in memory: one published state, opened whole."""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from retriever.errors import CollectionError, UnknownCollection
+from retriever.index import ExactIndex, FaissIndex, Index
+from retriever.layout import CHUNKS, INDEX, MANIFEST, NAME, collection_folder, data_name, list_collections
+from retriever.manifest import Manifest, Settings
+
+OPEN_ATTEMPTS = 5
+"""A writer that publishes twice while we open takes our data files away; more than a few is no race."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a chunk stands: the `index`-th chunk of the document `source`, whose title is `title`."""
+
+    source: str
+    title: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk's text, and every place it stands at, in the order of the documents."""
+
+    chunk_id: str
+    text: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One published state of a collection, in memory; a later publication does not change it.
+
+    Attributes:
+        chunks: each chunk once; `chunks[i]` is row i of `index`.
+        stamp: identity of the manifest file that was read.
+    """
+
+    folder: Path
+    manifest: Manifest
+    chunks: tuple[Chunk, ...]
+    index: Index
+    stamp: tuple[int, int]
+
+    @property
+    def settings(self) -> Settings:
+        return self.manifest.settings
+
+    @classmethod
+    def open(cls, store: Path, name: str, *, exact: bool = False) -> "Collection":
+        """Read a collection; another process may be publishing it meanwhile.
+
+        Args:
+            exact: search with the naive index in place of FAISS.
+
+        Raises:
+            UnknownCollection: there is none of that name.
+            CollectionError: it is damaged, or of another format version.
+        """
+        if not NAME.fullmatch(name) or not (collection_folder(store, name) / MANIFEST).is_file():
+            known = ", ".join(list_collections(store)) or "none yet"
+            raise UnknownCollection(
+                f"no collection {name!r} in {store} (there: {known}): run kvblend precompute"
+            )
+        for _ in range(OPEN_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                return _read(collection_folder(store, name), exact)
+        raise CollectionError(
+            f"collection {name!r} in {store} lacks data files: run kvblend precompute again"
+        )
+
+    def is_current(self) -> bool:
+        """Whether no other state has been published since this one was opened."""
+        try:
+            return _stamp((self.folder / MANIFEST).stat()) == self.stamp
+        except FileNotFoundError:
+            return False
+
+
+def _read(folder: Path, exact: bool) -> Collection:
+    with open(folder / MANIFEST, "rb") as file:
+        stamp, data = _stamp(os.fstat(file.fileno())), file.read()
+    try:
+        manifest = Manifest.from_bytes(data)
+        lines = _read_data(folder / manifest.chunks_file, CHUNKS).splitlines()
+        index: Index = FaissIndex.from_bytes(_read_data(folder / manifest.index_file, INDEX))
+    except (CollectionError, ValueError) as error:
+        raise CollectionError(
+            f"collection {folder} is damaged: {error}; run kvblend precompute again"
+        ) from error
+    places: dict[str, list[Place]] = {}
+    for document in manifest.documents:
+        for i, chunk_id in enumerate(document.chunk_ids):
+            places.setdefault(chunk_id, []).append(Place(document.path, document.title, i))
+    rows = [json.loads(line) for line in lines]
+    chunks = tuple(Chunk(row["chunk_id"], row["text"], tuple(places[row["chunk_id"]])) for row in rows)
+    return Collection(folder, manifest, chunks, ExactIndex(index.vectors) if exact else index, stamp)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns
+
+
+def _read_data(path: Path, pattern: str) -> bytes:
+    data = path.read_bytes()
+    if data_name(pattern, data) != path.name:
+        raise ValueError(f"{path.name} is not what was written")
+    return data

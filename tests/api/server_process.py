@@ -1,0 +1,88 @@
+"""A real `kvblend serve` for end-to-end tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+
+from retriever.collection import Collection
+
+ROOT = Path(__file__).parents[2]
+CHUNK_TOKENS = 160
+MAX_MODEL_LEN = 3072
+START_S = 400
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `kvblend serve`.
+
+    Attributes:
+        statuses: what `/health` answered while it started.
+    """
+
+    url: str
+    client: openai.OpenAI
+    collection: Collection
+    statuses: tuple[int, ...]
+    model: str
+
+
+def kvblend(*args: str) -> list[str]:
+    return [sys.executable, "-m", "api.cli", *args]
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[Served]:
+    """A server on a free port, with the collection `docs` of a store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = store.parent / "serve.log"
+    flags = ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
+    tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            kvblend("serve", "--collection", "docs", "--store", str(store)) + flags + tools,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        statuses = _wait(process, url, log)
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            model = client.models.list().data[0].id
+            yield Served(url, client, Collection.open(store, "docs"), statuses, model)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> tuple[int, ...]:
+    statuses: list[int] = []
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-4000:]
+        try:
+            statuses.append(httpx.get(f"{url}/health", timeout=5).status_code)
+        except httpx.TransportError:
+            time.sleep(0.2)  # the socket is not bound yet, or changes hands
+            continue
+        if statuses[-1] == 200:
+            return tuple(statuses)
+        time.sleep(0.5)
+    raise AssertionError(f"the server did not start: {log.read_text()[-4000:]}")

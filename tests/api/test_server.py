@@ -1,0 +1,215 @@
+"""A real server, a real model, a real socket, an unchanged `openai` client."""
+
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from transformers import AutoTokenizer
+
+from tests.api.server_process import Served
+
+pytestmark = pytest.mark.engine
+
+QUESTION = "How many bytes of KV cache does one token take?"
+KINDS = ("exact_tokens", "reused_tokens", "recomputed_tokens", "cold_tokens")
+
+
+def chat(served: Served, content: str, body: dict[str, Any] | None = None, **options: Any) -> Any:
+    """One question; `body` holds the fields that the client does not know."""
+    settings: dict[str, Any] = {"max_tokens": 16, "temperature": 0.0, **options}
+    return served.client.chat.completions.create(
+        model=served.model, messages=[{"role": "user", "content": content}], extra_body=body, **settings
+    )
+
+
+def pasted(served: Served, number: int) -> tuple[str, list[str]]:
+    """A plain prompt with the question first, and chunks in another order than their documents'."""
+    texts = [chunk.text for chunk in served.collection.chunks]
+    chosen = [texts[5], texts[2], texts[8], texts[1]][:number]
+    return "\n\n".join([QUESTION, *chosen, "Answer in one sentence."]), chosen
+
+
+def tokens_of(served: Served, text: str) -> list[int]:
+    body = {"model": served.model, "prompt": text, "add_special_tokens": False}
+    answer = httpx.post(f"{served.url}/tokenize", json=body)
+    answer.raise_for_status()
+    ids: list[int] = answer.json()["tokens"]
+    return ids
+
+
+def test_while_the_engine_starts_the_server_says_so(served):
+    assert 503 in served.statuses
+
+
+def test_vllms_own_routes_are_there(served):
+    assert [model.id for model in served.client.models.list().data] == [served.model]
+    assert httpx.get(f"{served.url}/health").status_code == 200
+    assert "vllm:num_requests_running" in httpx.get(f"{served.url}/metrics").text
+
+
+def test_a_plain_chat_says_why_it_was_not_blended(served):
+    answer = chat(served, "What is the capital of France?")
+    assert "Paris" in answer.choices[0].message.content
+    assert answer.blend["fallback"] == "no known chunk in the prompt"
+    assert answer.blend["chunks"] == []
+    assert answer.usage.prompt_tokens_details.cached_tokens is not None
+
+
+def test_a_streamed_chat_ends_with_the_blend_and_the_usage(served):
+    stream = chat(served, "Say hello.", stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    *tokens, finish, usage = chunks
+    assert all(chunk.model_extra.get("blend") is None for chunk in tokens)
+    assert finish.choices[0].finish_reason
+    assert finish.blend == usage.blend
+    assert usage.usage.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_that_names_a_collection_is_retrieved_and_blended(served, stream):
+    body = {"rag": {"collection": "docs", "top_k": 4, "recompute_ratio": 0.2}}
+    if stream:
+        *_, answer = chat(served, QUESTION, body, stream=True, stream_options={"include_usage": True})
+    else:
+        answer = chat(served, QUESTION, body)
+    blend = answer.blend
+    assert blend["fallback"] is None
+    named = [chunk for chunk in blend["chunks"] if chunk["source"]]
+    assert len(named) == 4
+    assert all(chunk["source"].endswith(".md") for chunk in named)
+    assert sum(blend[kind] for kind in KINDS) == blend["context_tokens"]
+    assert (blend["ratio"], blend["selector"]) == (0.2, "deviation")
+    assert answer.usage.prompt_tokens_details.cached_tokens == blend["exact_tokens"] + blend["reused_tokens"]
+
+
+def test_behind_its_collections_prefix_the_first_chunk_is_exact(served):
+    blend = chat(served, QUESTION, {"rag": {"collection": "docs", "top_k": 2}, "cache_salt": "first"}).blend
+    first = min((chunk for chunk in blend["chunks"] if chunk["source"]), key=lambda chunk: chunk["start"])
+    assert blend["exact_tokens"] == first["start"] + first["tokens"]
+
+
+def test_recomputing_everything_answers_as_full_prefill_does(served):
+    rag = {"collection": "docs", "top_k": 3, "recompute_ratio": 1.0}
+    blended = chat(served, QUESTION, {"rag": rag, "cache_salt": "a"})
+    full = chat(served, QUESTION, {"rag": rag, "blend": {"enabled": False}, "cache_salt": "b"})
+    assert blended.blend["fallback"] is None
+    assert full.blend["fallback"]
+    assert blended.choices[0].message.content == full.choices[0].message.content
+    assert blended.usage.prompt_tokens == full.usage.prompt_tokens
+
+
+def test_chunks_pasted_by_an_unchanged_client_are_reused(served):
+    prompt, chosen = pasted(served, 3)
+    answer = chat(served, prompt)
+    in_chunks = sum(chunk["tokens"] for chunk in answer.blend["chunks"] if chunk["source"])
+    assert in_chunks == sum(len(tokens_of(served, text)) for text in chosen)
+    assert answer.blend["reused_tokens"] > 0.8 * in_chunks
+
+
+def test_a_plain_completion_is_blended_too_and_each_prompt_has_its_own_figures(served):
+    prompt, _ = pasted(served, 2)
+    answer = served.client.completions.create(
+        model=served.model,
+        prompt=[prompt, "Hello"],
+        max_tokens=4,
+        extra_body={"blend": {"selector": "first"}},
+    )
+    assert [blend["fallback"] for blend in answer.blend] == [None, "no known chunk in the prompt"]
+    assert answer.blend[0]["selector"] == "first"
+
+
+def test_blending_can_be_switched_off_for_a_request(served):
+    prompt, _ = pasted(served, 2)
+    assert chat(served, prompt, {"blend": {"enabled": False}}).blend["reused_tokens"] == 0
+
+
+def test_a_conversation_keeps_its_documents_and_its_turns(served):
+    answer = served.client.chat.completions.create(
+        model=served.model,
+        messages=[
+            {"role": "system", "content": "Answer briefly."},
+            {"role": "user", "content": "What is a KV cache?"},
+            {"role": "assistant", "content": "Stored keys and values."},
+            {"role": "user", "content": QUESTION},
+        ],
+        max_tokens=8,
+        extra_body={"rag": {"collection": "docs", "top_k": 2}},
+    )
+    assert answer.blend["fallback"] is None
+    assert answer.blend["exact_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"rag": {"collection": "nowhere"}}, 404, None),
+        ({"rag": {"collection": "docs", "recompute_ratio": 1.5}}, 400, "rag.recompute_ratio"),
+        ({"rag": {"collection": "docs", "topk": 2}}, 400, "rag.topk"),
+        ({"blend": {"selector": "nonesuch"}}, 400, None),
+        ({"kv_transfer_params": {"kvblend": {"gate_key": "x"}}}, 400, "kv_transfer_params.kvblend.gate_key"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_asks_for_the_wrong_thing_is_refused(served, body, status, param, stream):
+    with pytest.raises(openai.APIStatusError) as refused:
+        chat(served, QUESTION, body, stream=stream)
+    error = refused.value.response.json()["error"]
+    assert refused.value.status_code == error["code"] == status
+    assert error["param"] == param
+    assert error["message"]
+
+
+def test_an_empty_question_is_refused(served):
+    with pytest.raises(openai.BadRequestError, match="question"):
+        chat(served, "  ", {"rag": {"collection": "docs"}})
+
+
+def test_a_prompt_over_the_models_length_is_refused(served):
+    with pytest.raises(openai.BadRequestError, match="maximum context length"):
+        chat(served, QUESTION, {"rag": {"collection": "docs", "top_k": 60}})
+
+
+def test_a_known_chunk_keeps_its_ids_inside_other_text_and_other_text_keeps_its_own(served):
+    chunk = served.collection.chunks[3].text
+    alone, inside = tokens_of(served, chunk), tokens_of(served, f"before {chunk}after")
+    assert any(inside[i : i + len(alone)] == alone for i in range(len(inside)))
+    root = httpx.get(f"{served.url}/v1/models").json()["data"][0]["root"]
+    plain = "Nothing here is known <|im_end|>\n to anyone."
+    expected = AutoTokenizer.from_pretrained(root).encode(plain, add_special_tokens=False)
+    assert tokens_of(served, plain) == expected
+
+
+def test_tools_are_vllms_own(served):
+    tool = {
+        "type": "function",
+        "function": {"name": "now", "parameters": {"type": "object", "properties": {}}},
+    }
+    answer = chat(served, "What time is it?", {"rag": {"collection": "docs", "top_k": 1}}, tools=[tool])
+    assert answer.choices[0].finish_reason
+
+
+def running(served: Served) -> float:
+    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    [value] = [line.rsplit(" ", 1)[1] for line in lines if line.startswith("vllm:num_requests_running{")]
+    return float(value)
+
+
+def test_a_client_that_leaves_in_the_middle_frees_the_engine(served):
+    body = {
+        "model": served.model,
+        "messages": [{"role": "user", "content": "Count upwards from one, for ever."}],
+        "stream": True,
+        "max_tokens": 2000,
+        "ignore_eos": True,
+    }
+    with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
+        for _ in range(6):
+            next(lines)
+        assert running(served) == 1
+    deadline = time.monotonic() + 5  # 2,000 tokens take far longer
+    while running(served) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert running(served) == 0

@@ -1,0 +1,172 @@
+"""The engine's blend against the Hugging Face reference, on tiny random models of every family."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from prometheus_client import REGISTRY
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from blend import Engine
+from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.hf import blend, compute_chunks
+from blend.vllm.engine import Answer, Ask
+from blend.vllm.request_params import BlendParams
+from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
+from tests.tolerances import assert_close
+
+pytestmark = pytest.mark.engine
+
+HEAD_SIZE = 32  # the smallest that vLLM's attention for CPUs takes
+BLOCK_SIZE = 32
+CASES = [*((family, 1) for family in FAMILIES), ("llama", 2)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One model on both sides, with the same chunks known to each."""
+
+    engine: Engine
+    model: PreTrainedModel
+    prefix: ChunkRecord
+    records: tuple[ChunkRecord, ...]
+    chunks: tuple[ChunkKV, ...]
+
+
+def ids(num: int, seed: int) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randint(VOCAB_SIZE, (num,), generator=generator).tolist())
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    model.save_pretrained(folder)
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCAB_SIZE)}, unk_token="w0"))
+    words.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-tp{case[1]}")
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    family, num_ranks = request.param
+    model = tiny_model(family, head_size=HEAD_SIZE)
+    folder = tmp_path_factory.mktemp(family)
+    save(model, folder / "model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(str(rank) for rank in range(num_ranks)))
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        with Engine(
+            str(folder / "model"),
+            folder / "store",
+            self_check=False,
+            block_size=BLOCK_SIZE,
+            max_model_len=512,
+            num_gpu_blocks_override=32,
+            tensor_parallel_size=num_ranks,
+            disable_log_stats=False,
+        ) as engine:
+            prefix = make_record(engine.fingerprint, (), ids(7, seed=0))
+            records = tuple(
+                make_record(engine.fingerprint, prefix.token_ids, ids(num, seed))
+                for seed, num in enumerate((40, BLOCK_SIZE + 1, 25), start=1)
+            )
+            engine.compute(records)
+            yield Pair(engine, model, prefix, records, tuple(compute_chunks(model, [prefix, *records])))
+
+
+def ask(pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str, max_tokens: int = 4) -> Ask:
+    key = pair.engine.setup.settings.gate_key
+    params = BlendParams(recompute_ratio=ratio, selector=selector, gate_key=key)
+    return Ask(prompt, params, max_tokens, 0.0, uuid.uuid4().hex, logprobs=20)
+
+
+def prompt_of(pair: Pair, order: tuple[int, ...], unknown: tuple[int, ...] = ()) -> tuple[int, ...]:
+    first, *others = (pair.records[i].token_ids for i in order)
+    joined = [token for chunk in (first, unknown, *others) for token in (*chunk, 3)]
+    return (*pair.prefix.token_ids, *joined, *ids(6, seed=99))
+
+
+def reference(
+    pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str
+) -> tuple[torch.Tensor, list[int]]:
+    """Log-probabilities of the first token, and greedy tokens, from the Hugging Face blend."""
+    blended = blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector)
+    done = pair.model.generate(
+        torch.tensor([prompt]),
+        past_key_values=blended.cache,
+        max_new_tokens=4,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    return torch.log_softmax(done.logits[0][0], -1), done.sequences[0, len(prompt) :].tolist()
+
+
+def agrees(answer: Answer, logprobs: torch.Tensor) -> None:
+    assert answer.first_logprobs is not None
+    tokens = list(answer.first_logprobs)
+    got = torch.tensor([answer.first_logprobs[token] for token in tokens])
+    torch.testing.assert_close(got, logprobs[tokens], rtol=1e-3, atol=1e-3)
+
+
+def test_chunk_kv_is_the_reference_s(pair: Pair) -> None:
+    for chunk in pair.chunks:
+        stored = pair.engine.store.get(chunk.record)
+        assert stored is not None, "the prefix is stored beside its chunks"
+        assert_close(stored.keys, chunk.keys)
+        assert_close(stored.values, chunk.values)
+
+
+@pytest.mark.parametrize("selector", ["deviation", "first", "all"])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
+def test_the_first_token_is_the_reference_s(pair: Pair, ratio: float, selector: str) -> None:
+    prompt = prompt_of(pair, (2, 0, 1))
+    answer = pair.engine.submit(ask(pair, prompt, ratio, selector))
+    assert answer.stats.fallback is None
+    logprobs, tokens = reference(pair, prompt, ratio, selector)
+    agrees(answer, logprobs)
+    assert list(answer.token_ids) == tokens
+    expected = blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector).stats
+    for kind in ("exact_tokens", "reused_tokens", "recomputed_tokens", "cold_tokens", "context_tokens"):
+        assert getattr(answer.stats, kind) == getattr(expected, kind), kind
+
+
+def test_an_unknown_chunk_in_the_middle_and_a_repeated_one(pair: Pair) -> None:
+    prompt = prompt_of(pair, (1, 2, 1), unknown=ids(30, seed=50))
+    for ratio in (0.5, 1.0):
+        answer = pair.engine.submit(ask(pair, prompt, ratio, "deviation"))
+        agrees(answer, reference(pair, prompt, ratio, "deviation")[0])
+    plain = pair.model(torch.tensor([prompt])).logits[0, -1]
+    agrees(answer, torch.log_softmax(plain, -1))
+
+
+def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> None:
+    orders = [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1), (0, 2, 1), (1, 2, 0)]
+    requests = [ask(pair, prompt_of(pair, order), 0.3, "deviation", max_tokens=120) for order in orders]
+    alone = [pair.engine.submit(request).token_ids for request in requests]
+    before = preemptions()
+
+    async def at_once() -> list[Answer]:
+        again = [replace(request, cache_salt=uuid.uuid4().hex) for request in requests]
+        return list(await asyncio.gather(*(pair.engine.asubmit(request) for request in again)))
+
+    together = asyncio.run(at_once())
+    # Six times 242 tokens in 1,024 places: somebody had to give way.
+    assert preemptions() > before
+    assert [answer.token_ids for answer in together] == alone
+    assert pair.engine.blends_in_flight() == 0 and pair.engine.reset_prefix_cache()
+
+
+def preemptions() -> float:
+    return sum(
+        sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "vllm:num_preemptions_total"
+    )

@@ -1,0 +1,49 @@
+"""Rows laid out for paged attention: the mask that the kernel's causal rule makes of them is exact."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blend.vllm.rows import Rows, rows_of_many, rows_of_one, runs_of
+
+BLOCK = 4
+
+
+def visible(rows: Rows) -> dict[int, set[int]]:
+    """For each row, the slots that bottom-right causal masking lets it see, computed the slow way."""
+    seen = {}
+    for run, (a, b) in enumerate(
+        zip(rows.query_start[:-1].tolist(), rows.query_start[1:].tolist(), strict=True)
+    ):
+        length = int(rows.seq_lens[run])
+        slots = [int(rows.block_table[run, p // BLOCK]) * BLOCK + p % BLOCK for p in range(length)]
+        for row in range(a, b):
+            seen[row] = set(slots[: length - (b - 1 - row)])
+    return seen
+
+
+@given(st.sets(st.integers(0, 40), min_size=1), st.permutations(range(11)))
+def test_every_row_sees_exactly_the_positions_at_or_before_its_own(
+    chosen: set[int], blocks: list[int]
+) -> None:
+    positions = torch.tensor(sorted(chosen))
+    rows = rows_of_one(positions, torch.tensor(blocks, dtype=torch.int32), BLOCK)
+    assert rows.positions.tolist() == sorted(chosen)
+    for row, seen in visible(rows).items():
+        own = int(positions[row])
+        assert seen == {blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(own + 1)}
+        assert int(rows.slots[row]) in seen
+
+
+def test_a_single_position_is_one_run_of_one() -> None:
+    assert runs_of(torch.tensor([7])).tolist() == [0, 1]
+
+
+def test_sequences_of_many_never_share_a_slot() -> None:
+    rows, table = rows_of_many([3, 3, 3], [5, 1, 6], BLOCK)
+    assert rows.positions.tolist() == [*range(3, 8), 3, *range(3, 9)]
+    assert len(set(rows.slots.tolist())) == rows.num_tokens
+    assert len(set(table.flatten().tolist())) == table.numel()
+    assert rows.seq_lens.tolist() == [8, 4, 9]
+    for row, seen in visible(rows).items():
+        assert len(seen) == int(rows.positions[row]) + 1

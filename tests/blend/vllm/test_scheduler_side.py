@@ -1,0 +1,196 @@
+"""The scheduler's half, on vLLM's own requests and block hashes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.request import Request
+
+from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.store.disk import DiskStore
+from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
+from blend.vllm.messages import BlendOutcome, StepReport
+from blend.vllm.request_params import BlendParams
+from blend.vllm.scheduler_side import SchedulerSide
+from blend.vllm.settings import Settings
+
+PREFIX, FIRST, SECOND = (1, 2, 3), tuple(range(10, 40)), tuple(range(50, 90))
+PROMPT = [*PREFIX, *SECOND, 5, *FIRST, 7, 8, 9]
+CONTEXT = len(PROMPT) - 3
+BLOCK = 16
+
+init_none_hash(sha256)
+
+
+class Blocks:
+    """Blocks 0.. of a request, as the scheduler hands them over."""
+
+    def get_block_ids(self) -> tuple[list[int], ...]:
+        return (list(range(-(-len(PROMPT) // BLOCK))),)
+
+
+def stored(record: ChunkRecord) -> ChunkKV:
+    rows = torch.zeros(2, record.num_tokens, 1, 4)
+    return ChunkKV(record, rows, rows)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = Settings(str(tmp_path), "f" * 64, gate_key="the self-check's")
+    store = DiskStore(settings.chunks_folder)
+    for ids in (FIRST, SECOND):
+        store.put(stored(make_record(settings.fingerprint, PREFIX, ids)))
+    store.put(stored(make_record(settings.fingerprint, (), PREFIX)))
+    return settings
+
+
+@pytest.fixture
+def side(settings: Settings) -> SchedulerSide:
+    GateFile(settings.model_folder).write(Verdict(True, "agrees", installed_vllm()))
+    return SchedulerSide(settings)
+
+
+def request(params: BlendParams | None = None, prompt: list[int] = PROMPT, **more: Any) -> Request:
+    extra = {"kv_transfer_params": (params or BlendParams()).to_transfer()}
+    sampling = SamplingParams(max_tokens=4, extra_args=extra)
+    return Request(
+        "r", list(prompt), sampling, None, block_hasher=get_request_block_hasher(BLOCK, sha256), **more
+    )
+
+
+def test_known_chunks_are_found_in_any_order_and_filled_asynchronously(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    assert side.matched(ours, 0) == (CONTEXT, True)
+    assert side.matched(ours, BLOCK) == (CONTEXT - BLOCK, True)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    (task,) = side.orders(others_run=False).tasks
+    assert [(span.start, span.exact) for span in task.plan.spans] == [(0, True), (3, True), (44, False)]
+    assert side.orders(others_run=False).tasks == ()
+
+
+def test_orders_are_bounded_only_while_others_run(side: SchedulerSide) -> None:
+    assert side.orders(others_run=False).max_layers is None
+    assert side.orders(others_run=True).max_layers == 4
+
+
+def test_a_blended_request_has_block_hashes_of_its_own(side: SchedulerSide) -> None:
+    plain = request(BlendParams(enabled=False))
+    before = list(plain.block_hashes)
+    side.add(plain)
+    assert plain.block_hashes == before and plain.cache_salt is None
+    seen = {tuple(before)}
+    for params in (BlendParams(), BlendParams(recompute_ratio=0.5), BlendParams(selector="first")):
+        blended = request(params)
+        side.add(blended)
+        again = request(params)
+        side.add(again)
+        assert blended.block_hashes == again.block_hashes
+        assert tuple(blended.block_hashes) not in seen
+        assert not set(blended.block_hashes) & set(before)
+        seen.add(tuple(blended.block_hashes))
+    salted = request(cache_salt="a user's")
+    side.add(salted)
+    assert tuple(salted.block_hashes) not in seen
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: request(BlendParams(enabled=False)), "switched off"),
+        (lambda: request(prompt=[4, 4, 4, 4]), "no known chunk"),
+        (lambda: request(BlendParams(recompute_ratio=1.5)), "from 0 to 1"),
+        (lambda: request(BlendParams(selector="nobody")), "nobody"),
+        (lambda: request(lora_request=LoRARequest("a", 1, "/nowhere")), "LoRA"),
+    ],
+)
+def test_what_is_not_blended_says_why_and_keeps_its_hashes(
+    side: SchedulerSide, make: Callable[[], Request], words: str
+) -> None:
+    ours = make()
+    before = list(ours.block_hashes)
+    side.add(ours)
+    assert side.matched(ours, 0) == (0, False)
+    assert ours.block_hashes == before
+    stats = side.remove("r")
+    assert stats is not None and words in (stats.fallback or "")
+
+
+def test_nothing_is_blended_before_the_gate_has_passed_but_the_self_check(settings: Settings) -> None:
+    side = SchedulerSide(settings)
+    waiting = request()
+    side.add(waiting)
+    assert side.matched(waiting, 0) == (0, False)
+    checking = request(BlendParams(gate_key="the self-check's"))
+    side.add(checking)
+    assert side.matched(checking, 0) == (CONTEXT, True)
+    GateFile(settings.model_folder).write(Verdict(True, "agrees", installed_vllm()))
+    later = request()
+    side.add(later)
+    assert side.matched(later, 0) == (CONTEXT, True)
+
+
+def test_a_chunk_stored_or_deleted_by_another_process_is_noticed(
+    side: SchedulerSide, settings: Settings
+) -> None:
+    other = DiskStore(settings.chunks_folder)
+    third = make_record(settings.fingerprint, PREFIX, range(100, 130))
+    prompt = [*PREFIX, *third.token_ids, 9]
+    cold = request(prompt=prompt)
+    side.add(cold)
+    assert side.matched(cold, 0) == (len(PREFIX), True)
+    other.put(stored(third))
+    warm = request(prompt=prompt)
+    side.add(warm)
+    assert side.matched(warm, 0) == (len(prompt) - 1, True)
+    other.delete(third.chunk_id)
+    gone = request(prompt=prompt)
+    side.add(gone)
+    assert side.matched(gone, 0) == (len(PREFIX), True)
+
+
+def test_statistics_add_up_and_leave_with_the_request(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT - BLOCK)  # type: ignore[arg-type]
+    outcome = BlendOutcome("r", exact_tokens=27, reused_tokens=26, recomputed_tokens=4, cold_tokens=1)
+    side.report(StepReport({"r": outcome}))
+    stats = side.remove("r")
+    assert stats is not None and stats.fallback is None
+    # The first block came from the engine's cache, where an earlier blend just like it had left it.
+    assert stats.reused_tokens == BLOCK + 26
+    assert (
+        stats.cached_tokens + stats.recomputed_tokens + stats.cold_tokens == stats.context_tokens == CONTEXT
+    )
+    assert side.remove("r") is None
+
+
+def test_a_blend_found_whole_in_the_engines_cache_counts_as_reused(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    assert side.matched(ours, CONTEXT) == (0, False)
+    side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    stats = side.remove("r")
+    assert stats is not None and stats.reused_tokens == CONTEXT
+
+
+def test_a_failed_blend_is_not_tried_again(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    side.report(StepReport({"r": BlendOutcome("r", failed="OSError: gone")}))
+    assert side.matched(ours, 0) == (0, False)
+    stats = side.remove("r")
+    assert stats is not None and stats.fallback == "OSError: gone" and stats.cached_tokens == 0
+
+
+def test_one_ranks_failure_is_the_requests_failure() -> None:
+    good, bad = BlendOutcome("r", reused_tokens=5), BlendOutcome("r", failed="no")
+    assert StepReport({"r": good}).aggregate(StepReport({"r": bad})).outcomes["r"].failed == "no"
+    assert StepReport({"r": bad}).aggregate(StepReport({"r": good})).outcomes["r"].failed == "no"

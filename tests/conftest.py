@@ -1,0 +1,34 @@
+"""Fixtures for all tests: tiny random models, and real token ids for them."""
+
+import os
+from collections.abc import Callable
+
+# Before transformers is imported: no test asks a hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
+
+RandomIds = Callable[[int], tuple[int, ...]]
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """One tiny model of each family; never modified."""
+    return tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def llama() -> PreTrainedModel:
+    """The plain tiny model, where families make no difference."""
+    return tiny_model("llama")
+
+
+@pytest.fixture
+def random_ids() -> RandomIds:
+    """Draws token ids; the same ones in every run of a test."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda num: tuple(torch.randint(VOCAB_SIZE, (num,), generator=generator).tolist())

@@ -1,0 +1,42 @@
+"""An engine without a model: words are tokens, random numbers are chunk KV, the store is a real one."""
+
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from blend.chunk import ChunkKV, ChunkRecord
+from blend.store.disk import DiskStore
+
+
+class FakeEngine:
+    """Implements `precompute.engine.ChunkEngine`, and remembers what it computed."""
+
+    model_name = "fake"
+    max_batch_tokens = 100
+
+    def __init__(self, store: Path, fingerprint: str = "fake-fingerprint") -> None:
+        self.fingerprint = fingerprint
+        self.store = DiskStore(store / "models" / fingerprint / "chunks")
+        self.computed: list[ChunkRecord] = []
+        self.calls: list[int] = []
+
+    def encode(self, text: str) -> list[int]:
+        return [zlib.crc32(word.encode()) % 2**31 for word in re.findall(r"\s*\S+|\s+$", text)]
+
+    def prefix_ids(self, prefix: str) -> tuple[int, ...]:
+        return tuple(self.encode(prefix))
+
+    def compute(self, records: Sequence[ChunkRecord]) -> int:
+        assert len({record.prefix_ids for record in records}) == 1
+        stored = 0
+        for record in records:
+            keys = torch.randn(2, record.num_tokens, 1, 4)
+            chunk = ChunkKV(record, keys, keys + 1)
+            self.store.put(chunk)
+            self.computed.append(record)
+            stored += chunk.num_bytes
+        self.calls.append(sum(record.num_tokens for record in records))
+        return stored

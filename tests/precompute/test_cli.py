@@ -1,0 +1,113 @@
+"""The command: usage, errors before anything slow, and one whole run with the real engine."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from precompute.cli import add_parser, run
+
+ROOT = Path(__file__).parents[2]
+MAIN = """
+import argparse, sys
+from precompute.cli import add_parser, run
+parser = argparse.ArgumentParser()
+add_parser(parser.add_subparsers())
+if __name__ == "__main__":
+    sys.exit(run(parser.parse_args(["precompute", *sys.argv[1:]])))
+"""
+
+
+def parse(*args: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    return parser.parse_args(["precompute", *args])
+
+
+def test_defaults() -> None:
+    args = parse("docs", "--collection", "c")
+    assert (args.folder, args.collection, args.chunk_tokens) == (Path("docs"), "c", 512)
+    assert (args.store, args.prefix, args.json) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["docs"],
+        ["--collection", "c"],
+        ["docs", "--collection", "../c"],
+        ["docs", "--collection", "c", "--chunk-tokens", "0"],
+        ["docs", "--collection", "c", "--chunk-tokens", "many"],
+        ["docs", "--collection", "c", "--chunk", "64"],
+    ],
+)
+def test_wrong_usage_is_status_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(*args)
+    assert exit_.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty"])
+def test_a_wrong_folder_is_one_line_before_a_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = tmp_path / "docs"
+    if kind == "file":
+        folder.write_text("x")
+    elif kind == "empty":
+        folder.mkdir()
+    assert run(parse(str(folder), "--collection", "c", "--store", str(tmp_path / "store"))) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"kvblend precompute: {folder}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_prefix_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    assert run(parse(str(tmp_path), "--collection", "c", "--prefix", str(tmp_path / "none"))) == 1
+    assert "cannot read the prefix file" in capsys.readouterr().err
+
+
+def test_help_loads_neither_torch_nor_vllm() -> None:
+    code = "import sys, precompute.cli; print({'torch', 'vllm', 'transformers', 'faiss'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.engine
+@pytest.mark.model
+def test_a_whole_run_and_a_second_one(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.md").write_text(
+        "# Rotary\n\nA key is rotated by an angle that grows with its position.\n" * 12
+    )
+    (folder / "bad.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "main.py").write_text(MAIN)
+
+    def precompute() -> tuple[int, dict[str, object]]:
+        command = [sys.executable, str(tmp_path / "main.py"), str(folder), "--collection", "c", "--json"]
+        options = ["--store", str(tmp_path / "store"), "--chunk-tokens", "64"]
+        done = subprocess.run(
+            [*command, *options], cwd=ROOT, env=environment(), capture_output=True, text=True
+        )
+        assert "unreadable: bad.txt: not text" in done.stderr
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()][-1]
+
+    status, first = precompute()
+    assert status == 3
+    assert first["computed"] == first["chunks"] == 4
+    assert first["tokens_per_s"] > 0
+    assert first["bytes"] == first["tokens"] * 30 * 2 * 3 * 64 * 4  # SmolLM2-135M in float32
+    status, second = precompute()
+    assert (status, second["computed"], second["reused"]) == (3, 0, 4)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "VLLM_CPU_KVCACHE_SPACE": "1"}

@@ -1,0 +1,63 @@
+"""A job that is killed, at whatever step, is continued by the next one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXTS = {name: " ".join(f"{name}{i}" for i in range(64)) for name in ("a", "b", "c")}  # two chunks each
+# Documents of a job that had finished before, of the one that is killed, of the one that goes on.
+SCENARIOS = {
+    "first run": ("", "ab", "ab"),
+    "update": ("ac", "ab", "ab"),
+    "changed in between": ("", "ab", "ac"),
+}
+# Renames: journal, the chunks not yet stored (all and the prefix, or b's), two data files, manifest.
+NUM_STEPS = {"first run": 1 + 5 + 3, "update": 1 + 2 + 3, "changed in between": 1 + 5 + 3}
+
+Reports = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
+    """What killed_job.py saw, in all scenarios."""
+    root = tmp_path_factory.mktemp("scenarios")
+    for scenario, stages in SCENARIOS.items():
+        for stage, names in zip(("before", "killed", "finished"), stages, strict=True):
+            folder = root / scenario / stage
+            folder.mkdir(parents=True)
+            for name in names:
+                (folder / f"{name}.txt").write_text(TEXTS[name])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.precompute.killed_job", str(root)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_killed_at_every_step_nothing_is_lost_computed_twice_or_left_over(
+    reports: Reports, scenario: str
+) -> None:
+    mine = [report for report in reports if report["scenario"] == scenario]
+    assert len(mine) == 2 * NUM_STEPS[scenario]  # just before each step, and just after it
+    assert len({len(report["stored_when_killed"]) for report in mine}) > 2  # some came between two chunks
+    final = mine[0]["published_in_the_end"]
+    assert len(final) == 5  # two chunks of two documents, and the prefix
+    for report in mine:
+        stored = set(report["stored_when_killed"])
+        assert set(report["published_when_killed"] or ()) <= stored
+        assert report["computed_after"] == sorted(set(final) - stored)
+        assert report["published_in_the_end"] == final
+        assert report["stored_in_the_end"] == final
+        assert not report["journal_left"]
