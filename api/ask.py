@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     with _asker(args, question) as asker:
         if args.compare:
             comparison = compare(asker)
-            print(json.dumps(as_object(comparison.blended, comparison)) if args.json else _both(comparison))
+            print(json.dumps(as_object(comparison.blended, comparison)) if args.json else both(comparison))
             return 0
         reply = asker.ask(blend=True, cache_salt=None, show=_ignore if args.json else _show)
         print(json.dumps(as_object(reply, None)) if args.json else "\n\n" + figures(reply))
@@ -81,7 +81,8 @@ def figures(reply: Reply) -> str:
     return "\n".join(lines)
 
 
-def _both(comparison: Comparison) -> str:
+def both(comparison: Comparison) -> str:
+    """Both answers, and the figures of the comparison, for people."""
     blended, full = comparison.blended, comparison.full
     return "\n\n".join(
         [

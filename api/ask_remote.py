@@ -40,7 +40,7 @@ class RemoteAsker:
         body: dict[str, Any] = {"rag": rag, "blend": {"enabled": blend}}
         if cache_salt is not None:
             body["cache_salt"] = cache_salt
-        with _clear_errors():
+        with _as_ours():
             model = self._served_model()
             begin = time.perf_counter()
             stream = self._client.chat.completions.create(
@@ -75,15 +75,22 @@ def _read(stream: Any, begin: float, show: Callable[[str], None]) -> Reply:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _as_ours() -> Iterator[None]:
     """The server's refusals as the errors that they are on this side too."""
     try:
         yield
     except openai.NotFoundError as error:
-        raise UnknownCollection(error.message) from None
+        raise UnknownCollection(_said(error)) from None
     except openai.BadRequestError as error:
-        raise RequestError(error.message) from None
+        raise RequestError(_said(error)) from None
     except openai.APIConnectionError as error:
-        raise EngineNotReady(f"no answer from {error.request.url.host}: {error}; is the server up?") from None
+        where = f"{error.request.url.host}:{error.request.url.port}"
+        raise EngineNotReady(f"no answer from {where} ({error.message}): is the server up?") from None
     except openai.APIError as error:
-        raise EngineNotReady(error.message) from None
+        raise EngineNotReady(_said(error)) from None
+
+
+def _said(error: openai.APIError) -> str:
+    """The server's own message, without the client's words around it."""
+    body = error.body
+    return str(body["message"]) if isinstance(body, dict) and "message" in body else error.message

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Library:
     Args:
         store: the store's folder.
         names: of the collections; may be empty.
+        opener: loads an embedding model by its name.
 
     Raises:
         UnknownCollection: there is none of such a name.
@@ -43,9 +44,12 @@ class Library:
         ModelError: the collections were computed with different models.
     """
 
-    def __init__(self, store: Path, names: Sequence[str]) -> None:
+    def __init__(
+        self, store: Path, names: Sequence[str], opener: Callable[[str], Embedder] = open_embedder
+    ) -> None:
         self.store = store
         self.names = tuple(dict.fromkeys(names))
+        self._opener = opener
         self._embedders: dict[str, Embedder] = {}
         self._contents = self._contents_of([Collection.open(store, name) for name in self.names])
         fingerprints = {r.collection.settings.fingerprint for r in self._contents.retrievers.values()}
@@ -152,5 +156,5 @@ class Library:
 
     def _embedder(self, name: str) -> Embedder:
         if name not in self._embedders:
-            self._embedders[name] = open_embedder(name)
+            self._embedders[name] = self._opener(name)
         return self._embedders[name]

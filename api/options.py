@@ -122,4 +122,4 @@ def _check(model: type[Model], field: str, value: Any) -> Model:
             known = ", ".join(model.model_fields)
             raise FieldError(f"{param}: unknown key; known keys are {known}", param) from None
         got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
-        raise FieldError(f"{param}: got {got}, expected otherwise: {first['msg']}", param) from None
+        raise FieldError(f"{param}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", param) from None

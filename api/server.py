@@ -57,7 +57,7 @@ def serve(options: ServeOptions) -> int:
     """
     store = options.store or default_store()
     library = Library(store, options.collections)
-    cli_env_setup()
+    cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(options.flags)
     launch = prepare_launch(options.model or args.model_tag or library.model_name, store, args)
     library.check_model(launch.setup.settings.fingerprint)
@@ -87,13 +87,17 @@ async def _build(launch: Launch, library: Library, client: Any) -> FastAPI:
     app.middleware_stack = None  # vLLM has built it already; it is built again with ours at the first request
     install_handlers(app)
     app.add_middleware(CloseStreams)
-    await init_app_state(GuardedEngine(client), app.state, launch.args, tasks)
+    guarded: Any = GuardedEngine(client)
+    await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())
     if hasattr(client.renderer, "know"):
         client.renderer.know(library)
     state = app.state
-    state.openai_serving_chat = take_over(BlendChat, state.openai_serving_chat, retrieval)
-    state.openai_serving_completion = take_over(BlendCompletion, state.openai_serving_completion, retrieval)
+    if state.openai_serving_chat is not None:  # a model that generates
+        state.openai_serving_chat = take_over(BlendChat, state.openai_serving_chat, retrieval)
+        state.openai_serving_completion = take_over(
+            BlendCompletion, state.openai_serving_completion, retrieval
+        )
     return app
 
 
@@ -126,7 +130,7 @@ def _uvicorn(args: Any) -> dict[str, Any]:
         "port": args.port,
         "log_level": args.uvicorn_log_level,
         "access_log": not args.disable_uvicorn_access_log,
-        "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,  # type: ignore[attr-defined]
         "ssl_keyfile": args.ssl_keyfile,
         "ssl_certfile": args.ssl_certfile,
         "ssl_ca_certs": args.ssl_ca_certs,

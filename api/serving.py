@@ -46,7 +46,8 @@ class BlendChat(OpenAIServingChat):
         if options.rag is not None:
             if request.echo:
                 raise FieldError("echo: not available together with rag", "echo")
-            request.messages = await self.retrieval.messages(options.rag, request.messages)
+            messages: Any = await self.retrieval.messages(options.rag, request.messages)
+            request.messages = messages
         return _closed_at_end(await super().create_chat_completion(request, raw_request), raw_request)
 
     async def chat_completion_stream_generator(

@@ -3,8 +3,7 @@
 import re
 import warnings
 
-from bs4 import BeautifulSoup, Tag
-from bs4 import UnusualUsageWarning
+from bs4 import BeautifulSoup, Tag, UnusualUsageWarning
 from bs4.element import NavigableString, PreformattedString
 
 _DROPPED = "title script style noscript template svg nav head iframe canvas object"

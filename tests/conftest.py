@@ -8,9 +8,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import PreTrainedModel
 
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
+
+# How long one example takes says more about the machine's other work than about the code.
+settings.register_profile("kvblend", deadline=None)
+settings.load_profile("kvblend")
 
 RandomIds = Callable[[int], tuple[int, ...]]
 

@@ -56,19 +56,27 @@ class ChunkTexts:
 Piece(text='!', is_chunk=False)]
         """
         pieces: list[Piece] = []
-        done = position = 0
-        while position < len(text):
-            found = self._at(text, position)
+        done = 0
+        for position in self._candidates(text):
+            found = self._at(text, position) if position >= done else None
             if found is None:
-                position += 1
                 continue
             if done < position:
                 pieces.append(Piece(text[done:position], False))
             pieces.append(Piece(found, True))
-            done = position = position + len(found)
+            done = position + len(found)
         if done < len(text):
             pieces.append(Piece(text[done:], False))
         return pieces
+
+    def _candidates(self, text: str) -> list[int]:
+        """Positions where a known text may stand, ascending."""
+        anchors = self._long
+        found = [i for i in range(len(text)) if text[i : i + ANCHOR_CHARS] in anchors]
+        if not self._short:
+            return found
+        lines = [0, *(i + 1 for i, character in enumerate(text) if character == "\n")]
+        return sorted({*found, *lines})
 
     def _at(self, text: str, position: int) -> str | None:
         """The longest known text that stands at a position."""

@@ -45,7 +45,7 @@ def compute_chunks(
     keys, values = (
         torch.stack([ranks.all_heads(pair[i]).cpu() for pair in seen]) for i in (0, 1)
     )  # [L, all T, H, D]
-    parts = zip(records, keys.split(lengths, dim=1), values.split(lengths, dim=1), strict=True)
+    parts = zip(records, torch.split(keys, lengths, 1), torch.split(values, lengths, 1), strict=True)
     return [ChunkKV(record, k.contiguous(), v.contiguous()) for record, k, v in parts]
 
 

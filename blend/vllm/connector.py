@@ -27,7 +27,7 @@ from blend.vllm.settings import Settings
 from blend.vllm.worker_side import WorkerSide
 
 
-class KVBlendConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vllm is untyped from here
+class KVBlendConnector(KVConnectorBase_V1):
     """Named to vLLM by `kv_connector` and `kv_connector_module_path`."""
 
     def __init__(

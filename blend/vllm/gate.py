@@ -18,7 +18,8 @@ from blend.vllm.gate_prompts import PROMPTS, GatePrompt
 from blend.vllm.request_params import BlendParams
 
 if TYPE_CHECKING:
-    from blend.vllm.engine import Answer, Engine
+    from blend.vllm.answer import Answer
+    from blend.vllm.engine import Engine
 
 logger = init_logger(__name__)
 
@@ -82,7 +83,9 @@ def judge(comparisons: Sequence[Comparison], default_ratio: float) -> Verdict:
     elif exact_kl > MAX_EXACT_KL:
         reason = f"recomputing everything should equal full prefill, but KL is {exact_kl:.3g} (limit {MAX_EXACT_KL})"
     else:
-        reason = f"at ratio {default_ratio} mean KL to full prefill is {default_kl:.3g} (limit {MAX_DEFAULT_KL})"
+        reason = (
+            f"at ratio {default_ratio} mean KL to full prefill is {default_kl:.3g} (limit {MAX_DEFAULT_KL})"
+        )
     return replace(
         blank,
         passed=passed,

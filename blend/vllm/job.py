@@ -32,7 +32,9 @@ from blend.vllm.rows import rows_of_one, slots_of
 class Clock:
     """Milliseconds by stage."""
 
-    ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("load", "realign", "select", "recompute"), 0.0))
+    ms: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("load", "realign", "select", "recompute"), 0.0)
+    )
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
@@ -86,7 +88,9 @@ class Context:
         return Loaded(span, keys, values, turn)
 
     def _rows(self, span: Span) -> slice:
-        return slice(max(span.start, self.start) - self.start, min(span.stop, self.plan.num_tokens) - self.start)
+        return slice(
+            max(span.start, self.start) - self.start, min(span.stop, self.plan.num_tokens) - self.start
+        )
 
     def at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Realigned keys and values [N - start, H, D]; rows that are cold are zero."""
@@ -136,7 +140,9 @@ def _score(
     if rule.probe_layer is None:
         return 0, stream, rule.score(SelectorInput(plan, start))
     with clock.time("select"):
-        prepared = runner.prepare(rows_of_one(torch.arange(start, plan.num_tokens), blocks, runner.block_size))
+        prepared = runner.prepare(
+            rows_of_one(torch.arange(start, plan.num_tokens), blocks, runner.block_size)
+        )
     for layer in range(rule.probe_layer):
         with clock.time("select"):
             stream = runner.run(layer, prepared, stream)
@@ -176,7 +182,9 @@ def _recompute(
             with clock.time("recompute"):
                 if not corrector.is_identity:
                     fresh = runner.project(layer, prepared, stream)
-                    keys, values = corrector.correct(context.plan, keys, values, selected - context.start, *fresh)
+                    keys, values = corrector.correct(
+                        context.plan, keys, values, selected - context.start, *fresh
+                    )
                     runner.write(layer, keys, values, slots)
                 stream = _layer(runner, layer, prepared, stream)
         yield

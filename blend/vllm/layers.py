@@ -6,7 +6,7 @@ tokens that are wanted, with attention metadata from the runner's own builders.
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,9 @@ class LayerRunner:
         self.num_layers = len(self.layers)
         self.num_kv_heads: int = first.num_kv_heads
         self.head_size: int = first.head_size
-        self.dtype: torch.dtype = vllm_config.model_config.dtype
-        self.device: torch.device = next(self._model.parameters()).device
+        parameter = next(self._model.parameters())
+        self.dtype: torch.dtype = vllm_config.model_config.dtype  # type: ignore[assignment]  # resolved by now
+        self.device: torch.device = parameter.device
         # The kernel's own block size: the manager's blocks may be split into several of the kernel's.
         spec = self._groups[0].get_metadata_builder().kv_cache_spec
         self.block_size: int = spec.block_size
@@ -75,9 +76,9 @@ class LayerRunner:
     def kernel_blocks(self, block_ids: tuple[int, ...]) -> torch.Tensor:
         """Kernel blocks (int32, CPU) of the manager's blocks."""
         blocks = torch.tensor(block_ids, dtype=torch.int32)
-        if self._splits == 1:
-            return blocks
-        return (blocks[:, None] * self._splits + torch.arange(self._splits, dtype=torch.int32)).flatten()
+        inner = torch.arange(self._splits, dtype=torch.int32)
+        split: torch.Tensor = blocks[:, None] * self._splits + inner
+        return split.flatten()
 
     def embed(self, token_ids: list[int]) -> Stream:
         """The stream before layer 0."""
@@ -113,20 +114,15 @@ class LayerRunner:
             hidden, residual = self.layers[layer](prepared.rows.positions, stream.hidden, stream.residual)
         return Stream(hidden, residual)
 
-    def project(
-        self, layer: int, prepared: "Prepared", stream: Stream
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def project(self, layer: int, prepared: "Prepared", stream: Stream) -> tuple[torch.Tensor, torch.Tensor]:
         """Only the keys (rotated) and values [S, H, D] of a layer; nothing is written, the stream stays."""
-        with self.watch(layer, stop=True) as seen:
-            try:
-                self.run(layer, prepared, stream.copy())
-            except _ProjectionsDone:
-                pass
+        with self.watch(layer, stop=True) as seen, suppress(_ProjectionsDone):
+            self.run(layer, prepared, stream.copy())
         return seen[0]
 
     @contextmanager
     def watch(self, layer: int, *, stop: bool = False) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Collects the (keys, values) [S, H, D] that the layer's attention is given; `stop` leaves it there."""
+        """Collects the (keys, values) [S, H, D] that the layer's attention is given; `stop` leaves it then."""
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def hook(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
@@ -143,7 +139,7 @@ class LayerRunner:
 
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, slots: torch.Tensor) -> None:
         """Write rows [S, H, D] into the layer's pages at slots int64 [S]."""
-        attention = self.attentions[layer]
+        attention: Any = self.attentions[layer]  # the method is not part of the base class's contract
         attention.impl.do_kv_cache_update(attention, keys, values, attention.kv_cache, slots)
 
     @contextmanager
@@ -220,7 +216,8 @@ def _rotary(layer: nn.Module) -> Any:
 
 def _pages_like(pages: torch.Tensor, num_blocks: int) -> torch.Tensor:
     """New pages of the same layout; the dimension that counts blocks is the one with the largest stride."""
-    order = sorted(range(pages.ndim), key=lambda dim: -pages.stride(dim))
+    strides = pages.stride()
+    order = sorted(range(pages.ndim), key=lambda dim: -strides[dim])
     # A leading pair (keys, values) may have the largest stride; the block dimension is the larger one.
     block_dim = order[1] if pages.shape[order[0]] == 2 and pages.ndim == 5 else order[0]
     shape = list(pages.shape)

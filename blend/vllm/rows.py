@@ -1,7 +1,7 @@
 """Rows of tokens laid out for vLLM's paged attention kernels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -42,8 +42,14 @@ class Rows:
         """The same rows on another device (the same object when they are there)."""
         if self.positions.device == device:
             return self
-        tensors = (self.positions, self.slots, self.query_start, self.seq_lens, self.block_table)
-        return Rows(*(t.to(device) for t in tensors), self.max_query_len, self.max_seq_len)
+        return replace(
+            self,
+            positions=self.positions.to(device),
+            slots=self.slots.to(device),
+            query_start=self.query_start.to(device),
+            seq_lens=self.seq_lens.to(device),
+            block_table=self.block_table.to(device),
+        )
 
 
 def slots_of(positions: torch.Tensor, block_ids: torch.Tensor, block_size: int) -> torch.Tensor:

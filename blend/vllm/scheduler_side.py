@@ -110,7 +110,9 @@ class SchedulerSide:
             return
         start = state.plan.num_tokens - num_external
         (block_ids,) = blocks.get_block_ids()
-        state.stats = replace(state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0)
+        state.stats = replace(
+            state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0
+        )
         self._new_tasks.append(
             BlendTask(request.request_id, state.plan, start, tuple(block_ids), state.ratio, state.selector)
         )

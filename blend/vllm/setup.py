@@ -24,13 +24,15 @@ class EngineSetup:
     """An engine that can be started.
 
     Attributes:
-        model_name: what the user named, and what the server calls the model.
+        model_name: what the server calls the model.
+        reference: what finds the model again, from any folder; a collection is bound to it.
         settings: of the connector.
         not_blendable: why the model is served without blending, or None.
         arguments: keyword arguments of vLLM's `AsyncEngineArgs`.
     """
 
     model_name: str
+    reference: str
     settings: Settings
     not_blendable: str | None
     arguments: dict[str, Any]
@@ -57,9 +59,7 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_engine(
-    model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any
-) -> EngineSetup:
+def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
 
     Args:
@@ -97,7 +97,9 @@ def prepare_engine(
                 "kv_connector_extra_config": settings.to_extra_config(),
             },
         }
-    return EngineSetup(folder.name, settings, reason, arguments | overrides)
+    local = Path(model).expanduser()
+    reference = str(local.resolve()) if local.exists() else model
+    return EngineSetup(folder.name, reference, settings, reason, arguments | overrides)
 
 
 def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:

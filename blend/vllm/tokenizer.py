@@ -23,7 +23,7 @@ class KnownTexts(Protocol):
         """The texts known now. Called for every prompt, from any thread, so it must be quick."""
 
 
-class SegmentingRenderer(HfRenderer):  # type: ignore[misc]  # vllm is untyped from here
+class SegmentingRenderer(HfRenderer):
     """Named to vLLM by the tokenizer mode `kvblend`; without known texts it is vLLM's own renderer."""
 
     def __init__(self, config: Any, tokenizer: Any) -> None:

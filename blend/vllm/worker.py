@@ -1,6 +1,6 @@
 """The platform's own worker, with its model shown to the connector. Named to vLLM by `worker_cls`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.distributed.kv_transfer import get_kv_transfer_group
@@ -8,13 +8,13 @@ from vllm.platforms import current_platform
 
 from blend.vllm.connector import KVBlendConnector
 
-if current_platform.is_cpu():
-    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
-else:
+if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+else:
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
 
 
-class BlendWorker(PlatformWorker):  # type: ignore[misc]  # vllm is untyped from here
+class BlendWorker(PlatformWorker):
     """Runs in every worker process."""
 
     def initialize_from_config(self, kv_cache_config: Any) -> None:

@@ -146,4 +146,3 @@ class WorkerSide:
         if self._ranks.rank == 0:
             self._store.put(chunk)
         return chunk.num_bytes
-

@@ -1,5 +1,6 @@
 """A real server, a real model, a real socket, an unchanged `openai` client."""
 
+import json
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ import openai
 import pytest
 from transformers import AutoTokenizer
 
+from api.cli import main
 from tests.api.server_process import Served
 
 pytestmark = pytest.mark.engine
@@ -213,3 +215,22 @@ def test_a_client_that_leaves_in_the_middle_frees_the_engine(served):
     while running(served) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert running(served) == 0
+
+
+def test_kvblend_ask_is_a_client_of_it(served, capsys):
+    argv = ["ask", QUESTION, "--collection", "docs", "--top-k", "3", "--max-tokens", "8", "--url", served.url]
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    assert "Sources: " in shown
+    assert "reused" in shown
+    assert main([*argv, "--compare", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["answer"]
+    assert told["full"]["answer"]
+    assert told["blend"]["reused_tokens"] > 0
+    assert told["speedup"] == pytest.approx(told["full"]["ttft_ms"] / told["ttft_ms"])
+
+
+def test_kvblend_ask_passes_on_what_the_server_refuses(served, capsys):
+    assert main(["ask", "Why?", "--collection", "nowhere", "--url", served.url]) == 1
+    assert capsys.readouterr().err == "kvblend: no collection 'nowhere' is served here (there: docs)\n"

@@ -23,8 +23,8 @@ def matcher(*records: ChunkRecord) -> ChunkMatcher:
     return known
 
 
-# Two letters, and a head that is often the same: nearly every prompt holds chunks that overlap, nest and share
-# their first ids, few or many.
+# Two letters, and a head that is often the same: nearly every prompt holds chunks that overlap, nest and
+# share their first ids, few or many.
 HEAD = (0,) * 8
 tails = st.lists(st.integers(0, 1), max_size=12).map(tuple)
 ids = st.builds(lambda head, tail: head + tail, st.sampled_from([(), HEAD]), tails)

@@ -85,9 +85,8 @@ def test_help_loads_neither_torch_nor_vllm() -> None:
 def test_a_whole_run_and_a_second_one(tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
-    (folder / "a.md").write_text(
-        "# Rotary\n\nA key is rotated by an angle that grows with its position.\n" * 12
-    )
+    lines = [f"Key number {i} is rotated by an angle that grows with its position." for i in range(12)]
+    (folder / "a.md").write_text("# Rotary\n\n" + "\n".join(lines))
     (folder / "bad.txt").write_bytes(b"caf\xe9")
     (tmp_path / "main.py").write_text(MAIN)
 
@@ -102,11 +101,12 @@ def test_a_whole_run_and_a_second_one(tmp_path: Path) -> None:
 
     status, first = precompute()
     assert status == 3
-    assert first["computed"] == first["chunks"] == 4
+    assert first["computed"] == first["chunks"]
+    assert first["chunks"] > 2
     assert first["tokens_per_s"] > 0
     assert first["bytes"] == first["tokens"] * 30 * 2 * 3 * 64 * 4  # SmolLM2-135M in float32
     status, second = precompute()
-    assert (status, second["computed"], second["reused"]) == (3, 0, 4)
+    assert (status, second["computed"], second["reused"]) == (3, 0, first["chunks"])
 
 
 def environment() -> dict[str, str]:

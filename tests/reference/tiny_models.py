@@ -1,6 +1,8 @@
 """Tiny random decoders of the families that are blended, in float32."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from transformers import (
@@ -20,14 +22,12 @@ from transformers import (
 
 VOCAB_SIZE = 200
 
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
-    "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 16,
     "max_position_embeddings": 512,
     "tie_word_embeddings": False,
     "bos_token_id": None,
@@ -45,29 +45,31 @@ _LLAMA3_SCALING = {
     "original_max_position_embeddings": 64,
 }
 
-FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
-    "llama": lambda: _build(LlamaForCausalLM, LlamaConfig(**_SIZES)),
-    "qwen2-biases": lambda: _build(Qwen2ForCausalLM, Qwen2Config(**_SIZES)),
-    "qwen3-qk-norm": lambda: _build(Qwen3ForCausalLM, Qwen3Config(**_SIZES)),
-    "llama3-scaling": lambda: _build(
-        LlamaForCausalLM, LlamaConfig(**_SIZES, rope_parameters=_LLAMA3_SCALING)
-    ),
+Family = tuple[type[PreTrainedModel], Callable[..., PretrainedConfig]]
+
+FAMILIES: dict[str, Family] = {
+    "llama": (LlamaForCausalLM, LlamaConfig),
+    "qwen2-biases": (Qwen2ForCausalLM, Qwen2Config),
+    "qwen3-qk-norm": (Qwen3ForCausalLM, Qwen3Config),
+    "llama3-scaling": (LlamaForCausalLM, partial(LlamaConfig, rope_parameters=_LLAMA3_SCALING)),
 }
 
-ODD_FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+ODD_FAMILIES: dict[str, Family] = {
     # Rotated pairs are neighbours, and only half of each head is rotated.
-    "glm": lambda: _build(GlmForCausalLM, GlmConfig(**_SIZES, partial_rotary_factor=0.5)),
+    "glm": (GlmForCausalLM, partial(GlmConfig, partial_rotary_factor=0.5)),
     # Embeddings are scaled between the table and the first layer.
-    "gemma": lambda: _build(GemmaForCausalLM, GemmaConfig(**_SIZES)),
+    "gemma": (GemmaForCausalLM, GemmaConfig),
 }
 """Families that differ where a blend could go wrong; some tests are enough for them."""
 
 
-def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
+def tiny_model(family: str, seed: int = 0, head_size: int = 16) -> PreTrainedModel:
     """A random model of a family; the same seed gives the same weights."""
+    model_class, config_class = (FAMILIES | ODD_FAMILIES)[family]
+    width = {"head_dim": head_size, "hidden_size": head_size * _SIZES["num_attention_heads"]}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return (FAMILIES | ODD_FAMILIES)[family]()
+        return _build(model_class, config_class(**_SIZES | width))
 
 
 def _build(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:

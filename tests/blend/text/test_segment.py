@@ -18,7 +18,7 @@ WORDS = st.sampled_from(
 TEXTS = st.lists(WORDS | st.text(CHARACTERS, max_size=4), max_size=12).map("".join)
 CHUNK = "Chunks of documents are computed once"
 RELAXED = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from blend import BlendError, Engine
 from blend.errors import RequestError
-from blend.vllm.engine import Answer, Ask
+from blend.vllm.answer import Answer, Ask
 from blend.vllm.gate_file import GateFile
 from blend.vllm.request_params import BlendParams
 from tests.blend.vllm.conftest import PREFIX

@@ -10,14 +10,14 @@ import pytest
 import torch
 from prometheus_client import REGISTRY
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from blend import Engine
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.hf import blend, compute_chunks
-from blend.vllm.engine import Answer, Ask
+from blend.vllm.answer import Answer, Ask
 from blend.vllm.request_params import BlendParams
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.tolerances import assert_close
@@ -47,9 +47,11 @@ def ids(num: int, seed: int) -> tuple[int, ...]:
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCAB_SIZE)}, unk_token="w0"))
-    words.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(folder)
+    # The prompts are token ids, so any tokenizer will do: single bytes.
+    characters = {character: i for i, character in enumerate(sorted(ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(characters, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-tp{case[1]}")

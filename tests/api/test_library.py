@@ -1,0 +1,103 @@
+"""A server's collections: found, searched, and followed as they change on disk."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from api.library import LOOK_EVERY_S, Library
+from blend.errors import ModelError
+from retriever.manifest import DocumentEntry, Settings
+from retriever.publish import publish
+from tests.retriever.word_embedder import WordEmbedder
+
+CATS, DOGS = "cats sleep for most of the day", "dogs run after every ball"
+BIRDS = "birds fly south when winter comes"
+
+
+def put(store: Path, texts: list[str], name: str = "docs", fingerprint: str = "fp") -> None:
+    """Publish a collection of one document a text; a chunk's id is its first word."""
+    keyed = {text.split()[0]: text for text in texts}
+    documents = [DocumentEntry(f"{key}.md", key, "0" * 64, (key,)) for key in keyed]
+    settings = Settings(name, "the-model", fingerprint, "Be brief.", None, 512, "rule", WordEmbedder.name)
+    publish(store, settings, documents, keyed, WordEmbedder().embed(list(keyed.values())))
+
+
+def library(store: Path, *names: str) -> Library:
+    return Library(store, names or ("docs",), opener=lambda name: WordEmbedder())
+
+
+def known(text: str, served: Library) -> bool:
+    return any(piece.is_chunk for piece in served.chunk_texts().split(text))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock is a second look's time later."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks) * LOOK_EVERY_S)
+
+
+def test_texts_sources_and_search_come_from_every_collection(tmp_path):
+    put(tmp_path, [CATS, DOGS])
+    put(tmp_path, [BIRDS], name="more")
+    served = library(tmp_path, "docs", "more")
+    assert known(f"Read: {CATS}!", served)
+    assert known(f"Read: {BIRDS}!", served)
+    assert served.source_of("birds") == "birds.md"
+    assert served.source_of("fish") is None
+    assert served.search("docs", "who will run after a ball", 1)[0].text == DOGS
+    assert (served.prefix_of("more"), served.model_name) == ("Be brief.", "the-model")
+
+
+def test_a_server_without_collections_knows_nothing_and_is_a_server(tmp_path):
+    served = Library(tmp_path, ())
+    assert not known(CATS, served)
+    with pytest.raises(Exception, match="no collection 'docs' is served here"):
+        served.search("docs", "cats", 1)
+
+
+def test_a_change_on_disk_is_followed(tmp_path, later):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    assert not known(DOGS, served)
+    put(tmp_path, [DOGS])
+    assert known(DOGS, served)
+    assert not known(CATS, served)
+    assert served.search("docs", "ball", 5)[0].source == "dogs.md"
+
+
+def test_nothing_is_looked_for_on_disk_twice_in_a_moment(tmp_path):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    assert known(CATS, served)
+    put(tmp_path, [DOGS])
+    assert known(CATS, served)
+
+
+@pytest.mark.parametrize("damage", ["gone", "another model's"])
+def test_a_collection_that_became_unusable_is_served_as_it_was(tmp_path, later, damage, caplog):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    if damage == "gone":
+        shutil.rmtree(tmp_path / "collections" / "docs")
+    else:
+        put(tmp_path, [DOGS], fingerprint="other")
+    assert known(CATS, served)
+    assert "served as it was" in caplog.text
+
+
+def test_collections_of_different_models_are_not_served_together(tmp_path):
+    put(tmp_path, [CATS])
+    put(tmp_path, [DOGS], name="other", fingerprint="other")
+    with pytest.raises(ModelError, match="2 different models"):
+        library(tmp_path, "docs", "other")
+
+
+def test_a_collection_is_served_with_its_own_model_only(tmp_path):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    served.check_model("fp")
+    with pytest.raises(ModelError, match="the-model"):
+        served.check_model("another")
