@@ -11,6 +11,7 @@ from api.report import blend_object
 from blend.config import default_store
 from blend.errors import EngineNotReady
 from blend.vllm.engine import Engine
+from retriever.retrieve import prompt_order
 
 
 class LocalAsker:
@@ -22,7 +23,7 @@ class LocalAsker:
         self._question = question
         self._prefix = library.prefix_of(question.collection)
         hits = library.search(question.collection, question.text, question.top_k)
-        self._chunks: Sequence[str] = [hit.chunk_id for hit in hits]
+        self._chunks: Sequence[str] = [hit.chunk_id for hit in prompt_order(hits)]
 
     def ask(self, *, blend: bool, cache_salt: str | None, show: Callable[[str], None]) -> Reply:
         """As `api.compare.Asker`."""

@@ -1,6 +1,7 @@
 """The `kvblend` command. Each subcommand imports what it needs when it runs, so that `--help` is quick."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -67,6 +68,7 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
     from blend.vllm.setup import prepare_environment
 
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # a server's log is its operator's window
     prepare_environment()  # before vllm is imported
     from api.server import ServeOptions, serve
 

@@ -7,6 +7,7 @@ from typing import Any
 from api.conversation import Message, has_system_role, lay_out, plain_messages, question_of
 from api.library import Library
 from api.options import RagOptions
+from retriever.retrieve import prompt_order
 
 
 class Retrieval:
@@ -35,4 +36,5 @@ class Retrieval:
         prefix = self.library.prefix_of(rag.collection)
         # Embedding takes milliseconds of computing, which other requests need not wait for.
         hits = await asyncio.to_thread(self.library.search, rag.collection, question_of(messages), rag.top_k)
-        return lay_out(messages, prefix, [hit.text for hit in hits], system_role=self._system_role)
+        texts = [hit.text for hit in prompt_order(hits)]
+        return lay_out(messages, prefix, texts, system_role=self._system_role)

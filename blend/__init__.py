@@ -1,4 +1,4 @@
-"""One coherent context KV from chunk KV that was computed apart. Knows tensors; never HTTP, never files of text.
+"""One coherent context KV from chunk KV that was computed apart: tensors, never HTTP, never files of text.
 
 ::
 

@@ -120,6 +120,7 @@ class EngineThread:
         if self._thread.is_alive():
             self.run(self._shut_down())
             self._stop_loop()
+            del self.llm  # or vLLM shuts it down once more while the interpreter is half gone
 
     async def _shut_down(self) -> None:
         self.llm.shutdown()

@@ -4,14 +4,13 @@ A self-check computes the chunks of a few built-in prompts, answers each with fu
 (which must be the same), at the default ratio and at ratio 0, and writes the verdict beside the store.
 """
 
+import logging
 import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
-
-from vllm.logger import init_logger
 
 from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
 from blend.vllm.gate_prompts import PROMPTS, GatePrompt
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from blend.vllm.answer import Answer
     from blend.vllm.engine import Engine
 
-logger = init_logger(__name__)
+logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 8
 TOP_LOGPROBS = 20
@@ -81,7 +80,7 @@ def judge(comparisons: Sequence[Comparison], default_ratio: float) -> Verdict:
     if passed:
         reason = "agrees with full prefill"
     elif exact_kl > MAX_EXACT_KL:
-        reason = f"recomputing everything should equal full prefill, but KL is {exact_kl:.3g} (limit {MAX_EXACT_KL})"
+        reason = f"at ratio 1 KL to full prefill should be 0 but is {exact_kl:.3g} (limit {MAX_EXACT_KL})"
     else:
         reason = (
             f"at ratio {default_ratio} mean KL to full prefill is {default_kl:.3g} (limit {MAX_DEFAULT_KL})"

@@ -21,7 +21,7 @@ _RIVERS = (
 _LIGHT = (
     "Light travels through a vacuum at 299,792,458 metres in a second. The number is exact, because since "
     "1983 the metre has been defined by it. Light from the Sun needs about eight minutes and twenty seconds "
-    "to reach the Earth, and light from Proxima Centauri, the nearest star beyond, a little more than four years."
+    "to reach the Earth, and light from Proxima Centauri, the nearest star beyond, a little over four years."
 )
 _TEA = (
     "All true tea is made of the leaves of one plant, Camellia sinensis. Green tea is heated soon after it "

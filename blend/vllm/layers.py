@@ -122,7 +122,7 @@ class LayerRunner:
 
     @contextmanager
     def watch(self, layer: int, *, stop: bool = False) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Collects the (keys, values) [S, H, D] that the layer's attention is given; `stop` leaves it then."""
+        """Collects the (keys, values) [S, H, D] that the layer's attention gets; `stop` leaves it then."""
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def hook(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:

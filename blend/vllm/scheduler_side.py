@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vllm.logger import init_logger
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.request import Request
 
@@ -20,8 +19,6 @@ from blend.vllm.gate_file import GateFile
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
-
-logger = init_logger(__name__)
 
 
 @dataclass(slots=True)

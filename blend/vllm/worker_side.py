@@ -1,10 +1,10 @@
 """The workers' half of the connector: blends in slices, and reports."""
 
+import logging
 from collections.abc import Generator
 from typing import Any
 
 from vllm.config import VllmConfig
-from vllm.logger import init_logger
 
 from blend.chunk import ChunkKV, make_record
 from blend.errors import CorruptChunk, NotBlendable, StoreFull
@@ -17,7 +17,7 @@ from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.ranks import Ranks
 from blend.vllm.settings import Settings
 
-logger = init_logger(__name__)
+logger = logging.getLogger(__name__)
 
 Steps = Generator[None, None, BlendOutcome]
 

@@ -192,6 +192,16 @@ def test_tools_are_vllms_own(served):
     assert answer.choices[0].finish_reason
 
 
+def test_structured_output_is_vllms_own(served):
+    schema = {"type": "object", "properties": {"bytes": {"type": "integer"}}, "required": ["bytes"]}
+    form = {"type": "json_schema", "json_schema": {"name": "size", "schema": schema}}
+    body = {"rag": {"collection": "docs", "top_k": 2}}
+    answer = chat(served, QUESTION, body, response_format=form, max_tokens=60)
+    assert answer.blend["fallback"] is None
+    # The grammar admits nothing else, whatever the model has to say.
+    assert answer.choices[0].message.content.lstrip().startswith("{")
+
+
 def running(served: Served) -> float:
     lines = httpx.get(f"{served.url}/metrics").text.splitlines()
     [value] = [line.rsplit(" ", 1)[1] for line in lines if line.startswith("vllm:num_requests_running{")]
