@@ -103,7 +103,7 @@ async def _build(launch: Launch, library: Library, client: Any) -> FastAPI:
 
 def _pass_gate(launch: Launch) -> None:
     """See that there is a verdict on the model; where there is none, an engine's start finds one."""
-    if launch.setup.not_blendable is None and GateFile(launch.setup.settings.model_folder).read() is None:
+    if launch.setup.not_blendable is None and GateFile(launch.setup.settings.verdict_file).read() is None:
         with Engine(launch.model, Path(launch.setup.settings.store), **launch.said):
             pass
 
@@ -114,7 +114,7 @@ def _status(launch: Launch, library: Library) -> str:
     names = ", ".join(library.names) or "no collection"
     if setup.not_blendable is not None:
         return f"{setup.model_name} without blending ({setup.not_blendable}); {names}"
-    verdict = GateFile(setup.settings.model_folder).read()
+    verdict = GateFile(setup.settings.verdict_file).read()
     if verdict is None or not verdict.passed:
         reason = verdict.reason if verdict else "no self-check was recorded"
         return f"{setup.model_name} without blending ({reason}); {names}"

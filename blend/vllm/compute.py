@@ -31,20 +31,19 @@ def compute_chunks(
     prefix_slots = torch.cat([slots_of(torch.arange(start), row, runner.block_size) for row in table])
     prepared = runner.prepare(rows)
     stream = runner.embed([token for record in records for token in record.token_ids])
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    seen: list[list[torch.Tensor]] = []
     with runner.scratch_pages(int(table.max()) + 1):
         for layer in range(runner.num_layers):
             if prefix is not None:
                 _write_prefix(prefix, layer, runner, ranks, prefix_slots, len(records))
             if layer == runner.num_layers - 1:
-                seen.append(runner.project(layer, prepared, stream))
-                break
-            with runner.watch(layer) as given:
-                stream = runner.run(layer, prepared, stream)
-            seen.append(given[0])
-    keys, values = (
-        torch.stack([ranks.all_heads(pair[i]).cpu() for pair in seen]) for i in (0, 1)
-    )  # [L, all T, H, D]
+                given = [runner.project(layer, prepared, stream)]
+            else:
+                with runner.watch(layer) as given:
+                    stream = runner.run(layer, prepared, stream)
+            # Copied off at once: a view would keep the layer's whole projection alive on the device.
+            seen.append([ranks.all_heads(rows).to("cpu", copy=True) for rows in given[0]])
+    keys, values = (torch.stack(rows) for rows in zip(*seen, strict=True))  # [L, all T, H, D]
     parts = zip(records, torch.split(keys, lengths, 1), torch.split(values, lengths, 1), strict=True)
     return [ChunkKV(record, k.contiguous(), v.contiguous()) for record, k, v in parts]
 

@@ -104,9 +104,9 @@ class Engine:
         if self.setup.not_blendable is not None:
             raise StoreError(f"chunk KV of this model is of no use: {self.setup.not_blendable}")
         batch = [list(record.token_ids) for record in records]
-        stored, problem = self._thread.rpc("compute_chunks", list(prefixes.pop()), batch)
-        if problem is not None:
-            raise StoreFull(problem)
+        stored, kind, problem = self._thread.rpc("compute_chunks", list(prefixes.pop()), batch)
+        if problem:
+            raise (StoreFull if kind == StoreFull.__name__ else StoreError)(problem)
         return int(stored)
 
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
@@ -120,8 +120,7 @@ class Engine:
             RequestError: a text is empty.
             StoreFull: no space left; what was stored stays.
         """
-        prefix_ids = self.prefix_ids(prefix)
-        records = [make_record(self.fingerprint, prefix_ids, self.encode(text)) for text in texts]
+        _, *records = self.records(texts, prefix)
         for text, record in zip(texts, records, strict=True):
             if not record.num_tokens:
                 raise RequestError(f"got an empty chunk ({text!r}), expected text")
@@ -129,6 +128,12 @@ class Engine:
         for batch in _batches(missing, self.max_batch_tokens):
             self.compute(batch)
         return [record.chunk_id for record in records]
+
+    def records(self, texts: Sequence[str], prefix: str) -> list[ChunkRecord]:
+        """Records of a prefix, and of texts behind it: what `precompute` stores them under."""
+        prefix_ids = self.prefix_ids(prefix)
+        behind = [make_record(self.fingerprint, prefix_ids, self.encode(text)) for text in texts]
+        return [make_record(self.fingerprint, (), prefix_ids), *behind]
 
     # Online: answers
 

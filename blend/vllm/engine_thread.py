@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from blend.errors import EngineNotReady
@@ -39,14 +40,17 @@ class EngineThread:
         Raises:
             EngineNotReady: the engine is closed.
         """
-        if not self._thread.is_alive():
-            work.close()
-            raise EngineNotReady("the engine is closed; make a new Engine")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._submit(work).result()
 
     async def arun(self, work: Coroutine[Any, Any, T]) -> T:
         """Like `run`, for another event loop; cancelling it cancels the work."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return await asyncio.wrap_future(self._submit(work))
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if not self._thread.is_alive():
+            work.close()
+            raise EngineNotReady("the engine is closed; make a new Engine")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def rpc(self, method: str, *args: Any) -> Any:
         """Call a method of the workers; returns the first rank's reply."""
@@ -97,13 +101,16 @@ class EngineThread:
         queue: asyncio.Queue[Delta | Exception] = asyncio.Queue()
 
         async def pump() -> None:
+            end: Exception = EngineNotReady("the engine ended the request without an answer; see its log")
             try:
                 async for delta in self.deltas(ask):
                     here.call_soon_threadsafe(queue.put_nowait, delta)
             except Exception as error:  # raised below, in the caller's loop
-                here.call_soon_threadsafe(queue.put_nowait, error)
+                end = error
+            finally:  # also when the engine is closed meanwhile: the caller must not wait for ever
+                here.call_soon_threadsafe(queue.put_nowait, end)
 
-        running = asyncio.run_coroutine_threadsafe(pump(), self._loop)
+        running = self._submit(pump())
         try:
             while True:
                 item = await queue.get()

@@ -46,7 +46,7 @@ def ensure_verdict(engine: "Engine", *, again: bool = False) -> Verdict:
     Args:
         again: check even if there is a verdict.
     """
-    gate = GateFile(engine.setup.settings.model_folder)
+    gate = GateFile(engine.setup.settings.verdict_file)
     verdict = None if again else gate.read()
     if verdict is None:
         verdict = self_check(engine)
@@ -61,10 +61,12 @@ def self_check(engine: "Engine") -> Verdict:
     if engine.setup.not_blendable is not None:
         return Verdict(False, engine.setup.not_blendable, installed_vllm())
     kept = set(engine.store.ids())
+    # By name: another process may be storing chunks of its own at the same time.
+    own = {record.chunk_id for prompt in PROMPTS for record in engine.records(prompt.passages, prompt.prefix)}
     try:
         return judge([_compare(engine, prompt) for prompt in PROMPTS], engine.setup.settings.recompute_ratio)
     finally:
-        for chunk_id in set(engine.store.ids()) - kept:
+        for chunk_id in own - kept:
             engine.store.delete(chunk_id)
 
 

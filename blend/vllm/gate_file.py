@@ -49,10 +49,10 @@ def installed_vllm() -> str:
 
 
 class GateFile:
-    """The verdict's file in a model's folder of the store. Readers see a whole verdict or none."""
+    """The verdict's file (`Settings.verdict_file`). Readers see a whole verdict or none."""
 
-    def __init__(self, model_folder: Path) -> None:
-        self._path = model_folder / "verdict.json"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._passed = False
 
     def read(self) -> Verdict | None:

@@ -6,6 +6,7 @@ other requests decode in between; closing it leaves nothing behind but rows in t
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
+import logging
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,9 @@ from blend.store.base import ChunkStore
 from blend.vllm.layers import LayerRunner, Prepared, Stream
 from blend.vllm.messages import BlendOutcome, BlendTask
 from blend.vllm.ranks import Ranks
-from blend.vllm.rows import rows_of_one, slots_of
+from blend.vllm.rows import pieces_of, rows_of_one, slots_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -119,15 +122,41 @@ def blend(
     """
     clock = Clock()
     rule = selector(task.selector)
-    corrector = corrector or Identity()
     blocks = runner.kernel_blocks(task.block_ids)
     with clock.time("load"):
         context = Context(task, store, runner, ranks)
     first, stream, scores = yield from _score(context, rule, runner, ranks, blocks, clock)
     selected = choose(task.plan, task.start, scores, context.cold, task.ratio)
     stream = stream.at((selected - task.start).to(runner.device))
-    yield from _recompute(context, corrector, runner, blocks, selected, first, stream, clock)
+    yield from _recompute(context, corrector or Identity(), runner, blocks, selected, first, stream, clock)
     return _outcome(task, context, selected, clock)
+
+
+class Pieces:
+    """Chosen positions of one request, in pieces that the engine was made for, run through its layers."""
+
+    def __init__(self, positions: torch.Tensor, blocks: torch.Tensor, runner: LayerRunner) -> None:
+        self._runner = runner
+        cuts = pieces_of(positions, runner.max_piece_tokens, runner.max_piece_runs)
+        rows = [rows_of_one(positions[cut], blocks, runner.block_size) for cut in cuts]
+        self._pieces: list[tuple[slice, Prepared]] = [
+            (cut, runner.prepare(one)) for cut, one in zip(cuts, rows, strict=True)
+        ]
+
+    def run(self, layer: int, stream: Stream, clock: Clock, stage: str) -> Generator[None, None, Stream]:
+        """One layer over all rows; yields between pieces."""
+        parts: list[Stream] = []
+        for cut, prepared in self._pieces:
+            if parts:
+                yield
+            with clock.time(stage):
+                parts.append(self._runner.run(layer, prepared, stream.at(cut)))
+        return Stream.join(parts)
+
+    def project(self, layer: int, stream: Stream) -> tuple[torch.Tensor, torch.Tensor]:
+        """Only the keys and values [S, H, D] of a layer; nothing is written, the stream stays."""
+        pairs = [self._runner.project(layer, prepared, stream.at(cut)) for cut, prepared in self._pieces]
+        return torch.cat([keys for keys, _ in pairs]), torch.cat([values for _, values in pairs])
 
 
 def _score(
@@ -140,17 +169,14 @@ def _score(
     if rule.probe_layer is None:
         return 0, stream, rule.score(SelectorInput(plan, start))
     with clock.time("select"):
-        prepared = runner.prepare(
-            rows_of_one(torch.arange(start, plan.num_tokens), blocks, runner.block_size)
-        )
+        pieces = Pieces(torch.arange(start, plan.num_tokens), blocks, runner)
     for layer in range(rule.probe_layer):
-        with clock.time("select"):
-            stream = runner.run(layer, prepared, stream)
+        stream = yield from pieces.run(layer, stream, clock, "select")
         yield
     with clock.time("realign"):
         cached_keys, cached_values = context.at_layer(rule.probe_layer)
     with clock.time("select"):
-        fresh_keys, fresh_values = runner.project(rule.probe_layer, prepared, stream)
+        fresh_keys, fresh_values = pieces.project(rule.probe_layer, stream)
         scores = rule.score(
             SelectorInput(plan, start, fresh_keys, fresh_values, cached_keys, cached_values, ranks.sum)
         )
@@ -170,33 +196,24 @@ def _recompute(
     """Layers `first ..`: cached rows into the pages, then the selected rows through the layer."""
     everything = torch.arange(context.start, context.plan.num_tokens)
     slots = slots_of(everything, blocks, runner.block_size).to(runner.device)
-    prepared: Prepared | None = None
-    if selected.numel():
-        prepared = runner.prepare(rows_of_one(selected, blocks, runner.block_size))
+    own_slots = slots[(selected - context.start).to(runner.device)]
+    pieces = Pieces(selected, blocks, runner) if selected.numel() else None
     for layer in range(first, runner.num_layers):
         with clock.time("realign"):
             keys, values = context.at_layer(layer)
-            if prepared is None or corrector.is_identity:
-                runner.write(layer, keys, values, slots)
-        if prepared is not None:
+        if pieces is not None and not corrector.is_identity:
             with clock.time("recompute"):
-                if not corrector.is_identity:
-                    fresh = runner.project(layer, prepared, stream)
-                    keys, values = corrector.correct(
-                        context.plan, keys, values, selected - context.start, *fresh
-                    )
-                    runner.write(layer, keys, values, slots)
-                stream = _layer(runner, layer, prepared, stream)
+                fresh = pieces.project(layer, stream)
+                keys, values = corrector.correct(context.plan, keys, values, selected - context.start, *fresh)
+        with clock.time("realign"):
+            runner.write(layer, keys, values, slots)
+        if pieces is not None and layer < runner.num_layers - 1:
+            stream = yield from pieces.run(layer, stream, clock, "recompute")
+        elif pieces is not None:
+            # Nobody reads the last layer's hidden states of context tokens: its keys and values are all.
+            with clock.time("recompute"):
+                runner.write(layer, *pieces.project(layer, stream), own_slots)
         yield
-
-
-def _layer(runner: LayerRunner, layer: int, prepared: Prepared, stream: Stream) -> Stream:
-    if layer < runner.num_layers - 1:
-        return runner.run(layer, prepared, stream)
-    # Nobody reads the last layer's hidden states of context tokens: its keys and values are all.
-    keys, values = runner.project(layer, prepared, stream)
-    runner.write(layer, keys, values, prepared.rows.slots)
-    return stream
 
 
 def _read(store: ChunkStore, span: Span) -> ChunkKV | None:
@@ -204,6 +221,9 @@ def _read(store: ChunkStore, span: Span) -> ChunkKV | None:
         return store.get(span.record)
     except CorruptChunk:
         return None  # dropped and counted by the store; the rows are computed cold
+    except Exception:  # a rank that raised here would leave the others waiting for its vote
+        logger.exception("cannot read chunk %s; it is computed", span.record.chunk_id)
+        return None
 
 
 def _outcome(task: BlendTask, context: Context, selected: torch.Tensor, clock: Clock) -> BlendOutcome:

@@ -28,9 +28,17 @@ class Stream:
     hidden: torch.Tensor
     residual: torch.Tensor | None = None
 
-    def at(self, index: torch.Tensor) -> "Stream":
-        """The chosen rows, as a copy."""
+    def at(self, index: torch.Tensor | slice) -> "Stream":
+        """The chosen rows: as a copy, or, for a slice, as a view."""
         return Stream(self.hidden[index], None if self.residual is None else self.residual[index])
+
+    @staticmethod
+    def join(parts: list["Stream"]) -> "Stream":
+        """Streams of consecutive rows as one."""
+        if len(parts) == 1:
+            return parts[0]
+        residuals = [part.residual for part in parts if part.residual is not None]
+        return Stream(torch.cat([part.hidden for part in parts]), torch.cat(residuals) if residuals else None)
 
     def copy(self) -> "Stream":
         """A copy: layers may write to what they are given."""
@@ -54,7 +62,11 @@ class LayerRunner:
 
     def __init__(self, runner: Any, vllm_config: VllmConfig) -> None:
         self._vllm_config = vllm_config
-        self._groups = [group for groups in runner.attn_groups for group in groups]
+        self._builders = [
+            (group.layer_names, _own_builder(group, vllm_config))
+            for groups in runner.attn_groups
+            for group in groups
+        ]
         self._model = runner.get_model()
         self.layers = _decoder_layers(self._model)
         self.attentions = [_attention(layer) for layer in self.layers]
@@ -66,8 +78,9 @@ class LayerRunner:
         self.dtype: torch.dtype = vllm_config.model_config.dtype  # type: ignore[assignment]  # resolved by now
         self.device: torch.device = parameter.device
         # The kernel's own block size: the manager's blocks may be split into several of the kernel's.
-        spec = self._groups[0].get_metadata_builder().kv_cache_spec
-        self.block_size: int = spec.block_size
+        self.block_size: int = self._builders[0][1].kv_cache_spec.block_size
+        self.max_piece_tokens: int = vllm_config.scheduler_config.max_num_batched_tokens
+        self.max_piece_runs: int = vllm_config.scheduler_config.max_num_seqs
         self._splits = vllm_config.cache_config.block_size // self.block_size
         rotary = _rotary(self.layers[0])
         self.rotary_table: torch.Tensor = rotary._compute_cos_sin_cache().float().to(self.device)
@@ -103,9 +116,8 @@ class LayerRunner:
             is_prefilling=torch.ones(rows.seq_lens.shape[0], dtype=torch.bool),
         )
         metadata: dict[str, Any] = {}
-        for group in self._groups:
-            built = group.get_metadata_builder().build(0, common)
-            metadata |= dict.fromkeys(group.layer_names, built)
+        for layer_names, builder in self._builders:
+            metadata |= dict.fromkeys(layer_names, builder.build(0, common, fast_build=True))
         return Prepared(rows, metadata, dict.fromkeys(metadata, rows.slots))
 
     def run(self, layer: int, prepared: "Prepared", stream: Stream) -> Stream:
@@ -174,6 +186,21 @@ class Prepared:
     rows: Rows
     metadata: dict[str, Any]
     slots: dict[str, torch.Tensor]
+
+
+def _own_builder(group: Any, vllm_config: VllmConfig) -> Any:
+    """A metadata builder like the runner's, but not the runner's.
+
+    Some builders hand out views of buffers that they fill anew for the next batch, and a blend's metadata
+    lives over several engine steps.
+    """
+    theirs = group.get_metadata_builder()
+    if getattr(type(theirs), "requires_block_table_width", False):
+        raise NotBlendable(
+            f"the attention backend {group.backend.get_name()} builds its metadata for whole batches only. "
+            "Serve it without blending."
+        )
+    return type(theirs)(theirs.kv_cache_spec, group.layer_names, vllm_config, theirs.device)
 
 
 def _decoder_layers(model: nn.Module) -> list[nn.Module]:

@@ -14,9 +14,11 @@ class Ranks:
 
     Args:
         total_kv_heads: key/value heads of the whole model.
+        device: where the ranks' tensors are.
     """
 
-    def __init__(self, total_kv_heads: int) -> None:
+    def __init__(self, total_kv_heads: int, device: torch.device) -> None:
+        self._device = device
         self.rank: int = get_tensor_model_parallel_rank()
         self.size: int = get_tensor_model_parallel_world_size()
         self._total = total_kv_heads
@@ -31,7 +33,7 @@ class Ranks:
         """For each flag, whether it is set on every rank."""
         if self.size == 1 or not flags:
             return flags
-        total = self.sum(torch.tensor(flags, dtype=torch.float32))
+        total = self.sum(torch.tensor(flags, dtype=torch.float32, device=self._device))
         return [int(count) == self.size for count in total.tolist()]
 
     def own_heads(self, heads: torch.Tensor, num_own: int) -> torch.Tensor:

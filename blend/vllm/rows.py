@@ -1,5 +1,6 @@
 """Rows of tokens laid out for vLLM's paged attention kernels."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -70,6 +71,25 @@ def runs_of(positions: torch.Tensor) -> torch.Tensor:
     breaks = torch.nonzero(positions[1:] != positions[:-1] + 1).flatten() + 1
     ends = torch.tensor([positions.shape[0]])
     return torch.cat([torch.zeros(1, dtype=torch.int64), breaks, ends])
+
+
+def pieces_of(positions: torch.Tensor, max_tokens: int, max_runs: int) -> list[slice]:
+    """Ascending pieces of `positions`, each of at most so many tokens in at most so many runs.
+
+    A row sees only rows before it, so that pieces run one after another through a layer give what they
+    give together; and a piece is never more than the engine was made for.
+
+    >>> pieces_of(torch.tensor([4, 5, 6, 9, 12, 13]), max_tokens=2, max_runs=2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    bounds = runs_of(positions).tolist()
+    pieces, start = [], 0
+    while start < bounds[-1]:
+        run = bisect_right(bounds, start) - 1
+        stop = min(start + max_tokens, bounds[min(run + max_runs, len(bounds) - 1)])
+        pieces.append(slice(start, stop))
+        start = stop
+    return pieces
 
 
 def rows_of_one(positions: torch.Tensor, block_ids: torch.Tensor, block_size: int) -> Rows:

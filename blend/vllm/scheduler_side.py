@@ -1,5 +1,6 @@
 """The scheduler's half of the connector: which requests are blended, how, and what came of it."""
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,11 @@ from blend.vllm.gate_file import GateFile
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MIN_KNOWN_TOKENS = 16
+MIN_KNOWN_SHARE = 0.1
 
 
 @dataclass(slots=True)
@@ -40,7 +46,7 @@ class SchedulerSide:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._gate = GateFile(settings.model_folder)
+        self._gate = GateFile(settings.verdict_file)
         self._known = KnownChunks(DiskStore(settings.chunks_folder))
         self._requests: dict[str, InFlight] = {}
         self._new_tasks: list[BlendTask] = []
@@ -52,7 +58,13 @@ class SchedulerSide:
         that it did not ask for.
         """
         begin = time.perf_counter()
-        state = self._examine(request)
+        own_salt, own_hashes = request.cache_salt, list(request.block_hashes)
+        try:
+            state = self._examine(request)
+        except Exception as error:  # the scheduler's loop has nobody to catch it: the engine would die
+            logger.exception("cannot tell whether %s can be blended; it is prefilled", request.request_id)
+            request.cache_salt, request.block_hashes[:] = own_salt, own_hashes
+            state = InFlight(None, 0.0, "", BlendStats(fallback=f"{type(error).__name__}: {error}"))
         match_ms = (time.perf_counter() - begin) * 1e3
         state.stats = replace(state.stats, match_ms=match_ms)
         self._requests[request.request_id] = state
@@ -74,7 +86,7 @@ class SchedulerSide:
             return InFlight(None, ratio, name, replace(stats, fallback=str(error)))
         assert request.prompt_token_ids is not None
         plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
-        if not plan.spans:
+        if not _is_worth_it(plan):
             return InFlight(None, ratio, name, replace(stats, fallback="no known chunk in the prompt"))
         suffix = request.prompt_token_ids[plan.num_tokens :] if rule.looks_at_suffix else None
         request.cache_salt = blend_salt(request.cache_salt, plan, ratio, name, suffix)
@@ -143,6 +155,7 @@ class KnownChunks:
         self._matcher = ChunkMatcher()
         self._ids: set[str] = set()
         self._generation: int | None = None
+        self._refresh()  # reading thousands of headers is for the start, not for the first request
 
     def find(self, prompt_ids: list[int]) -> Any:
         """(start, record) pairs in ascending order."""
@@ -156,10 +169,14 @@ class KnownChunks:
             self._matcher.remove(chunk_id)
 
     def _refresh(self) -> None:
-        generation = self._store.generation()
-        if generation == self._generation:
+        try:
+            generation = self._store.generation()
+            if generation == self._generation:
+                return
+            stored = set(self._store.ids())
+        except OSError as error:
+            logger.warning("the chunk store cannot be listed, going on with what is known: %s", error)
             return
-        stored = set(self._store.ids())
         for chunk_id in self._ids - stored:
             self._matcher.remove(chunk_id)
         self._ids &= stored
@@ -175,10 +192,25 @@ def _was_blended(stats: BlendStats) -> bool:
     return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
 
 
+def _is_worth_it(plan: BlendPlan) -> bool:
+    """Whether enough is known of a prompt for a blend to gain anything.
+
+    A prefix alone is better left to the engine's own prefix caching, which shares it between all
+    requests; and a few known words must not turn a long plain prompt into a blend that computes it all.
+    """
+    known = sum(span.record.num_tokens for span in plan.spans if span.start > 0 or not span.exact)
+    return known >= max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * plan.num_tokens)
+
+
 def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
+    if state.plan is None:
+        return  # another rank has failed, and the request was given up
     if outcome.failed:
         state.plan = None
-        state.stats = replace(state.stats, reused_tokens=0, fallback=outcome.failed)
+        # Nothing of the context was taken from the store: there is nothing to count.
+        state.stats = replace(
+            state.stats, chunks=(), context_tokens=0, reused_tokens=0, fallback=outcome.failed
+        )
         return
     state.stats = replace(
         state.stats,

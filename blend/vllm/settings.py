@@ -1,5 +1,6 @@
 """What the connector's halves are told when the engine starts."""
 
+import hashlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ class Settings:
     Attributes:
         store: the store's folder.
         fingerprint: of the model; part of every chunk id.
+        engine: what of the engine's own configuration changes numbers or pages; a verdict holds for one.
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
         memory_bytes: budget of the tier that keeps verified chunks in the worker's memory.
     """
 
     store: str
     fingerprint: str
+    engine: str
     gate_key: str
     recompute_ratio: float = DEFAULTS.recompute_ratio
     selector: str = DEFAULTS.selector
@@ -30,6 +33,12 @@ class Settings:
     def model_folder(self) -> Path:
         """Where everything that depends on the model lies in the store."""
         return Path(self.store) / "models" / self.fingerprint[:16]
+
+    @property
+    def verdict_file(self) -> Path:
+        """Where the self-check's verdict on this model in this engine is kept."""
+        mark = hashlib.sha256(self.engine.encode()).hexdigest()[:8]
+        return self.model_folder / f"verdict-{mark}.json"
 
     @property
     def chunks_folder(self) -> Path:

@@ -1,5 +1,6 @@
 """How a vLLM engine is started so that it blends: its environment and its arguments."""
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -43,11 +44,7 @@ def prepare_environment() -> None:
 
     What the user has set is left alone.
     """
-    cores = sorted(os.sched_getaffinity(0))
     defaults = {
-        # One binding for all arms of a comparison: left to itself vLLM gives a plain engine fewer
-        # cores than one with a connector.
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
         "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -75,8 +72,13 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
-    mark = fingerprint(folder.path, dtype)
-    settings = Settings(str(store or default_store()), mark, gate_key=secrets.token_hex(16))
+    _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
+    settings = Settings(
+        store=str(store or default_store()),
+        fingerprint=_fingerprint(folder.path, dtype, overrides),
+        engine=_engine_mark(overrides),
+        gate_key=secrets.token_hex(16),
+    )
     arguments: dict[str, Any] = {
         "model": str(folder.path),
         "served_model_name": [folder.name],
@@ -109,9 +111,50 @@ def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:
         check_blendable(AutoConfig.from_pretrained(path))
     except NotBlendable as error:
         return str(error)
-    if int(arguments.get("pipeline_parallel_size", 1)) > 1:
-        return "pipeline parallelism is not supported with blending; use tensor parallelism"
+    for argument, what in _NOT_WITH_BLENDING.items():
+        value = arguments.get(argument)
+        if value is True or (value and value != 1):
+            return f"{what} is not supported together with blending; leave out {argument}"
     return None
+
+
+_NOT_WITH_BLENDING = {
+    "pipeline_parallel_size": "pipeline parallelism (tensor parallelism is)",
+    "decode_context_parallel_size": "context parallelism",
+    "prefill_context_parallel_size": "context parallelism",
+    "data_parallel_size": "data parallelism",
+    "enable_lora": "LoRA, whose adapters follow the batch that runs, not the blend",
+    "hf_overrides": "a configuration that differs from the model's own",
+    "speculative_config": "speculative decoding",
+}
+"""Arguments of the engine, and what they ask for."""
+
+
+def _fingerprint(path: Path, dtype: str, overrides: dict[str, Any]) -> str:
+    """The model's, and with a quantisation that the engine adds, that one's."""
+    mark = fingerprint(path, dtype)
+    if overrides.get("quantization") is None:
+        return mark
+    return hashlib.sha256(f"{mark} {overrides['quantization']}".encode()).hexdigest()
+
+
+def _engine_mark(overrides: dict[str, Any]) -> str:
+    names = ("tensor_parallel_size", "kv_cache_dtype", "block_size", "enforce_eager", "attention_config")
+    chosen = {name: overrides[name] for name in names if overrides.get(name) is not None}
+    return f"{'cpu' if _on_cpu() else 'accelerator'} {sorted(chosen.items())}"
+
+
+def _bind_threads(num_ranks: int) -> None:
+    """Give every rank its share of the cores, unless the user has said how.
+
+    One binding for all arms of a comparison: left to itself vLLM gives a plain engine fewer cores than
+    one with a connector.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    size = max(1, len(cores) // num_ranks)
+    shares = [cores[rank * size : (rank + 1) * size] or cores[-1:] for rank in range(num_ranks)]
+    binding = "|".join(",".join(map(str, share)) for share in shares)
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", binding)
 
 
 def _on_cpu() -> bool:

@@ -23,14 +23,14 @@ class BlendWorker(PlatformWorker):
         assert isinstance(connector, KVBlendConnector), "worker_cls and kv_connector are set together"
         connector.attach(self.model_runner)
 
-    def compute_chunks(self, prefix_ids: list[int], batch: list[list[int]]) -> tuple[int, str | None]:
+    def compute_chunks(self, prefix_ids: list[int], batch: list[list[int]]) -> tuple[int, str, str]:
         """Compute and store chunks that stand behind one prefix.
 
         Called by `collective_rpc`, between engine steps, on every rank; rank 0 writes.
 
         Returns:
-            Bytes stored, and why it stopped early (the store is full) or None. An exception would not
-            keep its type on the way to the caller.
+            Bytes stored; and what went wrong, as the error's class and message, or twice nothing: an
+            exception would not keep its type on the way to the caller.
         """
         connector = get_kv_transfer_group()
         assert isinstance(connector, KVBlendConnector)

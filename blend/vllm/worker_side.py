@@ -4,10 +4,11 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
+import torch
 from vllm.config import VllmConfig
 
 from blend.chunk import ChunkKV, make_record
-from blend.errors import CorruptChunk, NotBlendable, StoreFull
+from blend.errors import CorruptChunk, NotBlendable, StoreError
 from blend.store.cached import CachedStore
 from blend.store.disk import DiskStore
 from blend.vllm.compute import compute_chunks
@@ -34,7 +35,8 @@ class WorkerSide:
         self._store = CachedStore(DiskStore(settings.chunks_folder), settings.memory_bytes)
         self._block_size = vllm_config.cache_config.block_size
         self._fingerprint = settings.fingerprint
-        self._ranks = Ranks(vllm_config.model_config.get_total_num_kv_heads())
+        heads = vllm_config.model_config.get_total_num_kv_heads()
+        self._ranks = Ranks(heads, torch.device(runner.device))
         self._layers: LayerRunner | None = None
         self._refused: str | None = None
         try:
@@ -42,6 +44,9 @@ class WorkerSide:
         except NotBlendable as error:
             self._refused = str(error)
             logger.warning("kvblend serves without blending: %s", error)
+        except Exception as error:  # a model of another make is still served
+            self._refused = f"its layers cannot be run apart ({type(error).__name__}: {error})"
+            logger.exception("kvblend serves without blending")
         self._tasks: dict[str, BlendTask] = {}
         self._active: dict[str, Steps] = {}
         self._outcomes: dict[str, BlendOutcome] = {}
@@ -60,10 +65,12 @@ class WorkerSide:
             return
         # One blend at a time: the first to come starts to decode while the next is blended.
         request_id, steps = next(iter(self._active.items()))
-        layers = 0
-        while request_id in self._active and (orders.max_layers is None or layers < orders.max_layers):
+        assert self._layers is not None, "without layers no blend is begun"
+        # Even an idle engine looks up now and then: a request may have come, or this one been aborted.
+        slices = 2 * self._layers.num_layers if orders.max_layers is None else orders.max_layers
+        while request_id in self._active and slices > 0:
             self._advance(request_id, steps)
-            layers += 1
+            slices -= 1
 
     def _begin(self, task: BlendTask) -> None:
         if self._layers is None:
@@ -109,25 +116,30 @@ class WorkerSide:
         outcomes, self._outcomes = self._outcomes, {}
         return StepReport(outcomes) if outcomes else None
 
-    def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]]) -> tuple[int, str | None]:
-        """Compute and store chunks, and first their prefix if it is not stored.
+    def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]]) -> tuple[int, str, str]:
+        """Compute and store chunks, and their prefix if it is not stored.
 
         Returns:
-            Bytes stored, and why it stopped early (the store is full) or None.
+            Bytes stored; and what went wrong, as the error's class and message, or twice nothing.
         """
         if self._layers is None:
-            return 0, self._refused
+            return 0, "StoreError", f"chunk KV of this model is of no use: {self._refused}"
         records = [make_record(self._fingerprint, prefix_ids, ids) for ids in batch]
+        prefix, is_new = self._prefix(prefix_ids) if prefix_ids else (None, False)
+        chunks = compute_chunks(records, prefix, self._layers, self._ranks)
+        # Only now that no rank waits for another: what is written may fail on the one that writes.
         stored = 0
         try:
-            prefix = self._prefix(prefix_ids) if prefix_ids else None
-            for chunk in compute_chunks(records, prefix, self._layers, self._ranks):
+            if prefix is not None and is_new:
+                self._put(prefix)
+            for chunk in chunks:
                 stored += self._put(chunk)
-        except StoreFull as error:
-            return stored, str(error)
-        return stored, None
+        except StoreError as error:
+            return stored, type(error).__name__, str(error)
+        return stored, "", ""
 
-    def _prefix(self, prefix_ids: tuple[int, ...]) -> ChunkKV:
+    def _prefix(self, prefix_ids: tuple[int, ...]) -> tuple[ChunkKV, bool]:
+        """The prefix's own KV, and whether it was computed just now."""
         record = make_record(self._fingerprint, (), prefix_ids)
         try:
             chunk = self._store.get(record)
@@ -136,11 +148,10 @@ class WorkerSide:
         # All ranks compute it or none: the layers' sums are collective.
         if self._ranks.all_true([chunk is not None])[0]:
             assert chunk is not None
-            return chunk
+            return chunk, False
         assert self._layers is not None
         (computed,) = compute_chunks([record], None, self._layers, self._ranks)
-        self._put(computed)
-        return computed
+        return computed, True
 
     def _put(self, chunk: ChunkKV) -> int:
         if self._ranks.rank == 0:

@@ -42,7 +42,7 @@ def adds_up(answer: Answer) -> bool:
 
 
 def test_the_default_model_passes_its_self_check_and_the_check_leaves_no_chunk(engine: Engine) -> None:
-    verdict = GateFile(engine.setup.settings.model_folder).read()
+    verdict = GateFile(engine.setup.settings.verdict_file).read()
     assert verdict is not None and verdict.passed, verdict
     assert verdict.exact_matches == verdict.num_prompts
     assert verdict.exact_kl < 1e-4 and verdict.default_kl <= verdict.reuse_kl

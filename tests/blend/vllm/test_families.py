@@ -70,6 +70,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             block_size=BLOCK_SIZE,
             max_model_len=512,
             num_gpu_blocks_override=32,
+            max_num_batched_tokens=64,  # so small that every blend runs in several pieces
+            max_num_seqs=8,
             tensor_parallel_size=num_ranks,
             disable_log_stats=False,
         ) as engine:

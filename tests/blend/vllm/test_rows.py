@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.vllm.rows import Rows, rows_of_many, rows_of_one, runs_of
+from blend.vllm.rows import Rows, pieces_of, rows_of_many, rows_of_one, runs_of
 
 BLOCK = 4
 
@@ -47,3 +47,15 @@ def test_sequences_of_many_never_share_a_slot() -> None:
     assert rows.seq_lens.tolist() == [8, 4, 9]
     for row, seen in visible(rows).items():
         assert len(seen) == int(rows.positions[row]) + 1
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(1, 9), st.integers(1, 4))
+def test_pieces_cover_everything_once_and_keep_to_both_limits(
+    chosen: set[int], max_tokens: int, max_runs: int
+) -> None:
+    positions = torch.tensor(sorted(chosen))
+    pieces = [positions[cut] for cut in pieces_of(positions, max_tokens, max_runs)]
+    assert torch.cat(pieces).tolist() == positions.tolist()
+    for piece in pieces:
+        assert 0 < len(piece) <= max_tokens
+        assert len(runs_of(piece)) - 1 <= max_runs

@@ -1,5 +1,6 @@
 """The scheduler's half, on vLLM's own requests and block hashes."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from blend.store.disk import DiskStore
 from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
 from blend.vllm.messages import BlendOutcome, StepReport
 from blend.vllm.request_params import BlendParams
-from blend.vllm.scheduler_side import SchedulerSide
+from blend.vllm.scheduler_side import KnownChunks, SchedulerSide
 from blend.vllm.settings import Settings
 
 PREFIX, FIRST, SECOND = (1, 2, 3), tuple(range(10, 40)), tuple(range(50, 90))
@@ -42,7 +43,7 @@ def stored(record: ChunkRecord) -> ChunkKV:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(str(tmp_path), "f" * 64, gate_key="the self-check's")
+    settings = Settings(str(tmp_path), "f" * 64, engine="cpu", gate_key="the self-check's")
     store = DiskStore(settings.chunks_folder)
     for ids in (FIRST, SECOND):
         store.put(stored(make_record(settings.fingerprint, PREFIX, ids)))
@@ -52,7 +53,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def side(settings: Settings) -> SchedulerSide:
-    GateFile(settings.model_folder).write(Verdict(True, "agrees", installed_vllm()))
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
     return SchedulerSide(settings)
 
 
@@ -130,7 +131,7 @@ def test_nothing_is_blended_before_the_gate_has_passed_but_the_self_check(settin
     checking = request(BlendParams(gate_key="the self-check's"))
     side.add(checking)
     assert side.matched(checking, 0) == (CONTEXT, True)
-    GateFile(settings.model_folder).write(Verdict(True, "agrees", installed_vllm()))
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
     later = request()
     side.add(later)
     assert side.matched(later, 0) == (CONTEXT, True)
@@ -144,7 +145,7 @@ def test_a_chunk_stored_or_deleted_by_another_process_is_noticed(
     prompt = [*PREFIX, *third.token_ids, 9]
     cold = request(prompt=prompt)
     side.add(cold)
-    assert side.matched(cold, 0) == (len(PREFIX), True)
+    assert side.matched(cold, 0) == (0, False)
     other.put(stored(third))
     warm = request(prompt=prompt)
     side.add(warm)
@@ -152,7 +153,44 @@ def test_a_chunk_stored_or_deleted_by_another_process_is_noticed(
     other.delete(third.chunk_id)
     gone = request(prompt=prompt)
     side.add(gone)
-    assert side.matched(gone, 0) == (len(PREFIX), True)
+    assert side.matched(gone, 0) == (0, False)
+
+
+def test_a_prefix_alone_and_a_few_known_words_are_left_to_the_engine(
+    side: SchedulerSide, settings: Settings
+) -> None:
+    words = make_record(settings.fingerprint, PREFIX, range(200, 203))
+    DiskStore(settings.chunks_folder).put(stored(words))
+    for prompt in ([*PREFIX, *range(300, 340)], [*PREFIX, *range(300, 340), *words.token_ids, 9]):
+        plain = request(prompt=prompt)
+        before = list(plain.block_hashes)
+        side.add(plain)
+        assert side.matched(plain, 0) == (0, False)
+        assert plain.block_hashes == before
+
+
+def test_a_store_that_is_gone_costs_the_blend_and_not_the_engine(
+    side: SchedulerSide, settings: Settings
+) -> None:
+    shutil.rmtree(settings.chunks_folder)
+    known = request()
+    side.add(known)
+    assert side.matched(known, 0) == (CONTEXT, True), (
+        "what is known stays known; the workers will find it cold"
+    )
+    KnownChunks(DiskStore(settings.chunks_folder)).find(PROMPT)
+
+
+def test_a_request_that_cannot_be_examined_is_prefilled_and_the_scheduler_lives_on(
+    side: SchedulerSide,
+) -> None:
+    odd = request(prompt=[*PREFIX, *SECOND, 2**40, *FIRST, 9])  # no such token: it fits no salt
+    before = list(odd.block_hashes)
+    side.add(odd)
+    assert side.matched(odd, 0) == (0, False)
+    assert odd.block_hashes == before and odd.cache_salt is None
+    stats = side.remove("r")
+    assert stats is not None and "error" in (stats.fallback or "")
 
 
 def test_statistics_add_up_and_leave_with_the_request(side: SchedulerSide) -> None:

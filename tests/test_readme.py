@@ -1,0 +1,135 @@
+"""The README's commands do what it says, run as they stand there."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.engine, pytest.mark.model]
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = ("attention-sinks.md", "kv-cache.md")  # enough to ask about, and soon precomputed
+LIMIT_S = 500
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def commands() -> list[str]:
+    return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with some of the demo's pages where the README's commands expect them."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "demo" / "docs").mkdir(parents=True)
+    for page in PAGES:
+        shutil.copy(ROOT / "demo" / "docs" / page, place / "demo" / "docs")
+    (place / "bin").mkdir()
+    launcher = place / "bin" / "kvblend"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m api.cli "$@"\n')
+    launcher.chmod(0o755)
+    return place
+
+
+@pytest.fixture(scope="module")
+def environment(place: Path) -> dict[str, str]:
+    path = f"{place / 'bin'}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "KVBLEND_STORE": str(place / "store")}
+
+
+def run(command: str, place: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=place, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def serving(command: str, place: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The README's server, on a free port in place of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with (place / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {command.replace('8000', port)}"],
+            cwd=place,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while not healthy(port):
+            assert process.poll() is None and time.monotonic() < deadline, (place / "serve.log").read_text()
+            time.sleep(1)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def healthy(port: str) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_readme_shows_a_whole_session() -> None:
+    words = [command.split()[:2] for command in commands()]
+    assert [pair[1] for pair in words] == ["precompute", "ask", "doctor", "serve"]
+
+
+def test_the_first_session(place: Path, environment: dict[str, str]) -> None:
+    precompute, ask, doctor, serve = commands()
+    assert "2 documents" in run(precompute, place, environment)
+    asked = run(ask, place, environment)
+    assert "times sooner" in asked and "attention-sinks.md" in asked
+    assert re.search(r"passed +True", run(doctor, place, environment))
+    with serving(serve, place, environment) as port:
+        (curl,) = blocks("sh")
+        answered = run(curl.replace("8000", port), place, environment)
+        assert '"reused_tokens":' in answered and '"fallback":null' in answered
+        client = next(block for block in blocks("python") if "OpenAI(" in block)
+        given = "question = 'What is an attention sink?'\n" + chunk_texts(place)
+        printed = run_python(given + client.replace("8000", port), place, environment)
+        assert int(printed.split()[-1]) > 0
+
+
+def test_the_python_example(place: Path, environment: dict[str, str]) -> None:
+    example = next(block for block in blocks("python") if "from blend import Engine" in block)
+    # Python's own guard: the engine starts processes that import the main module again.
+    guarded = "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in example.splitlines())
+    printed = run_python(guarded, place, environment)
+    assert "Rome" in printed and int(printed.split()[-1]) >= 0
+
+
+def chunk_texts(place: Path) -> str:
+    """Python that reads two chunks of the collection that the README's first command made."""
+    return (
+        "from pathlib import Path\n"
+        "from retriever.collection import Collection\n"
+        f"chunks = Collection.open(Path({str(place / 'store')!r}), 'docs').chunks\n"
+        "chunk_texts = [chunks[2].text, chunks[1].text]\n"
+    )
+
+
+def run_python(source: str, place: Path, environment: dict[str, str]) -> str:
+    (place / "example.py").write_text(source)
+    return run(f"{sys.executable} example.py", place, environment)
