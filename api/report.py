@@ -18,6 +18,7 @@ class EngineOutput(Protocol):
     """The part of vLLM's `RequestOutput` that is read here."""
 
     kv_transfer_params: Mapping[str, Any] | None
+    num_cached_tokens: int | None
     outputs: list[Any]
 
 
@@ -43,15 +44,6 @@ def blend_object(stats: BlendStats, source_of: SourceOf) -> dict[str, Any]:
     return {**stats.to_json(), "chunks": chunks}
 
 
-def cached_tokens(stats: BlendStats) -> int | None:
-    """Prompt tokens that were not computed, or None where vLLM's own count stands.
-
-    >>> cached_tokens(BlendStats(exact_tokens=2, reused_tokens=5)), cached_tokens(UNREPORTED)
-    (7, None)
-    """
-    return stats.cached_tokens if stats.fallback is None else None
-
-
 class Reporter:
     """Watches the engine's outputs for one request and puts their statistics into its answer.
 
@@ -65,11 +57,14 @@ class Reporter:
         self._num_choices = num_choices
         self._source_of = source_of
         self._stats: dict[int, BlendStats] = {}
+        self._cached_tokens: dict[int, int] = {}
 
     def take(self, prompt: int, output: EngineOutput) -> None:
         """Keep the statistics of a finished output of the request's prompt of that number."""
         if any(part.finish_reason is not None for part in output.outputs):
-            self._stats[prompt] = stats_of(output)
+            stats = self._stats[prompt] = stats_of(output)
+            blended = stats.fallback is None
+            self._cached_tokens[prompt] = stats.cached_tokens if blended else output.num_cached_tokens or 0
 
     async def watch(self, outputs: AsyncGenerator[Output, None]) -> AsyncIterator[Output]:
         """The outputs of a request of one prompt, unchanged; they are closed when this is closed."""
@@ -124,8 +119,8 @@ class Reporter:
         return objects[0] if len(objects) == 1 else objects
 
     def amend_usage(self, usage: dict[str, Any]) -> None:
-        """Replace the count of cached tokens where something was blended."""
-        counts = [count for stats in self._stats.values() if (count := cached_tokens(stats)) is not None]
-        if counts:
+        """Replace the count of cached tokens where something was blended: recomputed ones are not cached."""
+        if any(stats.fallback is None for stats in self._stats.values()):
             details = usage.get("prompt_tokens_details") or {}
-            usage["prompt_tokens_details"] = {**details, "cached_tokens": sum(counts)}
+            total = sum(self._cached_tokens.values())
+            usage["prompt_tokens_details"] = {**details, "cached_tokens": total}

@@ -30,6 +30,7 @@ class Part:
 class Output:
     outputs: list[Part]
     kv_transfer_params: dict[str, Any] | None = None
+    num_cached_tokens: int | None = None
 
 
 @dataclass
@@ -106,6 +107,17 @@ def test_without_a_blend_vllms_own_count_stands():
     events = run(reporter, reporter.watch(Stream([finished(plain)]).outputs()))
     assert events[-1]["blend"]["fallback"] == "no known chunk in the prompt"
     assert events[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 29
+
+
+def test_of_several_prompts_the_plain_ones_keep_the_engines_count():
+    reporter = Reporter(1, {}.get)
+    reporter.take(0, finished())
+    plain = finished(BlendStats(fallback="no known chunk in the prompt"))
+    plain.num_cached_tokens = 5
+    reporter.take(1, plain)
+    usage: dict[str, Any] = {"prompt_tokens_details": {"cached_tokens": 29}}
+    reporter.amend_usage(usage)
+    assert usage["prompt_tokens_details"]["cached_tokens"] == 16 + 5
 
 
 def test_an_engine_that_reports_nothing_gives_a_reason_and_not_a_missing_object():
