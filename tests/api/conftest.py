@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an idle engine's workers poll, which slows whatever runs beside them
 def served(store: Path) -> Iterator[Served]:
     """A server with that collection, started once."""
     with serving(store) as server:
