@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.fixture(scope="module")  # an idle engine's workers poll, which slows whatever runs beside them
+@pytest.fixture(scope="module")  # closed with its module: an engine holds gigabytes
 def served(store: Path) -> Iterator[Served]:
     """A server with that collection, started once."""
     with serving(store) as server:

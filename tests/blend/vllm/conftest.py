@@ -14,7 +14,7 @@ PREFIX = "Answer the question from the documents."
 MakeChunks = Callable[[int], list[str]]
 
 
-@pytest.fixture(scope="module")  # an idle engine's workers poll, which slows whatever runs beside them
+@pytest.fixture(scope="module")  # closed with its module: an engine holds gigabytes
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The default model over an empty store; its self-check has run."""
     with Engine(store=tmp_path_factory.mktemp("store"), max_model_len=4096) as engine:
