@@ -97,6 +97,7 @@ def test_the_readme_shows_a_whole_session() -> None:
 
 @pytest.mark.engine
 @pytest.mark.model
+@pytest.mark.timeout(1800)  # four starts of the engine
 def test_the_first_session(place: Path, environment: dict[str, str]) -> None:
     precompute, ask, doctor, serve = commands()
     assert "2 documents" in run(precompute, place, environment)
