@@ -75,8 +75,7 @@ def environment() -> Environment:
     import torch
 
     from api.version import kvblend_version
-    from blend.vllm.gate_file import installed_vllm
-    from blend.vllm.version import supported_vllm
+    from blend.vllm.version import installed_vllm, supported_vllm
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores"
     return Environment(

@@ -5,8 +5,9 @@ Axes: `L` layers, `T` tokens, `H` key/value heads, `D` head size.
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -96,3 +97,31 @@ def make_record(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int])
     """Record of a chunk with its key computed."""
     key = chunk_id(model, prefix_ids, token_ids)
     return ChunkRecord(key, tuple(token_ids), tuple(prefix_ids))
+
+
+class Counted(Protocol):
+    """Something of a number of tokens."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+
+Chunk = TypeVar("Chunk", bound=Counted)
+
+
+def batches(chunks: Iterable[Chunk], max_tokens: int) -> Iterator[list[Chunk]]:
+    """Consecutive chunks with at most `max_tokens` tokens together; a larger chunk goes alone.
+
+    >>> [len(batch) for batch in batches([make_record("m", (), [0] * n) for n in (3, 4, 9, 1)], 8)]
+    [2, 1, 1]
+    """
+    batch: list[Chunk] = []
+    tokens = 0
+    for chunk in chunks:
+        if batch and tokens + chunk.num_tokens > max_tokens:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(chunk)
+        tokens += chunk.num_tokens
+    if batch:
+        yield batch

@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 
-from blend.chunk import ChunkRecord, make_record
+from blend.chunk import ChunkRecord, batches, make_record
 from precompute.chunked import FolderReader, check_folder
 from precompute.config import PrecomputeConfig
 from precompute.engine import ChunkEngine
 from precompute.events import Computed, Embedded, Finished, Notice, Planned, Report
 from precompute.journal import Journal, store_lock
-from precompute.plan import Plan, PlannedChunk, batches, make_plan
+from precompute.plan import Plan, PlannedChunk, make_plan
 from precompute.splitter import CHUNKING
 from precompute.sweep import drop_gone
 from retriever.collection import Collection

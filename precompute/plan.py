@@ -1,6 +1,6 @@
 """Which chunks a collection consists of, and which of them are to be computed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from blend.chunk import ChunkRecord, make_record
@@ -80,21 +80,3 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
         # Reading the record also finds a file that is not whole, and drops it.
         to_compute=tuple(c for c in chunks.values() if engine.store.record(c.chunk_id) is None),
     )
-
-
-def batches(chunks: Sequence[PlannedChunk], max_tokens: int) -> Iterator[list[PlannedChunk]]:
-    """Consecutive chunks with at most `max_tokens` tokens together; a larger chunk goes alone.
-
-    >>> [len(batch) for batch in batches([PlannedChunk("", "", n) for n in (3, 4, 9, 1)], 8)]
-    [2, 1, 1]
-    """
-    batch: list[PlannedChunk] = []
-    tokens = 0
-    for chunk in chunks:
-        if batch and tokens + chunk.num_tokens > max_tokens:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(chunk)
-        tokens += chunk.num_tokens
-    if batch:
-        yield batch

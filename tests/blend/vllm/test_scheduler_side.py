@@ -15,11 +15,12 @@ from vllm.v1.request import Request
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.store.disk import DiskStore
-from blend.vllm.gate_file import GateFile, Verdict, installed_vllm
+from blend.vllm.gate_file import GateFile, Verdict
 from blend.vllm.messages import BlendOutcome, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler_side import KnownChunks, SchedulerSide
 from blend.vllm.settings import Settings
+from blend.vllm.version import installed_vllm
 
 PREFIX, FIRST, SECOND = (1, 2, 3), tuple(range(10, 40)), tuple(range(50, 90))
 PROMPT = [*PREFIX, *SECOND, 5, *FIRST, 7, 8, 9]
