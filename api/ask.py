@@ -10,6 +10,7 @@ from typing import Any
 
 from api.compare import Asker, Comparison, Reply, compare
 from api.question import Question
+from blend.ratio import parse_ratio
 from retriever.config import DEFAULTS
 
 
@@ -19,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("question")
     parser.add_argument("--collection", required=True, metavar="NAME")
     parser.add_argument("--top-k", type=int, default=DEFAULTS.top_k, help="chunks to retrieve")
-    parser.add_argument("--recompute-ratio", type=float, default=None, help="in [0, 1]")
+    parser.add_argument("--recompute-ratio", type=parse_ratio, default=None, help="in [0, 1], or auto")
     parser.add_argument("--selector", default=None, help="rule that picks the tokens to recompute")
     parser.add_argument("--max-tokens", type=int, default=128, help="of the answer")
     parser.add_argument("--compare", action="store_true", help="also answer by full prefill, and time both")

@@ -8,13 +8,19 @@ from importlib import import_module
 from pathlib import Path
 
 import precompute.cli
-from api import ask, doctor
+from api import ask, bench, calibrate, doctor
 from api.version import kvblend_version
 from blend.errors import BlendError
 from precompute.errors import PrecomputeError
 from retriever.errors import RetrieverError
 
-_RUN = {"precompute": "precompute.cli", "ask": "api.ask", "doctor": "api.doctor"}
+_RUN = {
+    "precompute": "precompute.cli",
+    "ask": "api.ask",
+    "doctor": "api.doctor",
+    "calibrate": "api.calibrate",
+    "bench": "api.bench",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(subparsers)
     ask.add_parser(subparsers)
     doctor.add_parser(subparsers)
+    calibrate.add_parser(subparsers)
+    bench.add_parser(subparsers)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,7 +10,7 @@ from api.errors import FieldError
 from blend.vllm.request_params import KEY, BlendParams
 from retriever.config import DEFAULTS
 
-Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] | Literal["auto"]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -18,7 +18,7 @@ class BlendOptions(BaseModel):
     """What a request may say about its blend; whatever it leaves out is the engine's default.
 
     Attributes:
-        recompute_ratio: share of context tokens that are recomputed, in [0, 1].
+        recompute_ratio: share of context tokens that are recomputed, in [0, 1], or "auto".
         selector: rule that picks them.
         enabled: False asks for a full prefill of the same prompt.
     """
@@ -117,7 +117,8 @@ def _check(model: type[Model], field: str, value: Any) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        param = ".".join([field, *map(str, first["loc"])])
+        # The fields are flat: what else stands in the place names the branch of a union.
+        param = ".".join([field, *map(str, first["loc"][:1])])
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise FieldError(f"{param}: unknown key; known keys are {known}", param) from None

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from blend.ratio import Ratio
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -14,6 +16,6 @@ class Question:
     text: str
     collection: str
     top_k: int
-    recompute_ratio: float | None
+    recompute_ratio: Ratio | None
     selector: str | None
     max_tokens: int

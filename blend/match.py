@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from blend.chunk import ChunkRecord
 
@@ -26,6 +27,7 @@ class ChunkMatcher:
         self._by_anchor: dict[Ids, list[Ids]] = {}  # ascending, each sequence of ids once
         self._variants: dict[Ids, dict[str, ChunkRecord]] = {}
         self._records: dict[str, ChunkRecord] = {}
+        self._prefixes: dict[Ids, Ids] = {}
         self._max_tokens = 0
 
     def __len__(self) -> int:
@@ -39,7 +41,9 @@ class ChunkMatcher:
         ids = record.token_ids
         if record.chunk_id in self._records or not ids:
             return
-        self._records[record.chunk_id] = record
+        # Thousands of chunks stand behind one prefix: all of them hold one copy of it.
+        prefix = self._prefixes.setdefault(record.prefix_ids, record.prefix_ids)
+        record = self._records[record.chunk_id] = replace(record, prefix_ids=prefix)
         self._max_tokens = max(self._max_tokens, len(ids))
         if ids in self._variants:
             self._variants[ids][record.chunk_id] = record
@@ -71,8 +75,10 @@ class ChunkMatcher:
         """Known chunks that stand in a prompt: from left to right, the longest at each place, no overlap.
 
         Where the same ids are known behind several prefixes, the record is taken whose prefix is all that
-        stands before it; else the one whose prefix starts the prompt (the longest such); else the one
-        added last. A record without prefix is taken only at the very start, or where there is no other.
+        stands before it; else the one whose prefix begins as the prompt does, for the most tokens; of equals
+        the one with the longer prefix (behind a prefix and the lead, see `blend.versions`, rather than behind
+        the prefix alone); then the one added last. A record without prefix is taken only at the very start,
+        or where there is no other.
 
         Returns:
             (start, record) pairs in ascending order, as `blend.plan.make_plan` takes them.
@@ -89,6 +95,18 @@ class ChunkMatcher:
             found.append((position, record))
             position += record.num_tokens
         return found
+
+    def plain_of(self, record: ChunkRecord) -> ChunkRecord:
+        """The version whose id is the chunk's, see `blend.versions`; the record itself where it is that one.
+
+        A record counts as led when no known prefix of these ids goes on from its own; the plain one is then
+        the one with the longest prefix that its own goes on from.
+        """
+        variants = self._variants.get(record.token_ids, {}).values()
+        if any(_goes_on(other.prefix_ids, record.prefix_ids) for other in variants):
+            return record
+        begun = [other for other in variants if _goes_on(record.prefix_ids, other.prefix_ids)]
+        return max(begun, key=lambda other: other.offset, default=record)
 
     def _longest_at(self, prompt: Ids, position: int) -> Ids | None:
         # Longer anchors first: a chunk that is its own anchor is shorter than any behind a longer one.
@@ -123,12 +141,15 @@ def _num_common(a: Ids, b: Ids) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
+def _goes_on(longer: Ids, shorter: Ids) -> bool:
+    return len(longer) > len(shorter) and longer[: len(shorter)] == shorter
+
+
 def _best_variant(variants: dict[str, ChunkRecord], prompt: Ids, start: int) -> ChunkRecord:
-    def rank(record: ChunkRecord) -> tuple[bool, bool, int]:
-        prefix = record.prefix_ids
-        starts_prompt = prompt[: len(prefix)] == prefix
-        exact = starts_prompt and len(prefix) == start
-        return exact, bool(prefix), len(prefix) if starts_prompt else 0
+    def rank(record: ChunkRecord) -> tuple[bool, bool, int, int]:
+        length = len(record.prefix_ids)
+        common = _num_common(record.prefix_ids, prompt)
+        return common == length == start, bool(length), common, length
 
     # `max` keeps the first of equals, and the last added comes first here.
     return max(reversed(variants.values()), key=rank)

@@ -36,10 +36,12 @@ class BlendPlan:
     Attributes:
         token_ids: the context's tokens.
         spans: known chunks; whatever lies between them is a gap.
+        suffix_ids: the prompt's tokens after the context.
     """
 
     token_ids: tuple[int, ...]
     spans: tuple[Span, ...]
+    suffix_ids: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -66,4 +68,5 @@ def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]
         Span(record, start, exact=tuple(prompt_ids[:start]) == record.prefix_ids) for start, record in found
     )
     stop = min(spans[-1].stop, len(prompt_ids) - 1) if spans else 0
-    return BlendPlan(tuple(prompt_ids[:stop]), tuple(span for span in spans if span.start < stop))
+    context = tuple(span for span in spans if span.start < stop)
+    return BlendPlan(tuple(prompt_ids[:stop]), context, tuple(prompt_ids[stop:]))

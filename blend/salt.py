@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from blend.chunk import FORMAT_VERSION
 from blend.plan import BlendPlan
+from blend.ratio import Ratio
 
 
 def blend_salt(
     user_salt: str | None,
     plan: BlendPlan,
-    ratio: float,
+    ratio: Ratio,
     selector_name: str,
     suffix_ids: Sequence[int] | None = None,
     corrector_name: str = "identity",
@@ -26,7 +27,7 @@ def blend_salt(
     Args:
         user_salt: the request's own salt; None and "" are different salts.
         plan: chunk ids with their positions, and all context tokens, those of gaps too.
-        ratio: recompute ratio.
+        ratio: recompute ratio, or "auto".
         selector_name, corrector_name: the rules in force.
         suffix_ids: the tokens after the context when the selector looks at them, else None.
 
@@ -37,7 +38,8 @@ def blend_salt(
     >>> blend_salt(None, plan, 0.15, "first") == blend_salt("", plan, 0.15, "first")
     False
     """
-    digest = hashlib.sha256(struct.pack("<Qd", FORMAT_VERSION, ratio))
+    digest = hashlib.sha256(struct.pack("<Q", FORMAT_VERSION))
+    _add(digest, ratio.encode() if isinstance(ratio, str) else struct.pack("<d", ratio))
     # Each field is led by its length, or by -1 when absent: no two requests give the same bytes.
     for text in (user_salt, selector_name, corrector_name):
         _add(digest, None if text is None else text.encode())

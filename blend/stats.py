@@ -26,7 +26,10 @@ class BlendStats:
         recomputed_tokens: of known chunks, selected and computed again.
         cold_tokens: of no known chunk (or of one that could not be read), computed.
         ratio: recompute ratio in force.
+        residual: share of the question's attention left on rows that approximate a full prefill's, or
+            None when the selector does not look at the question; the less, the closer the answer.
         fallback: why the request was prefilled normally, or None when it was blended.
+        selected: context positions that were computed, ascending; only of requests that are traced.
     """
 
     chunks: tuple[ChunkUse, ...] = ()
@@ -37,12 +40,14 @@ class BlendStats:
     cold_tokens: int = 0
     ratio: float = 0.0
     selector: str = ""
+    residual: float | None = None
     match_ms: float = 0.0
     load_ms: float = 0.0
     realign_ms: float = 0.0
     select_ms: float = 0.0
     recompute_ms: float = 0.0
     fallback: str | None = field(default=None)
+    selected: tuple[int, ...] = ()
 
     @property
     def cached_tokens(self) -> int:
@@ -50,11 +55,14 @@ class BlendStats:
         return self.exact_tokens + self.reused_tokens
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready object with one key per attribute."""
-        return asdict(self)
+        """A JSON-ready object with one key per attribute; `selected` only where there are any."""
+        data = asdict(self)
+        if not self.selected:
+            del data["selected"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "BlendStats":
         """Inverse of `to_json`."""
         chunks = tuple(ChunkUse(**chunk) for chunk in data["chunks"])
-        return cls(**{**data, "chunks": chunks})
+        return cls(**{**data, "chunks": chunks, "selected": tuple(data.get("selected", ()))})

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from blend.chunk import ChunkRecord
 from blend.store.base import ChunkStore
+from blend.versions import Prefixes
 
 
 class ChunkEngine(Protocol):
@@ -32,14 +33,16 @@ class ChunkEngine(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of a piece of text as it stands in the middle of a prompt."""
 
-    def prefix_ids(self, prefix: str) -> tuple[int, ...]:
-        """Token ids of everything before the first chunk: the chat template's head and this text."""
+    def prefixes(self, prefix: str) -> Prefixes:
+        """What chunks behind this text are computed behind: all that stands before them, and the lead."""
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         """Compute and store chunks that share one prefix; when this returns they are found.
 
+        The prefix's own KV is stored as well, where it is not.
+
         Returns:
-            Bytes of keys and values stored.
+            Bytes of the chunks' keys and values.
 
         Raises:
             StoreFull: no space left. What was stored before stays.

@@ -33,7 +33,14 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What there is to do; chunks that occur twice count once."""
+    """What there is to do; chunks that occur twice count once.
+
+    A chunk is stored in two versions (see `blend.versions`), and is to be computed when one is missing.
+
+    Attributes:
+        reused: chunks that are stored in all their versions.
+        tokens_to_compute: of the documents: a token counts once, however many versions are computed.
+    """
 
     documents: int
     chunks: int
@@ -44,7 +51,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Chunks computed and stored so far, of those that there are to compute."""
+    """Chunks computed and stored so far, of those that there are to compute.
+
+    Attributes:
+        tokens: of the documents, as in `Planned`; so is the rate.
+        bytes: stored, of all versions together; prefix and lead are not counted.
+        seconds: of computing, all versions together.
+    """
 
     chunks: int
     chunks_total: int
@@ -76,13 +89,14 @@ class Finished:
     """The closing summary.
 
     Attributes:
-        chunks: different chunks in the collection, `computed + reused`.
-        dropped: chunks whose KV was removed from the store.
-        tokens: of all chunks.
-        computed_tokens: of the chunks computed now.
-        bytes: stored now.
+        chunks: different chunks in the collection, `computed + reused`; versions are not counted.
+        computed: chunks of which a version was computed now.
+        dropped: chunks whose KV was removed from the store, in all versions.
+        tokens: of all chunks, each once.
+        computed_tokens: of the chunks computed now, each once, however many versions were computed.
+        bytes: stored now, of all versions together.
         seconds: of the whole job.
-        tokens_per_s: rate of computing, not of the whole job.
+        tokens_per_s: `computed_tokens` by the seconds of computing all versions, not of the whole job.
         unreadable: files that were named and passed over.
         binary: files that are not text and do not claim to be.
     """

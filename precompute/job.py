@@ -1,10 +1,14 @@
 """The precompute job: folder -> documents -> chunks -> chunk KV -> store, and text -> index."""
 
+import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from blend.chunk import ChunkRecord, batches, make_record
+from blend.chunk import ChunkRecord, batches
+from blend.versions import ids_of
 from precompute.chunked import FolderReader, check_folder
 from precompute.config import PrecomputeConfig
 from precompute.engine import ChunkEngine
@@ -56,10 +60,10 @@ class Precompute:
             plan = make_plan(self._engine, config.prefix, documents)
             self._announce(plan)
             journal = Journal(config.store, config.collection)
-            journal.write(journal.read() | plan.chunk_ids | _needed_by(old))
+            journal.write(journal.read() | plan.ids | self._gone(plan, old))
             computed = self._compute(plan)
             self._publish(plan, old)
-            dropped = self._drop(journal)
+            dropped = self._drop(plan, journal)
         finished = self._summary(plan, computed, dropped, reader, time.monotonic() - start)
         self._report(finished)
         return finished
@@ -102,14 +106,14 @@ class Precompute:
         )
 
     def _compute(self, plan: Plan) -> Computed:
-        """Compute and store what is not stored; the prefix is neither counted nor reported."""
-        if plan.prefix is not None and self._engine.store.record(plan.prefix.chunk_id) is None:
-            self._engine.compute([plan.prefix])
+        """Compute and store what is not stored; prefix and lead are neither counted nor reported."""
+        for record in plan.prefixes_to_compute:
+            self._engine.compute([record])
         total = len(plan.to_compute), plan.tokens_to_compute
         start = time.monotonic()
         done = Computed(0, total[0], 0, total[1], 0, 0.0)
         for batch in batches(plan.to_compute, self._engine.max_batch_tokens):
-            num_bytes = self._engine.compute([self._record(plan, chunk) for chunk in batch])
+            num_bytes = sum(map(self._engine.compute, self._missing(plan, batch)))
             done = Computed(
                 chunks=done.chunks + len(batch),
                 chunks_total=total[0],
@@ -121,10 +125,15 @@ class Precompute:
             self._report(done)
         return done
 
-    def _record(self, plan: Plan, chunk: PlannedChunk) -> ChunkRecord:
-        record = make_record(self._engine.fingerprint, plan.prefix_ids, self._engine.encode(chunk.text))
-        assert record.chunk_id == chunk.chunk_id, "the engine encodes one text in two ways"
-        return record
+    def _missing(self, plan: Plan, batch: list[PlannedChunk]) -> Iterator[list[ChunkRecord]]:
+        """The versions of some chunks that are not stored, by what they stand behind."""
+        versions = [plan.prefixes.versions(self._engine.encode(chunk.text)) for chunk in batch]
+        found = [one.plain.chunk_id for one in versions]
+        assert found == [chunk.chunk_id for chunk in batch], "the engine encodes one text in two ways"
+        for records in ([one.plain for one in versions], [one.led for one in versions]):
+            missing = [record for record in records if record and record.chunk_id in plan.missing]
+            if missing:
+                yield missing
 
     def _publish(self, plan: Plan, old: Collection | None) -> None:
         config = self._config
@@ -133,7 +142,7 @@ class Precompute:
             model=self._engine.model_name,
             fingerprint=self._engine.fingerprint,
             prefix=config.prefix,
-            prefix_chunk_id=plan.prefix.chunk_id if plan.prefix else None,
+            prefix_chunk_id=plan.prefixes.prefix.chunk_id if plan.prefixes.prefix else None,
             chunk_tokens=config.chunk_tokens,
             chunking=CHUNKING,
             embedder=self._embedder.name,
@@ -156,9 +165,20 @@ class Precompute:
             self._report(Embedded(start + len(rows), len(new)))
         return vectors
 
-    def _drop(self, journal: Journal) -> int:
+    def _gone(self, plan: Plan, old: Collection | None) -> frozenset[str]:
+        """Keys of all that the collection as it stands has in the store and the plan does not need."""
+        if old is None:
+            return frozenset()
+        # A led version may be there that today's model length would not allow.
+        prefixes = replace(self._engine.prefixes(old.settings.prefix), max_tokens=sys.maxsize)
+        needed = plan.ids
+        texts = [chunk.text for chunk in old.chunks if chunk.chunk_id not in needed]
+        versions = [ids_of(prefixes.versions(self._engine.encode(text)).records) for text in texts]
+        return old.manifest.chunk_ids.union(ids_of(prefixes.records), *versions) - needed
+
+    def _drop(self, plan: Plan, journal: Journal) -> int:
         try:
-            return drop_gone(self._config.store, self._config.collection, self._engine.store, journal)
+            return drop_gone(self._config.store, self._config.collection, self._engine, journal, plan)
         except CollectionError as error:
             self._report(Notice(f"nothing dropped, for {error}"))
             return 0
@@ -181,7 +201,3 @@ class Precompute:
             unreadable=reader.unreadable,
             binary=reader.binary,
         )
-
-
-def _needed_by(old: Collection | None) -> frozenset[str]:
-    return frozenset() if old is None else old.manifest.chunk_ids

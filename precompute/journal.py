@@ -38,10 +38,11 @@ def store_lock(store: Path) -> Iterator[None]:
 
 
 class Journal:
-    """Ids of chunks that a collection needed, or may need, since its last finished job.
+    """Ids of all that a collection had in the store, or may have there, since its last finished job.
 
-    Written before anything is computed, removed when everything that is gone has been dropped. So a job
-    that was killed, and whose documents changed before it was run again, leaves no orphan in the store.
+    Every version of a chunk is in it by its own id, and so is what chunks are computed behind. Written
+    before anything is computed, removed when everything that is gone has been dropped. So a job that was
+    killed, and whose documents changed before it was run again, leaves no orphan in the store.
     """
 
     def __init__(self, store: Path, collection: str) -> None:

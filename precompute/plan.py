@@ -1,9 +1,10 @@
 """Which chunks a collection consists of, and which of them are to be computed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from blend.chunk import ChunkRecord, make_record
+from blend.chunk import ChunkRecord
+from blend.versions import Prefixes, ids_of
 from precompute.engine import ChunkEngine
 from retriever.manifest import DocumentEntry
 
@@ -25,11 +26,22 @@ class ChunkedDocument:
 
 @dataclass(frozen=True, slots=True)
 class PlannedChunk:
-    """A chunk by its text: its token ids are made again when it is computed, so that a plan stays small."""
+    """A chunk by its text: its token ids are made again when it is computed, so that a plan stays small.
+
+    Attributes:
+        chunk_id: key of the plain version, the chunk's id.
+        led_id: key of the led version, or None for a chunk that is too long for it.
+    """
 
     chunk_id: str
+    led_id: str | None
     text: str
     num_tokens: int
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Keys of all its versions."""
+        return frozenset({self.chunk_id} if self.led_id is None else {self.chunk_id, self.led_id})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,46 +49,67 @@ class Plan:
     """A collection as it is to be.
 
     Attributes:
-        prefix: the prefix itself as a chunk, or None when it has no tokens.
-        prefix_ids: tokens that every chunk is computed behind.
+        prefixes: what the chunks are computed behind.
         chunks: each chunk once, in order of first occurrence.
-        to_compute: those of `chunks` that are not stored.
+        missing: keys of versions that are not stored.
+        to_compute: those of `chunks` that have such a version.
+        prefixes_to_compute: the prefix, and prefix and lead where they are needed, when they are not stored.
     """
 
-    prefix: ChunkRecord | None
-    prefix_ids: tuple[int, ...]
+    prefixes: Prefixes
     documents: tuple[DocumentEntry, ...]
     chunks: tuple[PlannedChunk, ...]
+    missing: frozenset[str]
     to_compute: tuple[PlannedChunk, ...]
+    prefixes_to_compute: tuple[ChunkRecord, ...]
 
     @property
     def tokens_to_compute(self) -> int:
+        """Each document token once, however many versions of its chunk are missing."""
         return sum(chunk.num_tokens for chunk in self.to_compute)
 
     @property
-    def chunk_ids(self) -> frozenset[str]:
-        """Every chunk that is needed, the prefix's included."""
-        ids = frozenset(chunk.chunk_id for chunk in self.chunks)
-        return ids if self.prefix is None else ids | {self.prefix.chunk_id}
+    def ids(self) -> frozenset[str]:
+        """Keys of all that is needed: every version of every chunk, the prefix, prefix and lead."""
+        return ids_of(self.prefixes.records).union(*(chunk.ids for chunk in self.chunks))
 
 
 def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocument]) -> Plan:
     """Turn chunk texts into chunk ids, and look which of them are stored."""
-    prefix_ids = engine.prefix_ids(prefix)
+    prefixes = engine.prefixes(prefix)
     chunks: dict[str, PlannedChunk] = {}
     entries = []
     for document in documents:
-        ids = []
-        for text in document.texts:
-            record = make_record(engine.fingerprint, prefix_ids, engine.encode(text))
-            chunks.setdefault(record.chunk_id, PlannedChunk(record.chunk_id, text, record.num_tokens))
-            ids.append(record.chunk_id)
-        entries.append(DocumentEntry(document.path, document.title, document.sha256, tuple(ids)))
+        planned = [_planned(prefixes, text, engine.encode(text)) for text in document.texts]
+        for chunk in planned:
+            chunks.setdefault(chunk.chunk_id, chunk)
+        ids = tuple(chunk.chunk_id for chunk in planned)
+        entries.append(DocumentEntry(document.path, document.title, document.sha256, ids))
+    # Reading the record also finds a file that is not whole, and drops it.
+    needed = frozenset[str]().union(*(chunk.ids for chunk in chunks.values()))
+    missing = frozenset(key for key in needed if engine.store.record(key) is None)
     return Plan(
-        prefix=make_record(engine.fingerprint, (), prefix_ids) if prefix_ids else None,
-        prefix_ids=prefix_ids,
+        prefixes=prefixes,
         documents=tuple(entries),
         chunks=tuple(chunks.values()),
-        # Reading the record also finds a file that is not whole, and drops it.
-        to_compute=tuple(c for c in chunks.values() if engine.store.record(c.chunk_id) is None),
+        missing=missing,
+        to_compute=tuple(chunk for chunk in chunks.values() if chunk.ids & missing),
+        prefixes_to_compute=tuple(_prefixes_to_compute(engine, prefixes, chunks.values(), missing)),
     )
+
+
+def _planned(prefixes: Prefixes, text: str, token_ids: list[int]) -> PlannedChunk:
+    versions = prefixes.versions(token_ids)
+    led_id = None if versions.led is None else versions.led.chunk_id
+    return PlannedChunk(versions.plain.chunk_id, led_id, text, versions.plain.num_tokens)
+
+
+def _prefixes_to_compute(
+    engine: ChunkEngine, prefixes: Prefixes, chunks: Iterable[PlannedChunk], missing: frozenset[str]
+) -> Iterator[ChunkRecord]:
+    # Prompts begin with the prefix. Prefix and lead stand in none: only chunks are computed behind them.
+    if prefixes.prefix is not None and engine.store.record(prefixes.prefix.chunk_id) is None:
+        yield prefixes.prefix
+    led = any(chunk.led_id in missing for chunk in chunks)
+    if led and engine.store.record(prefixes.led_prefix.chunk_id) is None:
+        yield prefixes.led_prefix

@@ -165,6 +165,6 @@ def _summary(event: Finished) -> str:
     return (
         f"{event.collection}: {event.documents} documents, {event.chunks} chunks ({event.computed} computed, "
         f"{event.reused} reused, {event.dropped} dropped), {event.tokens:,} tokens; {passed}\n"
-        f"computed {event.computed_tokens:,} tokens, {event.bytes / 1e6:,.1f} MB, at "
-        f"{event.tokens_per_s:,.0f} tokens/s; {event.seconds:.1f} s in all"
+        f"computed {event.computed_tokens:,} tokens (counted once for both versions of a chunk), "
+        f"{event.bytes / 1e6:,.1f} MB, at {event.tokens_per_s:,.0f} tokens/s; {event.seconds:.1f} s in all"
     )

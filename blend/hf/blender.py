@@ -7,7 +7,7 @@ Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -18,12 +18,14 @@ from blend.config import DEFAULTS
 from blend.correct import Corrector, Identity
 from blend.hf.context import Context, realign_chunks
 from blend.hf.decoder import KVLayout, kv_layout, project, run
+from blend.hf.probe import question_attention
 from blend.match import ChunkMatcher
 from blend.models.blendable import check_blendable
 from blend.plan import BlendPlan, make_plan
+from blend.ratio import Ratio, check_ratio
 from blend.select import selector as selector_of
 from blend.select.base import Selector, SelectorInput
-from blend.select.choose import check_ratio, choose
+from blend.select.selection import Selection, select
 from blend.stats import BlendStats, ChunkUse
 
 
@@ -48,8 +50,8 @@ def blend(
     prompt: BlendPlan | Sequence[int],
     chunks: Sequence[ChunkKV],
     *,
-    recompute_ratio: float = DEFAULTS.recompute_ratio,
-    selector: str = DEFAULTS.selector,
+    recompute_ratio: Ratio = DEFAULTS.recompute_ratio,
+    selector: str | Selector = DEFAULTS.selector,
     corrector: Corrector | None = None,
 ) -> HFBlend:
     """Context KV for a prompt, made of the KV of its chunks.
@@ -58,8 +60,8 @@ def blend(
         model: the model that computed the chunks; sdpa or eager attention.
         prompt: token ids of the whole prompt (chunks are found in it), or a plan.
         chunks: chunk KV, never written to. A chunk of the plan that is not among them is computed cold.
-        recompute_ratio: share of context tokens that are computed again, in [0, 1].
-        selector: rule that picks them.
+        recompute_ratio: share of context tokens that are computed again, in [0, 1], or "auto".
+        selector: rule that picks them, by name or itself.
         corrector: rule that adjusts the others; none by default.
 
     Raises:
@@ -68,22 +70,22 @@ def blend(
     """
     check_blendable(model.config)
     check_ratio(recompute_ratio)
-    rule, started = selector_of(selector), time.perf_counter()
+    rule = selector_of(selector) if isinstance(selector, str) else selector
+    started = time.perf_counter()
     plan = prompt if isinstance(prompt, BlendPlan) else _find(prompt, chunks)
     times = [started, time.perf_counter()]
     if not plan.num_tokens:
-        return _nothing_known(model, recompute_ratio, rule)
+        return _nothing_known(model, rule)
     farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
     layout = kv_layout(model, plan.token_ids, farthest + 1)
     cached = realign_chunks(layout, plan, chunks)
     times.append(time.perf_counter())
-    selected = _select(model, layout, plan, cached, rule, recompute_ratio)
+    chosen = _select(model, layout, plan, cached, rule, recompute_ratio)
+    selected = chosen.positions
     times.append(time.perf_counter())
     blended = _recompute(model, plan, cached, selected, corrector or Identity())
     times.append(time.perf_counter())
-    return HFBlend(
-        _cache(model, blended), _stats(plan, cached, selected, recompute_ratio, rule, times), selected
-    )
+    return HFBlend(_cache(model, blended), _stats(plan, cached, chosen, rule, times), selected)
 
 
 def _find(prompt_ids: Sequence[int], chunks: Sequence[ChunkKV]) -> BlendPlan:
@@ -99,15 +101,17 @@ def _select(
     plan: BlendPlan,
     cached: Context,
     rule: Selector,
-    ratio: float,
-) -> torch.Tensor:
-    """Context positions to compute, int64 [S]."""
+    ratio: Ratio,
+) -> Selection:
+    """Context positions to compute."""
     given = SelectorInput(plan, 0)
     if rule.probe_layer is not None:
         layer = min(rule.probe_layer, layout.num_layers - 1)
         fresh_keys, fresh_values = project(model, plan.token_ids, layer)
         given = SelectorInput(plan, 0, fresh_keys, fresh_values, cached.keys[layer], cached.values[layer])
-    return choose(plan, 0, rule.score(given), cached.cold, ratio)
+    if rule.question_layers is not None:
+        given = replace(given, attention=question_attention(model, plan, cached, rule.question_layers))
+    return select(given, rule, cached.cold, ratio, DEFAULTS.max_residual)
 
 
 def _recompute(
@@ -141,22 +145,17 @@ def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
     return cache
 
 
-def _nothing_known(model: PreTrainedModel, ratio: float, rule: Selector) -> HFBlend:
-    stats = BlendStats(ratio=ratio, selector=rule.name, fallback="no known chunk in the prompt")
+def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
+    stats = BlendStats(selector=rule.name, fallback="no known chunk in the prompt")
     return HFBlend(DynamicCache(config=model.config), stats, torch.empty(0, dtype=torch.int64))
 
 
 def _stats(
-    plan: BlendPlan,
-    cached: Context,
-    selected: torch.Tensor,
-    ratio: float,
-    rule: Selector,
-    times: Sequence[float],
+    plan: BlendPlan, cached: Context, chosen: Selection, rule: Selector, times: Sequence[float]
 ) -> BlendStats:
     exact = sum(int((~cached.cold[s.start : s.stop]).sum()) for s in plan.spans if s.exact)
     num_cold = int(cached.cold.sum())
-    num_recomputed = len(selected) - num_cold
+    num_recomputed = len(chosen.positions) - num_cold
     match_ms, realign_ms, select_ms, recompute_ms = ((b - a) * 1e3 for a, b in pairwise(times))
     return BlendStats(
         chunks=tuple(ChunkUse(s.record.chunk_id, s.start, s.record.num_tokens) for s in plan.spans),
@@ -165,8 +164,9 @@ def _stats(
         reused_tokens=plan.num_tokens - exact - num_cold - num_recomputed,
         recomputed_tokens=num_recomputed,
         cold_tokens=num_cold,
-        ratio=ratio,
+        ratio=chosen.ratio,
         selector=rule.name,
+        residual=chosen.residual,
         match_ms=match_ms,
         realign_ms=realign_ms,
         select_ms=select_ms,

@@ -1,48 +1,45 @@
 """Computing chunk KV: each chunk alone, behind its prefix, whose rows are dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from blend.chunk import ChunkKV, ChunkRecord
+from blend.errors import RequestError
 from blend.hf.decoder import decoder_of
 from blend.models.blendable import check_blendable
 
+PrefixKV = Mapping[tuple[int, ...], ChunkKV]
+"""By their token ids, the own KV of what chunks stand behind: a prefix, or a prefix and the lead."""
+
 
 @torch.no_grad()
-def compute_chunks(model: PreTrainedModel, records: Sequence[ChunkRecord]) -> list[ChunkKV]:
-    """Chunk KV of several chunks, computed as one batch.
+def compute_chunks(
+    model: PreTrainedModel, records: Sequence[ChunkRecord], prefixes: PrefixKV | None = None
+) -> list[ChunkKV]:
+    """Chunk KV of several chunks; those behind one prefix are one batch, and the prefix is computed once.
 
     Args:
         model: a decoder with rotary positions.
         records: what to compute; prefixes and lengths may differ.
+        prefixes: KV of prefixes that are known already; the others are computed.
 
     Returns:
         One per record, in their order, on the model's device.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.
+        RequestError: a prefix's KV is that of other tokens.
     """
     check_blendable(model.config)
-    if not records:
-        return []
-    # Padded on the right: causal attention keeps the padding out of every real row.
-    longest = max(record.offset + record.num_tokens for record in records)
-    batch = torch.zeros(len(records), longest, dtype=torch.int64, device=model.device)
-    for row, record in zip(batch, records, strict=True):
-        ids = record.prefix_ids + record.token_ids
-        row[: len(ids)] = torch.tensor(ids)
-    cache = DynamicCache(config=model.config)
-    decoder_of(model)(input_ids=batch, past_key_values=cache, use_cache=True)
-    layers: list[Any] = cache.layers
-    keys = torch.stack([layer.keys for layer in layers])  # [L, B, H, T, D]
-    values = torch.stack([layer.values for layer in layers])
-    return [
-        ChunkKV(record, _own_rows(keys[:, i], record), _own_rows(values[:, i], record))
-        for i, record in enumerate(records)
-    ]
+    found: dict[int, ChunkKV] = {}
+    for prefix_ids, places in _by_prefix(records).items():
+        prefix = _prefix(model, prefix_ids, prefixes or {}) if prefix_ids else None
+        batch = _compute_batch(model, [records[place] for place in places], prefix)
+        found.update(zip(places, batch, strict=True))
+    return [found[place] for place in range(len(records))]
 
 
 def compute_chunk(model: PreTrainedModel, record: ChunkRecord) -> ChunkKV:
@@ -50,7 +47,52 @@ def compute_chunk(model: PreTrainedModel, record: ChunkRecord) -> ChunkKV:
     return compute_chunks(model, [record])[0]
 
 
+def _by_prefix(records: Sequence[ChunkRecord]) -> dict[tuple[int, ...], list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, record in enumerate(records):
+        groups.setdefault(record.prefix_ids, []).append(place)
+    return groups
+
+
+def _prefix(model: PreTrainedModel, ids: tuple[int, ...], known: PrefixKV) -> ChunkKV:
+    prefix = known.get(ids)
+    if prefix is None:
+        (prefix,) = _compute_batch(model, [ChunkRecord("", ids, ())], None)
+    elif (prefix.record.prefix_ids, prefix.record.token_ids) != ((), ids):
+        raise RequestError(
+            f"got KV of {prefix.record.num_tokens} tokens behind {prefix.record.offset} others for a prefix "
+            f"of {len(ids)} tokens, expected that of the prefix's own tokens behind nothing"
+        )
+    return prefix
+
+
+def _compute_batch(
+    model: PreTrainedModel, records: Sequence[ChunkRecord], prefix: ChunkKV | None
+) -> list[ChunkKV]:
+    """KV of chunks that all stand behind one prefix."""
+    cache, start = DynamicCache(config=model.config), 0
+    if prefix is not None:
+        start = prefix.record.num_tokens
+        for layer, rows in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+            copies = (t.to(model.device).transpose(0, 1).expand(len(records), -1, -1, -1) for t in rows)
+            cache.update(*copies, layer)  # [B, H, P, D]
+    # Padded on the right: causal attention keeps the padding out of every real row.
+    longest = max(record.num_tokens for record in records)
+    batch = torch.zeros(len(records), longest, dtype=torch.int64, device=model.device)
+    for row, record in zip(batch, records, strict=True):
+        row[: record.num_tokens] = torch.tensor(record.token_ids)
+    positions = torch.arange(start, start + longest, device=model.device).expand(len(records), -1)
+    decoder_of(model)(input_ids=batch, position_ids=positions, past_key_values=cache, use_cache=True)
+    layers: list[Any] = cache.layers
+    keys = torch.stack([layer.keys[:, :, start:] for layer in layers])  # [L, B, H, T, D]
+    values = torch.stack([layer.values[:, :, start:] for layer in layers])
+    return [
+        ChunkKV(record, _own_rows(keys[:, i], record), _own_rows(values[:, i], record))
+        for i, record in enumerate(records)
+    ]
+
+
 def _own_rows(rows: torch.Tensor, record: ChunkRecord) -> torch.Tensor:
-    own = rows[:, :, record.offset : record.offset + record.num_tokens]  # [L, H, T, D]
+    own = rows[:, :, : record.num_tokens]  # [L, H, T, D]
     # A copy, so that a chunk does not keep its whole batch in memory.
     return own.transpose(1, 2).contiguous().clone()  # [L, T, H, D]

@@ -19,7 +19,7 @@ Attend = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.T
 """From a layer's index and the fresh keys and values [S, H, D] of the tokens that run, to the keys and
 values [N, H, D] that they attend to. Called once per layer, before its attention."""
 
-_MASKED_ATTENTION = ("sdpa", "eager")
+_MASKED_ATTENTION = ("sdpa", "eager", "kvblend_question_probe")
 _LOOKED_AT_TOKENS = 8
 _LAYOUT_TOLERANCE = 0.03
 """A wrong layout is off by about one; bfloat16, the coarsest dtype, by less than 0.01."""
@@ -63,7 +63,7 @@ class _AskingCache(Cache):
         return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]  # [1, H, N, D]
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """Raised inside a forward that has given what it was run for."""
 
 
@@ -92,7 +92,7 @@ def run(
     if model.config._attn_implementation not in _MASKED_ATTENTION:
         raise ModelError(
             f"got attention implementation {model.config._attn_implementation!r}, expected one of "
-            f"{', '.join(_MASKED_ATTENTION)}; load the model with attn_implementation='sdpa'"
+            "sdpa, eager; load the model with attn_implementation='sdpa'"
         )
     hidden_from = columns > positions[:, None]  # [S, N]
     mask = torch.zeros(hidden_from.shape, dtype=model.dtype).masked_fill(hidden_from, -torch.inf)
@@ -114,11 +114,11 @@ def project(
     def attend(index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if index == layer:
             found.append((keys, values))
-            raise _Stop
+            raise Stop
         return keys, values
 
     positions = torch.arange(first_position, first_position + len(token_ids))
-    with suppress(_Stop):
+    with suppress(Stop):
         run(model, torch.tensor(token_ids), positions, positions, attend)
     return found[0]
 

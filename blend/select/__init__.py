@@ -7,8 +7,15 @@ from blend.errors import RequestError
 from blend.select.base import Selector
 
 _PLACES = {
+    "question-late": "blend.select.question:LateQuestion",
+    "question": "blend.select.question:Question",
+    "question-deviation": "blend.select.question_deviation:QuestionDeviation",
+    "last-token": "blend.select.question:LastToken",
     "deviation": "blend.select.deviation:Deviation",
+    "deviation-keys": "blend.select.deviation:KeyDeviation",
+    "deviation-values": "blend.select.deviation:ValueDeviation",
     "first": "blend.select.first:First",
+    "random": "blend.select.random:Random",
     "all": "blend.select.all:All",
 }
 

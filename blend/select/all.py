@@ -10,7 +10,7 @@ class All:
 
     name = "all"
     probe_layer = None
-    looks_at_suffix = False
+    question_layers = None
 
     def score(self, given: SelectorInput) -> torch.Tensor:
         """float32 [N - start], +inf."""

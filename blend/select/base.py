@@ -1,4 +1,4 @@
-"""The contract of a selector, and the choice that follows from its scores."""
+"""The contract of a selector, and what it may look at."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,12 @@ from typing import Protocol
 import torch
 
 from blend.plan import BlendPlan
+
+MAX_PROBE_TOKENS = 128
+"""Tokens at the end of the suffix that the question probe runs: a long conversation costs no prefill."""
+
+LayerPart = tuple[float, float]
+"""A part of a model's depth: (0.5, 1.0) is its upper half."""
 
 
 def _same(partial: torch.Tensor) -> torch.Tensor:
@@ -24,6 +30,9 @@ class SelectorInput:
             whole context in view; None when it has no probe layer.
         cached_keys, cached_values: [N - start, H, D], the realigned stored rows of the same layer; rows of
             gaps and unreadable chunks are zero.
+        attention: float32 [P, N - start], what each of the suffix's last `P` tokens pays to each row when
+            the suffix runs over the cached rows as they are; mean over heads and over the selector's
+            question layers, the same on all ranks. None when it has none.
         reduce: sums a tensor over tensor-parallel ranks; each rank holds its own heads.
     """
 
@@ -33,6 +42,7 @@ class SelectorInput:
     fresh_values: torch.Tensor | None = None
     cached_keys: torch.Tensor | None = None
     cached_values: torch.Tensor | None = None
+    attention: torch.Tensor | None = None
     reduce: Callable[[torch.Tensor], torch.Tensor] = _same
 
 
@@ -43,12 +53,13 @@ class Selector(Protocol):
         name: what users write.
         probe_layer: layer whose fresh keys and values it needs for every context row, or None. The
             layers below it are computed full-width, so a small number.
-        looks_at_suffix: whether the suffix changes the choice (it is then part of the cache salt).
+        question_layers: part of the depth whose question attention it needs, or None. The suffix is then
+            part of the cache salt, since it changes the choice.
     """
 
     name: str
     probe_layer: int | None
-    looks_at_suffix: bool
+    question_layers: LayerPart | None
 
     def score(self, given: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: the higher, the sooner recomputed; +inf means always.
@@ -56,3 +67,13 @@ class Selector(Protocol):
         Must be the same on every tensor-parallel rank: whatever depends on heads goes through
         `given.reduce` before it is compared.
         """
+
+
+def layers_of(part: LayerPart, num_layers: int) -> range:
+    """The layers of a part of the depth, at least one.
+
+    >>> layers_of((0.5, 1.0), 30), layers_of((0.0, 1.0), 2), layers_of((0.5, 0.5), 4)
+    (range(15, 30), range(0, 2), range(2, 3))
+    """
+    first = min(int(part[0] * num_layers), num_layers - 1)
+    return range(first, max(first + 1, round(part[1] * num_layers)))

@@ -2,25 +2,8 @@
 
 import torch
 
-from blend.errors import RequestError
 from blend.plan import BlendPlan
-
-
-def check_ratio(ratio: float) -> float:
-    """The ratio itself when it is one.
-
-    Raises:
-        RequestError: it is not a number in [0, 1].
-
-    >>> check_ratio(0.15)
-    0.15
-    """
-    if not 0.0 <= ratio <= 1.0:
-        raise RequestError(
-            f"got a recompute ratio of {ratio}, expected a number from 0 to 1; "
-            "0.15 recomputes 15 % of the context tokens"
-        )
-    return ratio
+from blend.ratio import check_ratio
 
 
 def choose(
@@ -53,10 +36,11 @@ def choose(
     assert scores.shape == cold.shape == (num_rows,), (
         f"expected scores and cold of shape ({num_rows},), got {tuple(scores.shape)} and {tuple(cold.shape)}"
     )
-    budget = round(check_ratio(ratio) * num_rows)
+    check_ratio(ratio)
+    budget = round(ratio * num_rows)
     scores = scores.cpu().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     picked = cold.cpu().clone()
-    open_rows = ~picked & ~_exact_rows(plan, start)
+    open_rows = ~picked & ~exact_rows(plan, start)
     picked |= open_rows & scores.isposinf()
     open_rows &= ~picked
     candidates = open_rows.nonzero().flatten()
@@ -66,7 +50,8 @@ def choose(
     return picked.nonzero().flatten() + start
 
 
-def _exact_rows(plan: BlendPlan, start: int) -> torch.Tensor:
+def exact_rows(plan: BlendPlan, start: int) -> torch.Tensor:
+    """Which rows' stored KV equals a full prefill's: bool [N - start]."""
     exact = torch.zeros(plan.num_tokens, dtype=torch.bool)
     for span in plan.spans:
         if span.exact:

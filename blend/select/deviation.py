@@ -1,22 +1,22 @@
 """High-KV-deviation tokens: recompute where cached keys and values are furthest from fresh ones.
 
+Layer 0 is exact after realignment, so layer 1 is the first that can deviate.
+
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
 import torch
 
-from blend.select.base import SelectorInput
+from blend.select.base import LayerPart, SelectorInput
 
 
 class Deviation:
-    """Squared distance of fresh and cached rows at layer 1, keys and values weighing the same.
-
-    Layer 0 is exact after realignment, so layer 1 is the first that can deviate.
-    """
+    """Squared distance of fresh and cached rows at layer 1, keys and values weighing the same."""
 
     name = "deviation"
-    probe_layer = 1
-    looks_at_suffix = False
+    probe_layer: int | None = 1
+    question_layers: LayerPart | None = None
+    key_weight, value_weight = 1.0, 1.0
 
     def score(self, given: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: keys' share plus values' share, each of its fresh rows' mean energy."""
@@ -24,7 +24,22 @@ class Deviation:
         values = _partial_sums(given.fresh_values, given.cached_values)
         # One reduction for all four sums: each rank has summed over its own heads.
         key_distance, key_energy, value_distance, value_energy = given.reduce(torch.stack([*keys, *values]))
-        return _share(key_distance, key_energy) + _share(value_distance, value_energy)
+        of_keys, of_values = _share(key_distance, key_energy), _share(value_distance, value_energy)
+        return self.key_weight * of_keys + self.value_weight * of_values
+
+
+class KeyDeviation(Deviation):
+    """Keys alone."""
+
+    name = "deviation-keys"
+    value_weight = 0.0
+
+
+class ValueDeviation(Deviation):
+    """Values alone: the rule as it was published."""
+
+    name = "deviation-values"
+    key_weight = 0.0
 
 
 def _partial_sums(

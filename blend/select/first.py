@@ -13,7 +13,7 @@ class First:
 
     name = "first"
     probe_layer = None
-    looks_at_suffix = False
+    question_layers = None
 
     def score(self, given: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: minus the token's index in its chunk; 0 in gaps, which are always in."""

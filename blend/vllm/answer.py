@@ -1,7 +1,9 @@
 """What is asked of the engine, and what comes back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from blend.stats import BlendStats
 from blend.vllm.request_params import KEY, BlendParams
@@ -14,6 +16,11 @@ class Ask:
     Attributes:
         cache_salt: requests of different salts share nothing in the engine's prefix cache.
         logprobs: how many of the likeliest first tokens to give log-probabilities of, or None.
+        all_logprobs: give the log-probabilities of the whole vocabulary, at each token of the answer. The
+            engine must have been started with `max_logprobs=-1`. Nothing is detokenised then: at each token
+            that would take longer than the token.
+        forced_ids: the answer itself, token by token and no more, whatever the model would write. The engine
+            must have been started with `logits_processors=[blend.vllm.setup.FORCING]`.
     """
 
     prompt_ids: tuple[int, ...]
@@ -22,6 +29,8 @@ class Ask:
     temperature: float
     cache_salt: str | None
     logprobs: int | None = None
+    all_logprobs: bool = False
+    forced_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +38,13 @@ class Answer:
     """A finished answer.
 
     Attributes:
+        text: empty where all log-probabilities were asked for.
         ttft_ms: from the request's arrival to its first token.
         stats: what happened to the context.
         prefix_hit_tokens: prompt tokens that lay in the engine's pages already or were blended into them.
         first_logprobs: of the first token, by token id, where they were asked for.
+        logprobs: float32 [A, V] on the CPU, of the whole vocabulary at each of the answer's `A` tokens,
+            where they were asked for.
     """
 
     text: str
@@ -42,6 +54,7 @@ class Answer:
     stats: BlendStats
     prefix_hit_tokens: int = 0
     first_logprobs: dict[int, float] | None = None
+    logprobs: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +65,19 @@ class Delta:
     answer: Answer | None = None
 
 
-def answer_of(output: Any, ttft_ms: float) -> Answer:
-    """The answer in a finished vLLM `RequestOutput`."""
+def answer_of(output: Any, ttft_ms: float, *, all_logprobs: bool = False) -> Answer:
+    """The answer in a finished vLLM `RequestOutput`.
+
+    Args:
+        all_logprobs: its log-probabilities are vLLM's `FlatLogprobs`, of the whole vocabulary.
+    """
     done = output.outputs[0]
     ours = (output.kv_transfer_params or {}).get(KEY)
     stats = (
         BlendStats.from_json(ours) if ours else BlendStats(fallback="the model is served without blending")
     )
-    first = done.logprobs[0] if done.logprobs else None
-    logprobs = {token: entry.logprob for token, entry in first.items()} if first else None
+    first = done.logprobs[0] if done.logprobs and not all_logprobs else None
+    first_logprobs = {token: entry.logprob for token, entry in first.items()} if first else None
     return Answer(
         text=done.text,
         token_ids=tuple(done.token_ids),
@@ -68,5 +85,13 @@ def answer_of(output: Any, ttft_ms: float) -> Answer:
         ttft_ms=ttft_ms,
         stats=stats,
         prefix_hit_tokens=output.num_cached_tokens or 0,
-        first_logprobs=logprobs,
+        first_logprobs=first_logprobs,
+        logprobs=_dense(done.logprobs) if all_logprobs else None,
     )
+
+
+def _dense(flat: Any) -> torch.Tensor:
+    """Log-probabilities [A, V] from vLLM's flat ones: at each place the written token, then all by rank."""
+    token_ids = torch.tensor(flat.token_ids).view(len(flat), -1)
+    logprobs = torch.tensor(flat.logprobs, dtype=torch.float32).view(len(flat), -1)
+    return torch.empty(len(flat), logprobs.shape[1] - 1).scatter_(1, token_ids, logprobs)

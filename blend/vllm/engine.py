@@ -9,18 +9,20 @@
         print(engine.generate("What is the capital of Italy?", chunks).text)
 """
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from blend.chunk import ChunkRecord, batches, make_record
+from blend.chunk import ChunkRecord, batches
 from blend.config import DEFAULT_MODEL
 from blend.errors import RequestError, StoreError, StoreFull
+from blend.ratio import Ratio, check_ratio
 from blend.select import selector as selector_of
-from blend.select.choose import check_ratio
 from blend.store.disk import DiskStore
 from blend.text.frame import SEPARATOR, ChatFrame
+from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
+from blend.versions import Prefixes
 from blend.vllm.answer import Answer, Ask, Delta
 from blend.vllm.engine_thread import EngineThread
 from blend.vllm.request_params import BlendParams
@@ -40,6 +42,7 @@ class Engine:
         model_name: what `model` takes to find the model again.
         fingerprint: digest of the model; part of every chunk id.
         store: the chunks of this model.
+        max_model_len: most tokens of a prompt with its answer.
         max_batch_tokens: tokens per `compute` call that are efficient.
 
     Raises:
@@ -90,8 +93,14 @@ class Engine:
         head = self._frame.head(prefix)
         return tuple(self._pieces.encode_start(head, self._frame.add_special_tokens))
 
+    def prefixes(self, prefix: str) -> Prefixes:
+        """What the chunks of a collection are computed behind: its prefix, without and with the lead."""
+        return Prefixes(self.fingerprint, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
+
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         """Compute and store the KV of chunks that stand behind one prefix; returns the bytes stored.
+
+        The prefix's own KV is stored as well, where it is not, and is not counted.
 
         Raises:
             StoreFull: no space left; what was stored stays.
@@ -112,6 +121,9 @@ class Engine:
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
 
+        A chunk is stored in two versions, see `blend.versions`; one that is too long to stand behind prefix
+        and lead within `max_model_len` in its plain version only. The chunk id is the plain version's.
+
         Args:
             texts: pieces of documents, each short enough for a prompt.
             prefix: system prompt that the chunks will stand behind.
@@ -120,20 +132,25 @@ class Engine:
             RequestError: a text is empty.
             StoreFull: no space left; what was stored stays.
         """
-        _, *records = self.records(texts, prefix)
-        for text, record in zip(texts, records, strict=True):
-            if not record.num_tokens:
+        prefixes = self.prefixes(prefix)
+        versions = [prefixes.versions(self.encode(text)) for text in texts]
+        for text, one in zip(texts, versions, strict=True):
+            if not one.plain.num_tokens:
                 raise RequestError(f"got an empty chunk ({text!r}), expected text")
-        missing = list({r.chunk_id: r for r in records if r.chunk_id not in self.store}.values())
-        for batch in batches(missing, self.max_batch_tokens):
+        self._compute_missing(one.plain for one in versions)
+        self._compute_missing(one.led for one in versions if one.led is not None)
+        return [one.plain.chunk_id for one in versions]
+
+    def _compute_missing(self, records: Iterable[ChunkRecord]) -> None:
+        missing = {r.chunk_id: r for r in records if r.chunk_id not in self.store}
+        for batch in batches(missing.values(), self.max_batch_tokens):
             self.compute(batch)
-        return [record.chunk_id for record in records]
 
     def records(self, texts: Sequence[str], prefix: str) -> list[ChunkRecord]:
-        """Records of a prefix, and of texts behind it: what `precompute` stores them under."""
-        prefix_ids = self.prefix_ids(prefix)
-        behind = [make_record(self.fingerprint, prefix_ids, self.encode(text)) for text in texts]
-        return [make_record(self.fingerprint, (), prefix_ids), *behind]
+        """Records of all that `precompute` stores: both versions of texts, and what these stand behind."""
+        prefixes = self.prefixes(prefix)
+        behind = [record for text in texts for record in prefixes.versions(self.encode(text)).records]
+        return [*prefixes.records, *behind]
 
     # Online: answers
 
@@ -143,8 +160,8 @@ class Engine:
         Args:
             question: text.
             chunks: chunk ids from `precompute` (or plain texts), in the order they are to stand.
-            options: `prefix`, `recompute_ratio` in [0, 1], `selector`, `blend` (False: full prefill),
-                `max_tokens`, `temperature`, `cache_salt`.
+            options: `prefix`, `recompute_ratio` in [0, 1] or "auto", `selector`, `blend` (False: full
+                prefill), `max_tokens`, `temperature`, `cache_salt`.
 
         Raises:
             RequestError: an option is out of range, the question is empty, or the prompt too long.
@@ -177,7 +194,7 @@ class Engine:
         chunks: Sequence[str] = (),
         *,
         prefix: str = "",
-        recompute_ratio: float | None = None,
+        recompute_ratio: Ratio | None = None,
         selector: str | None = None,
         blend: bool = True,
         max_tokens: int = 256,
@@ -227,6 +244,11 @@ class Engine:
         return await self._thread.arun(self._thread.answer(ask))
 
     # Life
+
+    def check_model(self) -> str | None:
+        """Why the model cannot be blended, found in its layers, or None."""
+        found = self._thread.rpc("check_model")
+        return None if found is None else str(found)
 
     def blends_in_flight(self) -> int:
         """Blends that the workers have begun and not finished."""

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from blend.errors import EngineNotReady
+from blend.errors import EngineNotReady, RequestError
 from blend.vllm.answer import Answer, Ask, Delta, answer_of
+from blend.vllm.request_params import FORCED
+from blend.vllm.setup import FORCING
 
 T = TypeVar("T")
 
@@ -70,27 +72,25 @@ class EngineThread:
         return answer
 
     async def deltas(self, ask: Ask) -> AsyncGenerator[Delta, None]:
-        """Answer a request piece by piece; runs on the engine's own loop, closing it aborts the request."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        """Answer a request piece by piece; runs on the engine's own loop, closing it aborts the request.
 
-        params = SamplingParams(
-            max_tokens=ask.max_tokens,
-            temperature=ask.temperature,
-            logprobs=ask.logprobs,
-            output_kind=RequestOutputKind.CUMULATIVE,
-            extra_args={"kv_transfer_params": ask.params.to_transfer()},
-        )
+        Raises:
+            RequestError: an answer is given, and the engine was not started to take one.
+        """
+        if ask.forced_ids and FORCING not in (self.llm.vllm_config.model_config.logits_processors or ()):
+            raise RequestError(f"got a given answer, expected an engine with logits_processors=[{FORCING!r}]")
         prompt: dict[str, Any] = {"prompt_token_ids": list(ask.prompt_ids)}
         if ask.cache_salt is not None:
             prompt["cache_salt"] = ask.cache_salt
         begin, ttft_ms, sent = time.perf_counter(), 0.0, 0
-        outputs = self.llm.generate(prompt, params, request_id=uuid.uuid4().hex)
+        outputs = self.llm.generate(prompt, _sampling(ask), request_id=uuid.uuid4().hex)
         try:
             async for output in outputs:
                 ttft_ms = ttft_ms or (time.perf_counter() - begin) * 1e3
                 text = output.outputs[0].text
-                yield Delta(text[sent:], answer_of(output, ttft_ms) if output.finished else None)
+                done = output.finished
+                answer = answer_of(output, ttft_ms, all_logprobs=ask.all_logprobs) if done else None
+                yield Delta(text[sent:], answer)
                 sent = len(text)
         finally:
             await outputs.aclose()
@@ -140,6 +140,25 @@ class EngineThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _sampling(ask: Ask) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    extra: dict[str, Any] = {"kv_transfer_params": ask.params.to_transfer()}
+    if ask.forced_ids:
+        extra[FORCED] = list(ask.forced_ids)
+    return SamplingParams(
+        max_tokens=len(ask.forced_ids) if ask.forced_ids else ask.max_tokens,
+        ignore_eos=bool(ask.forced_ids),
+        temperature=ask.temperature,
+        logprobs=-1 if ask.all_logprobs else ask.logprobs,
+        flat_logprobs=ask.all_logprobs,  # eight times faster for a whole vocabulary than an object a token
+        detokenize=not ask.all_logprobs,
+        output_kind=RequestOutputKind.CUMULATIVE,
+        extra_args=extra,
+    )
 
 
 async def _start(arguments: dict[str, Any]) -> Any:

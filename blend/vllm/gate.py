@@ -1,7 +1,8 @@
 """The gate: a model is blended only after it has agreed with its own full prefill.
 
-A self-check computes the chunks of a few built-in prompts, answers each with full prefill, at ratio 1.0
-(which must be the same), at the default ratio and at ratio 0, and writes the verdict beside the store.
+A self-check looks at the layers themselves (`blend.vllm.checks`), then computes the chunks of a few
+built-in prompts, answers each with full prefill, at ratio 1.0 (which must be the same), at the default ratio
+and at ratio 0, and writes the verdict beside the store.
 """
 
 import logging
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from blend.config import DEFAULTS
 from blend.vllm.gate_file import GateFile, Verdict
 from blend.vllm.gate_prompts import PROMPTS, GatePrompt
 from blend.vllm.request_params import BlendParams
@@ -61,11 +63,14 @@ def self_check(engine: "Engine") -> Verdict:
     """Blend the built-in prompts and compare with full prefill; leaves no chunk of its own behind."""
     if engine.setup.not_blendable is not None:
         return Verdict(False, engine.setup.not_blendable, installed_vllm())
+    broken = engine.check_model()
+    if broken is not None:
+        return Verdict(False, broken, installed_vllm())
     kept = set(engine.store.ids())
     # By name: another process may be storing chunks of its own at the same time.
     own = {record.chunk_id for prompt in PROMPTS for record in engine.records(prompt.passages, prompt.prefix)}
     try:
-        return judge([_compare(engine, prompt) for prompt in PROMPTS], engine.setup.settings.recompute_ratio)
+        return judge([_compare(engine, prompt) for prompt in PROMPTS], DEFAULTS.recompute_ratio)
     finally:
         for chunk_id in own - kept:
             engine.store.delete(chunk_id)
@@ -127,6 +132,6 @@ def _compare(engine: "Engine", prompt: GatePrompt) -> Comparison:
     return Comparison(
         full=answer(BlendParams(enabled=False)),
         exact=answer(BlendParams(recompute_ratio=1.0, gate_key=key)),
-        default=answer(BlendParams(gate_key=key)),
+        default=answer(BlendParams(recompute_ratio=DEFAULTS.recompute_ratio, gate_key=key)),
         reuse=answer(BlendParams(recompute_ratio=0.0, gate_key=key)),
     )

@@ -4,9 +4,31 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blend.chunk import FORMAT_VERSION
 from blend.vllm.version import installed_vllm
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the laboratory found for one model on built-in questions; see `kvblend calibrate`.
+
+    Attributes:
+        tolerance: largest mean KL to full prefill that is accepted, in nats.
+        curve: (recompute ratio, mean KL over the answers) in ascending order of ratios.
+        recompute_ratio: the smallest that keeps within the tolerance, or None when none does.
+        max_residual: what the ratio "auto" may leave: the mean residual at `recompute_ratio`.
+        give_up_residual: a blend that would leave more is left to full prefill.
+        num_questions: how many were asked.
+    """
+
+    tolerance: float
+    curve: tuple[tuple[float, float], ...]
+    recompute_ratio: float | None
+    max_residual: float
+    give_up_residual: float
+    num_questions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +45,7 @@ class Verdict:
         default_ratio, default_kl: the default recompute ratio, and mean KL of the first token there.
         reuse_kl: the same at ratio 0, where every chunk is reused as it is.
         top1_agreement: share of prompts whose first token is full prefill's, at the default ratio.
+        calibration: None until the model was calibrated.
     """
 
     passed: bool
@@ -36,6 +59,7 @@ class Verdict:
     default_kl: float = 0.0
     reuse_kl: float = 0.0
     top1_agreement: float = 0.0
+    calibration: Calibration | None = None
 
 
 class GateFile:
@@ -43,14 +67,14 @@ class GateFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._passed = False
+        self._passed: Verdict | None = None
 
     def read(self) -> Verdict | None:
         """The verdict for the installed vLLM and the current format, or None when there is none."""
         try:
             data = json.loads(self._path.read_text())
-            verdict = Verdict(**data)
-        except (OSError, ValueError, TypeError):
+            verdict = Verdict(**{**data, "calibration": _calibration(data.get("calibration"))})
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
         current = (installed_vllm(), FORMAT_VERSION)
         return verdict if (verdict.vllm_version, verdict.format_version) == current else None
@@ -62,9 +86,16 @@ class GateFile:
         partial.write_text(json.dumps(asdict(verdict), indent=1))
         os.replace(partial, self._path)
 
-    def passed(self) -> bool:
-        """Whether a passed verdict is there; a pass is remembered, its absence is looked up again."""
-        if not self._passed:
+    def current(self) -> Verdict | None:
+        """The verdict, if it is one that passed; it is remembered, its absence is looked up again."""
+        if self._passed is None:
             verdict = self.read()
-            self._passed = verdict is not None and verdict.passed
+            self._passed = verdict if verdict is not None and verdict.passed else None
         return self._passed
+
+
+def _calibration(data: dict[str, Any] | None) -> Calibration | None:
+    if data is None:
+        return None
+    curve = tuple((float(ratio), float(kl)) for ratio, kl in data["curve"])
+    return Calibration(**{**data, "curve": curve})

@@ -5,7 +5,7 @@ tokens that are wanted, with attention metadata from the runner's own builders.
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +131,17 @@ class LayerRunner:
         with self.watch(layer, stop=True) as seen, suppress(_ProjectionsDone):
             self.run(layer, prepared, stream.copy())
         return seen[0]
+
+    @contextmanager
+    def attending(self, layer: int, attend: Callable[..., torch.Tensor]) -> Iterator[None]:
+        """A function in place of a layer's attention: query, key, value [S, heads * D] to [S, heads * D]."""
+        attention = self.attentions[layer]
+        attention.forward = attend  # type: ignore[method-assign]  # of this instance alone, until it is deleted
+        try:
+            with set_forward_context(None, self._vllm_config):
+                yield
+        finally:
+            del attention.forward
 
     @contextmanager
     def watch(self, layer: int, *, stop: bool = False) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:

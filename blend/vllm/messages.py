@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata, KVConnectorWorkerMetadata
 
 from blend.plan import BlendPlan
+from blend.ratio import Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +15,20 @@ class BlendTask:
     Attributes:
         start: first context position to fill; everything before it already lies in the pages.
         block_ids: the request's blocks in order, covering at least `plan.num_tokens` positions.
+        ratio: recompute ratio, or "auto": as little as leaves at most `max_residual`.
+        give_up_residual: a blend that would leave more than this is left to full prefill; None: never.
+        trace: the outcome is to say which positions were selected.
     """
 
     request_id: str
     plan: BlendPlan
     start: int
     block_ids: tuple[int, ...]
-    ratio: float
+    ratio: Ratio
     selector: str
+    max_residual: float
+    give_up_residual: float | None = None
+    trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,10 @@ class BlendOutcome:
     """What a worker did for one task.
 
     Attributes:
+        ratio, residual: see `BlendStats`.
         failed: why the blend was given up, or None; the engine then prefills the context itself.
         unreadable: ids of chunks that were planned but could not be read, and were computed cold.
+        selected: context positions that were computed, where the task asked for them.
     """
 
     request_id: str
@@ -42,8 +51,11 @@ class BlendOutcome:
     realign_ms: float = 0.0
     select_ms: float = 0.0
     recompute_ms: float = 0.0
+    ratio: float = 0.0
+    residual: float | None = None
     failed: str | None = None
     unreadable: tuple[str, ...] = ()
+    selected: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

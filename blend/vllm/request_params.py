@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blend.ratio import AUTO, Ratio
+
 KEY = "kvblend"
 """Our own place in `kv_transfer_params`, in requests and in answers."""
+
+FORCED = "kvblend_forced"
+"""Place of an answer that is given, in `SamplingParams.extra_args`; see `blend.vllm.forcing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,16 +19,21 @@ class BlendParams:
 
     Attributes:
         gate_key: set by the self-check only; never taken from a client.
+        trace: tell which context positions were recomputed; for the laboratory, never taken from a client.
     """
 
     enabled: bool = True
-    recompute_ratio: float | None = None
+    recompute_ratio: Ratio | None = None
     selector: str | None = None
     gate_key: str | None = None
+    trace: bool = False
 
     def to_transfer(self) -> dict[str, Any]:
         """The `kv_transfer_params` that carry these options."""
-        return {KEY: {name: value for name, value in asdict(self).items() if value is not None}}
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        if not self.trace:
+            del said["trace"]
+        return {KEY: said}
 
     @classmethod
     def from_transfer(cls, params: Mapping[str, Any] | None) -> "BlendParams":
@@ -37,7 +47,14 @@ class BlendParams:
         ratio, name, key = ours.get("recompute_ratio"), ours.get("selector"), ours.get("gate_key")
         return cls(
             enabled=ours.get("enabled") is not False,
-            recompute_ratio=float(ratio) if isinstance(ratio, int | float) else None,
+            recompute_ratio=_ratio(ratio),
             selector=name if isinstance(name, str) else None,
             gate_key=key if isinstance(key, str) else None,
+            trace=ours.get("trace") is True,
         )
+
+
+def _ratio(value: object) -> Ratio | None:
+    if value == AUTO:
+        return AUTO
+    return float(value) if isinstance(value, int | float) else None

@@ -3,20 +3,20 @@
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.request import Request
 
+from blend.config import DEFAULTS
 from blend.errors import RequestError
-from blend.match import ChunkMatcher
 from blend.plan import BlendPlan, make_plan
+from blend.ratio import AUTO, Ratio, check_ratio
 from blend.salt import blend_salt
 from blend.select import selector
-from blend.select.choose import check_ratio
-from blend.stats import BlendStats, ChunkUse
+from blend.stats import BlendStats
 from blend.store.disk import DiskStore
-from blend.vllm.gate_file import GateFile
+from blend.vllm.gate_file import Calibration, GateFile
+from blend.vllm.known_chunks import KnownChunks
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
@@ -32,7 +32,7 @@ class InFlight:
     """What the scheduler knows of one request. Statistics are replaced, never edited."""
 
     plan: BlendPlan | None
-    ratio: float
+    ratio: Ratio
     selector: str
     stats: BlendStats
 
@@ -71,9 +71,8 @@ class SchedulerSide:
 
     def _examine(self, request: Request) -> InFlight:
         params = BlendParams.from_transfer(request.kv_transfer_params)
-        ratio = self._settings.recompute_ratio if params.recompute_ratio is None else params.recompute_ratio
-        name = params.selector or self._settings.selector
-        stats = BlendStats(ratio=ratio, selector=name)
+        ratio, name = self._ratio(params), params.selector or self._settings.selector
+        stats = BlendStats(selector=name)
         reason = _cannot_blend(request) or self._gated(params)
         if reason is None and not params.enabled:
             reason = "blending was switched off for this request"
@@ -82,21 +81,41 @@ class SchedulerSide:
         try:
             check_ratio(ratio)
             rule = selector(name)
+            if ratio == AUTO and rule.question_layers is None:
+                raise RequestError(
+                    f"selector {name!r} does not look at the question: the ratio cannot be auto"
+                )
         except RequestError as error:
             return InFlight(None, ratio, name, replace(stats, fallback=str(error)))
         assert request.prompt_token_ids is not None
         plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
         if not _is_worth_it(plan):
             return InFlight(None, ratio, name, replace(stats, fallback="no known chunk in the prompt"))
-        suffix = request.prompt_token_ids[plan.num_tokens :] if rule.looks_at_suffix else None
+        looks = rule.question_layers is not None and not self._settings.shares_blends
+        suffix = plan.suffix_ids if looks else None
         request.cache_salt = blend_salt(request.cache_salt, plan, ratio, name, suffix)
         request.block_hashes.clear()
         request.update_block_hashes()
-        chunks = tuple(ChunkUse(s.record.chunk_id, s.start, s.record.num_tokens) for s in plan.spans)
+        chunks = tuple(map(self._known.use_of, plan.spans))
         return InFlight(plan, ratio, name, replace(stats, chunks=chunks, context_tokens=plan.num_tokens))
 
+    def _ratio(self, params: BlendParams) -> Ratio:
+        """What the request says, else the server, else the model's calibration, else the default."""
+        calibration = self._calibration(params)
+        calibrated = calibration.recompute_ratio if calibration else None
+        asked = (params.recompute_ratio, self._settings.recompute_ratio, calibrated)
+        return next((ratio for ratio in asked if ratio is not None), DEFAULTS.recompute_ratio)
+
+    def _calibration(self, params: BlendParams) -> Calibration | None:
+        verdict = self._gate.current()
+        return verdict.calibration if verdict and not self._is_own(params) else None
+
+    def _is_own(self, params: BlendParams) -> bool:
+        """Whether the request is the self-check's or the calibration's own."""
+        return params.gate_key == self._settings.gate_key
+
     def _gated(self, params: BlendParams) -> str | None:
-        if params.gate_key == self._settings.gate_key or self._gate.passed():
+        if self._is_own(params) or self._gate.current() is not None:
             return None
         return "the model has not passed the self-check (see `kvblend doctor`)"
 
@@ -122,8 +141,20 @@ class SchedulerSide:
         state.stats = replace(
             state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0
         )
+        params = BlendParams.from_transfer(request.kv_transfer_params)
+        found = self._calibration(params)
         self._new_tasks.append(
-            BlendTask(request.request_id, state.plan, start, tuple(block_ids), state.ratio, state.selector)
+            BlendTask(
+                request.request_id,
+                state.plan,
+                start,
+                tuple(block_ids),
+                state.ratio,
+                state.selector,
+                max_residual=found.max_residual if found else DEFAULTS.max_residual,
+                give_up_residual=found.give_up_residual if found else None,
+                trace=params.trace,
+            )
         )
 
     def orders(self, *, others_run: bool) -> StepOrders:
@@ -147,47 +178,6 @@ class SchedulerSide:
         return state.stats if state else None
 
 
-class KnownChunks:
-    """The chunks of the store, found in prompts; follows what other processes add and remove."""
-
-    def __init__(self, store: DiskStore) -> None:
-        self._store = store
-        self._matcher = ChunkMatcher()
-        self._ids: set[str] = set()
-        self._generation: int | None = None
-        self._refresh()  # reading thousands of headers is for the start, not for the first request
-
-    def find(self, prompt_ids: list[int]) -> Any:
-        """(start, record) pairs in ascending order."""
-        self._refresh()
-        return self._matcher.find(prompt_ids)
-
-    def forget(self, chunk_id: str) -> None:
-        """A chunk turned out to be unreadable; it is known again when it is stored again."""
-        if chunk_id in self._ids:
-            self._ids.discard(chunk_id)
-            self._matcher.remove(chunk_id)
-
-    def _refresh(self) -> None:
-        try:
-            generation = self._store.generation()
-            if generation == self._generation:
-                return
-            stored = set(self._store.ids())
-        except OSError as error:
-            logger.warning("the chunk store cannot be listed, going on with what is known: %s", error)
-            return
-        for chunk_id in self._ids - stored:
-            self._matcher.remove(chunk_id)
-        self._ids &= stored
-        for chunk_id in stored - self._ids:
-            record = self._store.record(chunk_id)
-            if record is not None:
-                self._matcher.add(record)
-                self._ids.add(chunk_id)
-        self._generation = generation
-
-
 def _was_blended(stats: BlendStats) -> bool:
     return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
 
@@ -209,7 +199,12 @@ def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
         state.plan = None
         # Nothing of the context was taken from the store: there is nothing to count.
         state.stats = replace(
-            state.stats, chunks=(), context_tokens=0, reused_tokens=0, fallback=outcome.failed
+            state.stats,
+            chunks=(),
+            context_tokens=0,
+            reused_tokens=0,
+            residual=outcome.residual,
+            fallback=outcome.failed,
         )
         return
     state.stats = replace(
@@ -222,6 +217,9 @@ def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
         realign_ms=outcome.realign_ms,
         select_ms=outcome.select_ms,
         recompute_ms=outcome.recompute_ms,
+        ratio=outcome.ratio,
+        residual=outcome.residual,
+        selected=outcome.selected,
     )
 
 

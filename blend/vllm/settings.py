@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blend.config import DEFAULTS
+from blend.ratio import Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Settings:
         fingerprint: of the model; part of every chunk id.
         engine: what of the engine's own configuration changes numbers or pages; a verdict holds for one.
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
+        recompute_ratio: of requests that ask for none; None: the calibrated one, else the default.
+        shares_blends: whether a blend serves other questions on the same context too, as it is.
         memory_bytes: budget of the tier that keeps verified chunks in the worker's memory.
     """
 
@@ -24,8 +27,9 @@ class Settings:
     fingerprint: str
     engine: str
     gate_key: str
-    recompute_ratio: float = DEFAULTS.recompute_ratio
+    recompute_ratio: Ratio | None = None
     selector: str = DEFAULTS.selector
+    shares_blends: bool = False
     max_slice_layers: int = DEFAULTS.max_slice_layers
     memory_bytes: int = DEFAULTS.memory_bytes
 

@@ -18,6 +18,8 @@ from blend.vllm.version import check_vllm_version
 CONNECTOR = "KVBlendConnector"
 CONNECTOR_MODULE = "blend.vllm.connector"
 WORKER = "blend.vllm.worker.BlendWorker"
+FORCING = "blend.vllm.forcing:ForcedAnswers"
+"""For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
 
 
 @dataclass(frozen=True, slots=True)

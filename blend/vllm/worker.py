@@ -37,6 +37,13 @@ class BlendWorker(PlatformWorker):
         with torch.inference_mode():
             return connector.worker.compute(tuple(prefix_ids), batch)
 
+    def check_model(self) -> str | None:
+        """Why the model cannot be blended, found in its layers, or None; called on every rank."""
+        connector = get_kv_transfer_group()
+        assert isinstance(connector, KVBlendConnector)
+        with torch.inference_mode():
+            return connector.worker.check()
+
     def blends_in_flight(self) -> int:
         """Blends begun and not finished."""
         connector = get_kv_transfer_group()

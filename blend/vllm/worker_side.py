@@ -11,6 +11,7 @@ from blend.chunk import ChunkKV, make_record
 from blend.errors import CorruptChunk, NotBlendable, StoreError
 from blend.store.cached import CachedStore
 from blend.store.disk import DiskStore
+from blend.vllm.checks import check_layers
 from blend.vllm.compute import compute_chunks
 from blend.vllm.job import blend
 from blend.vllm.layers import LayerRunner
@@ -35,6 +36,7 @@ class WorkerSide:
         self._store = CachedStore(DiskStore(settings.chunks_folder), settings.memory_bytes)
         self._block_size = vllm_config.cache_config.block_size
         self._fingerprint = settings.fingerprint
+        self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()
         self._ranks = Ranks(heads, torch.device(runner.device))
         self._layers: LayerRunner | None = None
@@ -137,6 +139,12 @@ class WorkerSide:
         except StoreError as error:
             return stored, type(error).__name__, str(error)
         return stored, "", ""
+
+    def check(self) -> str | None:
+        """Why this model cannot be blended, found in its layers, or None."""
+        if self._layers is None:
+            return self._refused
+        return check_layers(self._layers, self._ranks, self._vocab_size)
 
     def _prefix(self, prefix_ids: tuple[int, ...]) -> tuple[ChunkKV, bool]:
         """The prefix's own KV, and whether it was computed just now."""

@@ -34,6 +34,7 @@ def test_rag_goes_before_blend_and_blend_fills_in():
         ({"blend": {"recompute_ratio": -0.1}}, "blend.recompute_ratio"),
         ({"blend": {"recompute_ratio": float("nan")}}, "blend.recompute_ratio"),
         ({"blend": {"gate_key": "x"}}, "blend.gate_key"),
+        ({"blend": {"trace": True}}, "blend.trace"),
         ({"blend": [1]}, "blend"),
     ],
 )
@@ -49,9 +50,11 @@ def test_both_ends_of_the_ratio_are_allowed(ratio):
     assert read_options({"blend": {"recompute_ratio": ratio}}).blend.recompute_ratio == ratio
 
 
-def test_a_client_cannot_smuggle_the_self_checks_key_past_any_route():
+def test_a_client_cannot_smuggle_the_self_checks_key_or_a_trace_past_any_route():
     with pytest.raises(FieldError, match="gate_key"):
         check_transfer_params({"kvblend": {"gate_key": "guess"}})
+    with pytest.raises(FieldError, match="trace"):
+        check_transfer_params({"kvblend": {"trace": True}})
     with pytest.raises(FieldError):
         check_transfer_params({"kvblend": "guess"})
 

@@ -86,7 +86,66 @@ def test_the_variant_behind_this_very_prefix_wins(swap: bool) -> None:
     assert known.find((1, 2, 7, 8, 9)) == [(2, here)]
     assert known.find((1, 7, 8, 9)) == [(1, other)]
     assert known.find((1, 2, 5, 7, 8, 9)) == [(3, here)], "both prefixes start the prompt: the longer one"
-    assert known.find((1, 5, 7, 8, 9)) == [(2, other)]
+    assert known.find((1, 5, 7, 8, 9)) == [(2, here)], "what they share with the prompt is the same"
+
+
+PREFIX, LEAD, CHUNK, OTHER = (1, 2, 3), (50, 51), (7, 8, 9), (20, 21)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_right_behind_the_prefix_the_plain_version_is_taken_and_everywhere_else_the_led_one(
+    swap: bool,
+) -> None:
+    plain, led = record(CHUNK, PREFIX), record(CHUNK, PREFIX + LEAD)
+    known = matcher(*((led, plain) if swap else (plain, led)))
+    assert known.find((*PREFIX, *CHUNK, 99)) == [(3, plain)]
+    assert known.find((*PREFIX, *CHUNK, *CHUNK, 99)) == [(3, plain), (6, led)]
+    assert known.find((*PREFIX, 5, *CHUNK)) == [(4, led)], "a gap stands between"
+    assert known.find((*PREFIX, *OTHER, *CHUNK)) == [(5, led)]
+    assert known.find((*CHUNK, 99)) == [(0, led)]
+    assert known.find((*PREFIX, *LEAD, *CHUNK)) == [(5, led)], "exact, behind the lead itself"
+
+
+def test_a_chunk_known_in_one_version_is_taken_in_it_everywhere() -> None:
+    for only in (record(CHUNK, PREFIX), record(CHUNK, PREFIX + LEAD)):
+        assert matcher(only).find((*PREFIX, *CHUNK, 5, *CHUNK)) == [(3, only), (7, only)]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_of_two_collections_chunks_the_one_whose_prefix_is_the_prompts_wins(swap: bool) -> None:
+    # Both prefixes begin as the chat template does.
+    ours = [record(CHUNK, (1, 2, 3)), record(CHUNK, (1, 2, 3, *LEAD))]
+    others = [record(CHUNK, (1, 2, 4, 5)), record(CHUNK, (1, 2, 4, 5, *LEAD))]
+    known = matcher(*((*others, *ours) if swap else (*ours, *others)))
+    assert known.find((1, 2, 3, *OTHER, *CHUNK)) == [(5, ours[1])]
+    assert known.find((1, 2, 4, 5, *OTHER, *CHUNK)) == [(6, others[1])]
+    assert known.find((1, 2, 3, *CHUNK)) == [(3, ours[0])]
+
+
+def test_the_lead_behind_an_empty_prefix_is_a_prefix_like_any_other() -> None:
+    bare, led = record(CHUNK), record(CHUNK, LEAD)
+    assert matcher(led, bare).find((*CHUNK, *OTHER, *CHUNK)) == [(0, bare), (5, led)]
+
+
+def test_a_led_version_leads_to_the_plain_one_whose_id_is_the_chunks() -> None:
+    bare, bare_led = record(CHUNK), record(CHUNK, LEAD)
+    plain, led = record(CHUNK, PREFIX), record(CHUNK, PREFIX + LEAD)
+    foreign = record(CHUNK, (9, 9))
+    known = matcher(led, foreign, bare_led, plain, bare)
+    for version, expected in ((led, plain), (plain, plain), (bare_led, bare), (bare, bare)):
+        assert known.plain_of(version) == expected
+    known.remove(bare.chunk_id)
+    assert known.plain_of(foreign) == foreign
+    assert known.plain_of(bare_led) == bare_led
+    known.remove(plain.chunk_id)
+    assert known.plain_of(led) == led, "its plain version is not stored"
+    assert known.plain_of(plain) == plain
+
+
+def test_all_chunks_share_one_copy_of_their_prefix() -> None:
+    known = matcher(*(record((i, i), tuple(range(1000, 1002))) for i in range(3, 5)))
+    (_, first), (_, second) = known.find((3, 3, 4, 4))
+    assert first.prefix_ids is second.prefix_ids
 
 
 def test_of_variants_behind_foreign_prefixes_the_last_added_wins() -> None:

@@ -29,10 +29,16 @@ class Jobs:
         path.write_text(" ".join(f"{word}{i}" for i in range(num_words)))
 
     def run(
-        self, collection: str = "docs", *, chunk_tokens: int = 32, prefix: str = "Be brief.", model: str = "m"
+        self,
+        collection: str = "docs",
+        *,
+        chunk_tokens: int = 32,
+        prefix: str = "Be brief.",
+        model: str = "m",
+        max_model_len: int = 1000,
     ) -> Finished:
         self.events = []
-        self.engine = FakeEngine(self.store, model)
+        self.engine = FakeEngine(self.store, model, max_model_len)
         config = PrecomputeConfig(self.folder, self.store, collection, chunk_tokens, prefix)
         return Precompute(self.engine, self.embedder, config, self.events.append).run()
 

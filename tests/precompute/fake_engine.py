@@ -9,6 +9,8 @@ import torch
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.disk import DiskStore
+from blend.text.lead import lead_ids
+from blend.versions import Prefixes
 
 
 class FakeEngine:
@@ -17,8 +19,9 @@ class FakeEngine:
     model_name = "fake"
     max_batch_tokens = 100
 
-    def __init__(self, store: Path, fingerprint: str = "fake-fingerprint") -> None:
+    def __init__(self, store: Path, fingerprint: str = "fake-fingerprint", max_model_len: int = 1000) -> None:
         self.fingerprint = fingerprint
+        self.max_model_len = max_model_len
         self.store = DiskStore(store / "models" / fingerprint / "chunks")
         self.computed: list[ChunkRecord] = []
         self.calls: list[int] = []
@@ -28,6 +31,9 @@ class FakeEngine:
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
         return tuple(self.encode(prefix))
+
+    def prefixes(self, prefix: str) -> Prefixes:
+        return Prefixes(self.fingerprint, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         assert len({record.prefix_ids for record in records}) == 1

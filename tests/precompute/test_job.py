@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from blend.errors import StoreFull
+from blend.text.lead import lead_ids
+from blend.versions import ids_of
 from precompute.config import DEFAULTS
 from precompute.errors import PrecomputeError
 from precompute.events import Computed, Embedded, FileUnreadable, Notice, Planned
@@ -21,8 +23,24 @@ def stored(jobs: Jobs) -> set[str]:
     return set(jobs.engine.store.ids())
 
 
-def named(jobs: Jobs, collection: str = "docs") -> frozenset[str]:
-    return Collection.open(jobs.store, collection).manifest.chunk_ids
+def named(jobs: Jobs, *collections: str) -> set[str]:
+    """Keys of all that collections need: both versions of each chunk, prefixes, prefixes with the lead."""
+    keys: set[str] = set()
+    for name in collections or ("docs",):
+        collection = Collection.open(jobs.store, name)
+        prefixes = jobs.engine.prefixes(collection.settings.prefix)
+        records = [*prefixes.records]
+        for chunk in collection.chunks:
+            records += prefixes.versions(jobs.engine.encode(chunk.text)).records
+        assert collection.manifest.chunk_ids <= ids_of(records)
+        keys |= ids_of(records)
+    return keys
+
+
+def led_id(jobs: Jobs, text: str, prefix: str = "Be brief.") -> str:
+    led = jobs.engine.prefixes(prefix).versions(jobs.engine.encode(text)).led
+    assert led is not None
+    return led.chunk_id
 
 
 def test_the_first_run_stores_what_the_collection_names(jobs: Jobs) -> None:
@@ -31,10 +49,12 @@ def test_the_first_run_stores_what_the_collection_names(jobs: Jobs) -> None:
     done = jobs.run()
     collection = Collection.open(jobs.store, "docs")
     assert [document.path for document in collection.manifest.documents] == ["a.txt", "sub/b.md"]
-    assert stored(jobs) == collection.manifest.chunk_ids
+    assert stored(jobs) == named(jobs)
+    assert len(stored(jobs)) == 2 * 5 + 2  # two versions of each chunk; the prefix, with the lead and without
     assert (done.documents, done.chunks, done.computed, done.reused, done.dropped) == (2, 5, 5, 0, 0)
     assert done.tokens == done.computed_tokens == 120
-    assert done.bytes == 120 * 2 * 2 * 4 * 4  # tokens, layers, keys and values, head size, float32
+    # Versions, tokens, layers, keys and values, head size, float32.
+    assert done.bytes == 2 * 120 * 2 * 2 * 4 * 4
     assert done.chunks == len(collection.chunks)
     words = " ".join(chunk.text for chunk in collection.chunks).split()
     assert words == [f"a{i}" for i in range(100)] + [f"b{i}" for i in range(20)]
@@ -43,6 +63,10 @@ def test_the_first_run_stores_what_the_collection_names(jobs: Jobs) -> None:
         assert record is not None
         assert list(record.token_ids) == jobs.engine.encode(chunk.text)
         assert record.prefix_ids == jobs.engine.prefix_ids("Be brief.")
+        led = jobs.engine.store.record(led_id(jobs, chunk.text))
+        assert led is not None
+        assert (led.token_ids, led.prefix_ids[:2]) == (record.token_ids, record.prefix_ids)
+        assert led.prefix_ids[2:] == lead_ids(jobs.engine.encode)
 
 
 def test_the_prefix_is_stored_as_a_chunk_and_counted_as_none(jobs: Jobs) -> None:
@@ -53,25 +77,55 @@ def test_the_prefix_is_stored_as_a_chunk_and_counted_as_none(jobs: Jobs) -> None
     record = jobs.engine.store.record(settings.prefix_chunk_id)
     assert record is not None
     assert (record.token_ids, record.prefix_ids) == (jobs.engine.prefix_ids("Be brief."), ())
-    assert done.chunks == 1
+    assert (done.chunks, done.computed, done.tokens) == (1, 1, 10)
+    [document] = Collection.open(jobs.store, "docs").manifest.documents
+    assert len(document.chunk_ids) == 1
 
 
 def test_an_empty_prefix_needs_no_chunk(jobs: Jobs) -> None:
     jobs.write("a.txt", 10)
     jobs.run(prefix="")
     assert Collection.open(jobs.store, "docs").settings.prefix_chunk_id is None
-    assert len(stored(jobs)) == 1
+    assert stored(jobs) == named(jobs)
+    assert len(stored(jobs)) == 3  # the chunk in two versions, and the lead
+
+
+def test_a_chunk_too_long_to_stand_behind_the_lead_has_its_plain_version_only(jobs: Jobs) -> None:
+    jobs.write("a.txt", 40)  # 32 tokens and 8
+    room = len(jobs.engine.prefix_ids("Be brief.")) + len(lead_ids(jobs.engine.encode)) + 20
+    done = jobs.run(max_model_len=room)
+    assert (done.chunks, done.computed, done.computed_tokens) == (2, 2, 40)
+    assert done.bytes == (32 + 8 + 8) * 2 * 2 * 4 * 4
+    assert stored(jobs) == named(jobs)
+    assert len(stored(jobs)) == 3 + 2
+    assert jobs.run(max_model_len=room).computed == 0
+    assert jobs.run().computed == 1, "there is room now"
+    assert jobs.run(max_model_len=room).computed == 0
+    (jobs.folder / "a.txt").unlink()
+    jobs.write("b.txt", 8, "other")
+    assert jobs.run(max_model_len=room).dropped == 2
+    assert stored(jobs) == named(jobs)
+
+
+def test_no_lead_is_computed_when_no_chunk_can_stand_behind_it(jobs: Jobs) -> None:
+    jobs.write("a.txt", 40)
+    jobs.run(max_model_len=100)
+    assert len(jobs.engine.computed) == 2 + 1
 
 
 def test_batches_are_as_large_as_the_engine_likes(jobs: Jobs) -> None:
     jobs.write("a.txt", 300)
-    jobs.run()  # 10 chunks of up to 32 tokens, at most 100 tokens a call; the first call is the prefix
-    assert jobs.engine.calls[0] == 2
-    assert len(jobs.engine.calls) == 5
-    assert max(jobs.engine.calls) <= 100
+    jobs.run()  # 10 chunks of up to 32 tokens, at most 100 tokens a call, once for each version
+    prefix, led_prefix, *calls = jobs.engine.calls
+    assert (prefix, led_prefix) == (2, 2 + len(lead_ids(jobs.engine.encode)))
+    assert len(calls) == 2 * 4
+    assert calls[::2] == calls[1::2]
+    assert max(calls) <= 100
     progress = [event for event in jobs.events if isinstance(event, Computed)]
     assert [event.chunks for event in progress] == [3, 6, 9, 10]
     assert (progress[-1].tokens, progress[-1].left_s) == (300, 0.0)
+    assert progress[-1].bytes == 2 * 300 * 2 * 2 * 4 * 4
+    assert progress[-1].tokens_per_s == pytest.approx(300 / progress[-1].seconds)
 
 
 def test_the_second_run_computes_and_embeds_nothing(jobs: Jobs) -> None:
@@ -83,6 +137,34 @@ def test_the_second_run_computes_and_embeds_nothing(jobs: Jobs) -> None:
     assert not any(isinstance(event, Embedded) for event in jobs.events)
     assert (done.computed, done.reused, done.dropped, done.bytes) == (0, 4, 0, 0)
     assert before.is_current()  # a server need not load it again
+
+
+@pytest.mark.parametrize("version", ["plain", "led"])
+def test_only_the_version_that_is_missing_is_computed(jobs: Jobs, version: str) -> None:
+    jobs.write("a.txt", 64)
+    jobs.run()
+    whole = stored(jobs)
+    chunk = Collection.open(jobs.store, "docs").chunks[1]
+    missing = chunk.chunk_id if version == "plain" else led_id(jobs, chunk.text)
+    jobs.engine.store.delete(missing)
+    done = jobs.run()
+    assert [record.chunk_id for record in jobs.engine.computed] == [missing]
+    assert (done.computed, done.reused, done.computed_tokens) == (1, 1, 32)
+    assert done.bytes == 32 * 2 * 2 * 4 * 4
+    [planned] = [event for event in jobs.events if isinstance(event, Planned)]
+    assert (planned.reused, planned.to_compute, planned.tokens_to_compute) == (1, 1, 32)
+    assert stored(jobs) == whole
+
+
+def test_a_collection_that_was_stored_without_a_lead_gets_its_led_versions_only(jobs: Jobs) -> None:
+    jobs.write("a.txt", 64)
+    jobs.run(max_model_len=100)
+    plain = stored(jobs)
+    done = jobs.run()
+    assert (done.computed, done.computed_tokens, done.dropped) == (2, 64, 0)
+    assert all(record.offset > 2 for record in jobs.engine.computed if record.prefix_ids)
+    assert len(jobs.engine.computed) == 2 + 1  # the led prefix came first
+    assert plain < stored(jobs) == named(jobs)
 
 
 def test_only_what_is_new_is_computed_and_what_is_gone_is_dropped(jobs: Jobs) -> None:
@@ -124,7 +206,7 @@ def test_a_chunk_that_another_collection_needs_stays(jobs: Jobs) -> None:
     jobs.write("shared.txt", 32, "other")
     done = jobs.run("one")
     assert done.dropped == 1  # own.txt's; shared.txt's is the other collection's still
-    assert stored(jobs) == named(jobs, "one") | named(jobs, "two")
+    assert stored(jobs) == named(jobs, "one", "two")
 
 
 def test_a_damaged_collection_keeps_the_others_from_dropping(jobs: Jobs) -> None:
@@ -142,6 +224,29 @@ def test_a_damaged_collection_keeps_the_others_from_dropping(jobs: Jobs) -> None
     assert jobs.run("two").dropped == 0  # the other job is not finished with it
     assert jobs.run("one").dropped == 1  # what was put off is done now
     assert stored(jobs) == named(jobs, "one") == named(jobs, "two")
+
+
+def test_the_lead_behind_a_prefix_stays_while_a_collection_has_that_prefix(jobs: Jobs) -> None:
+    jobs.write("a.txt", 32)
+    for name in ("one", "two"):
+        jobs.run(name, prefix="")
+    jobs.run("one", prefix="Be long.")
+    assert stored(jobs) == named(jobs, "one", "two")
+    done = jobs.run("two", prefix="Be long.")
+    assert done.dropped == 1  # in both versions; the lead alone is gone as well, and is no chunk
+    assert stored(jobs) == named(jobs, "one", "two")
+    assert len(stored(jobs)) == 2 + 2
+
+
+def test_a_led_version_goes_even_when_its_plain_one_is_gone_already(jobs: Jobs) -> None:
+    jobs.write("a.txt", 32, "a")
+    jobs.write("b.txt", 32, "b")
+    jobs.run()
+    first = Collection.open(jobs.store, "docs").chunks[0]
+    jobs.engine.store.delete(first.chunk_id)
+    (jobs.folder / "a.txt").unlink()
+    jobs.run()
+    assert stored(jobs) == named(jobs)
 
 
 @pytest.mark.parametrize("change", [{"prefix": "Be long."}, {"chunk_tokens": 16}])
@@ -219,8 +324,10 @@ def test_a_missing_folder(jobs: Jobs) -> None:
     assert not jobs.store.joinpath("collections").exists()
 
 
+# 7 chunks, three of each version at a time. A chunk is reused when both of its versions are stored.
+@pytest.mark.parametrize(("allowed", "reused"), [(10, 0), (16, 2), (20, 3)])
 def test_a_full_disk_keeps_what_is_stored_and_the_next_run_continues(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, allowed: int, reused: int
 ) -> None:
     jobs.write("a.txt", 200)
     sync, calls = os.fsync, 0
@@ -228,7 +335,7 @@ def test_a_full_disk_keeps_what_is_stored_and_the_next_run_continues(
     def fill_up(descriptor: int) -> None:
         nonlocal calls
         calls += 1
-        if calls > 10:
+        if calls > allowed:
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 
@@ -238,11 +345,13 @@ def test_a_full_disk_keeps_what_is_stored_and_the_next_run_continues(
             jobs.run()
     with pytest.raises(UnknownCollection):
         Collection.open(jobs.store, "docs")
-    # A chunk syncs its file and the folder, as the journal before it did; the prefix came first.
-    kept = len(stored(jobs)) - 1
-    assert kept == 3
+    # A chunk syncs its file and the folder, as the journal before it did; the prefix came first, twice.
+    kept = stored(jobs)
+    assert len(kept) == (allowed - 2) // 2
     done = jobs.run()
-    assert (done.reused, done.computed) == (kept, done.chunks - kept)
+    assert not {record.chunk_id for record in jobs.engine.computed} & kept
+    assert (done.reused, done.computed) == (reused, done.chunks - reused)
+    assert stored(jobs) == named(jobs)
 
 
 def test_two_jobs_on_one_store_do_not_run_at_once(jobs: Jobs) -> None:

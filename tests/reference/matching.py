@@ -25,9 +25,11 @@ def _choose(here: list[ChunkRecord], prompt: tuple[int, ...], start: int) -> Chu
     exact = [r for r in here if r.prefix_ids == prompt[:start]]
     if exact:
         return exact[-1]
-    behind_start = [r for r in here if r.prefix_ids and prompt[: r.offset] == r.prefix_ids]
-    if behind_start:
-        longest = max(r.offset for r in behind_start)
-        return [r for r in behind_start if r.offset == longest][-1]
-    with_prefix = [r for r in here if r.prefix_ids]
-    return (with_prefix or here)[-1]
+    with_prefix = [r for r in here if r.prefix_ids] or here
+    nearest = [r for r in with_prefix if _common(r, prompt) == max(_common(o, prompt) for o in with_prefix)]
+    return [r for r in nearest if r.offset == max(o.offset for o in nearest)][-1]
+
+
+def _common(record: ChunkRecord, prompt: tuple[int, ...]) -> int:
+    """Length of the longest beginning that the record's prefix has in common with the prompt."""
+    return max(n for n in range(record.offset + 1) if prompt[:n] == record.prefix_ids[:n])

@@ -7,14 +7,12 @@ import torch
 from transformers import PreTrainedModel
 
 from blend.chunk import ChunkKV, make_record
-from blend.config import DEFAULTS
 from blend.hf import blend, compute_chunks
-from blend.select import register
 from tests.reference.prefill import full_prefill, rows_of
 from tests.reference.tiny_models import VOCAB_SIZE
 
 NUM_PROMPTS = 8
-PREFIX_TOKENS, CHUNK_TOKENS, NUM_CHUNKS = 5, 20, 4
+PREFIX_TOKENS, CHUNK_TOKENS, NUM_CHUNKS, QUESTION_TOKENS = 5, 20, 4, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,9 @@ def _draw(model: PreTrainedModel, seed: int) -> Drawn:
     prefix = tuple(torch.randint(VOCAB_SIZE, (PREFIX_TOKENS,), generator=generator).tolist())
     texts = torch.randint(VOCAB_SIZE, (NUM_CHUNKS, CHUNK_TOKENS), generator=generator).tolist()
     chunks = compute_chunks(model, [make_record("tiny", prefix, text) for text in texts])
-    prompt = (*prefix, *(token for text in texts for token in text), 1)
-    return Drawn(prompt, chunks, torch.stack(full_prefill(model, prompt[:-1])))
+    question = torch.randint(VOCAB_SIZE, (QUESTION_TOKENS,), generator=generator).tolist()
+    context = (*prefix, *(token for text in texts for token in text))
+    return Drawn((*context, *question), chunks, torch.stack(full_prefill(model, context)))
 
 
 def mean_error(model: PreTrainedModel, drawn: list[Drawn], ratio: float, selector: str) -> float:
@@ -50,7 +49,7 @@ def mean_error(model: PreTrainedModel, drawn: list[Drawn], ratio: float, selecto
     return sum(errors) / len(errors)
 
 
-@pytest.mark.parametrize("selector", ["deviation", "first"])
+@pytest.mark.parametrize("selector", ["deviation", "first", "question-late"])
 def test_error_does_not_grow_with_the_ratio(
     model: PreTrainedModel, drawn: list[Drawn], selector: str
 ) -> None:
@@ -61,9 +60,8 @@ def test_error_does_not_grow_with_the_ratio(
 
 
 @pytest.mark.parametrize("ratio", [0.15, 0.3])
-def test_the_default_selector_beats_random_at_the_same_budget(
+def test_deviation_beats_random_at_the_same_budget(
     model: PreTrainedModel, drawn: list[Drawn], ratio: float
 ) -> None:
-    register("random", "tests.reference.random_selector:Random")
-    by_default = mean_error(model, drawn, ratio, DEFAULTS.selector)
-    assert by_default < mean_error(model, drawn, ratio, "random")
+    by_deviation = mean_error(model, drawn, ratio, "deviation")
+    assert by_deviation < mean_error(model, drawn, ratio, "random")

@@ -20,15 +20,18 @@ NUM_HEADS, HEAD_SIZE = 4, 8
 def given_rows(start: int = 0) -> SelectorInput:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(4, PLAN.num_tokens, NUM_HEADS, HEAD_SIZE, generator=generator)
-    return SelectorInput(PLAN, start, *(r[start:] for r in rows))
+    attention = torch.rand(3, PLAN.num_tokens, generator=generator)
+    return SelectorInput(PLAN, start, *(r[start:] for r in rows), attention=attention[:, start:])
 
 
-@pytest.mark.parametrize("name", ["deviation", "first", "all", "random"])
+EVERY = (
+    *("all", "deviation", "deviation-keys", "deviation-values", "first"),
+    *("last-token", "question", "question-deviation", "question-late", "random"),
+)
+
+
+@pytest.mark.parametrize("name", EVERY)
 class TestEverySelector:
-    @pytest.fixture(autouse=True)
-    def _register_random(self) -> None:
-        register("random", "tests.reference.random_selector:Random")
-
     def test_says_its_name(self, name: str) -> None:
         assert selector(name).name == name
 
@@ -46,7 +49,9 @@ class TestEverySelector:
 
 
 def test_an_unknown_selector_is_refused_and_the_known_are_named() -> None:
-    with pytest.raises(RequestError, match="got selector 'devation', expected one of: all, deviation, first"):
+    with pytest.raises(
+        RequestError, match="got selector 'devation', expected one of: all, deviation, deviation-keys,"
+    ):
         selector("devation")
 
 
@@ -117,3 +122,32 @@ def test_first_counts_from_the_chunk_not_from_the_row_that_the_blend_starts_at()
 def test_all_recomputes_everything_at_any_ratio() -> None:
     scores = selector("all").score(SelectorInput(PLAN, 2))
     assert choose(PLAN, 2, scores, torch.zeros(10, dtype=torch.bool), 0.0).tolist() == list(range(2, 12))
+
+
+def test_deviation_of_keys_and_of_values_add_up() -> None:
+    given = given_rows()
+    parts = [selector(name).score(given) for name in ("deviation-keys", "deviation-values")]
+    torch.testing.assert_close(sum(parts), selector("deviation").score(given))
+
+
+def test_question_attention_is_the_mean_over_the_suffix_and_the_last_tokens_its_last_row() -> None:
+    given = given_rows()
+    assert given.attention is not None
+    for name in ("question", "question-late"):
+        torch.testing.assert_close(selector(name).score(given), given.attention.mean(0))
+    torch.testing.assert_close(selector("last-token").score(given), given.attention[-1])
+
+
+def test_without_a_suffix_nobody_looks_at_anything() -> None:
+    given = SelectorInput(PLAN, 0, attention=torch.zeros(0, PLAN.num_tokens))
+    assert not selector("question-late").score(given).any()
+    assert not selector("last-token").score(given).any()
+
+
+def test_question_times_deviation_is_zero_where_either_is() -> None:
+    given = given_rows()
+    assert given.attention is not None and given.cached_values is not None
+    given.attention[:, 2] = 0
+    given.cached_values[5] = given.fresh_values[5]  # type: ignore[index]
+    scores = selector("question-deviation").score(given)
+    assert scores[2] == scores[5] == 0 and scores.count_nonzero() == len(scores) - 2

@@ -199,12 +199,31 @@ def test_a_stream_is_the_answer_piece_by_piece(engine: Engine, passages: list[st
     assert asyncio.run(streamed()) == last.text
 
 
+def test_a_chunk_is_blended_from_its_plain_version_first_and_from_its_led_one_elsewhere(
+    engine: Engine, passages: list[str]
+) -> None:
+    chunks = engine.precompute(passages[14:17], prefix=PREFIX)
+    prefixes = engine.prefixes(PREFIX)
+    for text, chunk in zip(passages[14:17], chunks, strict=True):
+        plain, led = prefixes.versions(engine.encode(text)).records
+        assert plain.chunk_id == chunk
+        for record in (plain, led):
+            stored = engine.store.get(record)
+            assert stored is not None and stored.record.offset == record.offset
+    answer = engine.submit(ask(engine, "What is this about?", chunks, recompute_ratio=0.0))
+    first = len(prefixes.prefix_ids) + len(engine.encode(passages[14]))
+    assert answer.stats.exact_tokens == first and adds_up(answer)
+    assert [use.chunk_id for use in answer.stats.chunks[-3:]] == chunks, "answers name the plain versions"
+
+
 def test_a_chunk_damaged_on_disk_is_detected_computed_cold_and_known_again_when_stored_again(
     engine: Engine, passages: list[str]
 ) -> None:
     texts = [passages[20], passages[21], passages[22]]
     chunks = engine.precompute(texts, prefix=PREFIX)
-    path = engine.store.root / f"{chunks[1]}.safetensors"
+    # Behind another chunk, it is its led version that is read.
+    _, led = engine.prefixes(PREFIX).versions(engine.encode(texts[1])).records
+    path = engine.store.root / f"{led.chunk_id}.safetensors"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)

@@ -128,7 +128,7 @@ def test_chunk_kv_is_the_reference_s(pair: Pair) -> None:
         assert_close(stored.values, chunk.values)
 
 
-@pytest.mark.parametrize("selector", ["deviation", "first", "all"])
+@pytest.mark.parametrize("selector", ["deviation", "first", "question-late", "all"])
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
 def test_the_first_token_is_the_reference_s(pair: Pair, ratio: float, selector: str) -> None:
     prompt = prompt_of(pair, (2, 0, 1))

@@ -5,27 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from blend.vllm.gate_file import GateFile, Verdict
+from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.version import installed_vllm
 
 
 def test_no_file_is_no_verdict_and_does_not_pass(tmp_path: Path) -> None:
     assert GateFile(tmp_path / "verdict.json").read() is None
-    assert not GateFile(tmp_path / "verdict.json").passed()
+    assert not GateFile(tmp_path / "verdict.json").current()
 
 
 def test_a_written_verdict_is_read_back_and_seen_by_a_reader_that_waited(tmp_path: Path) -> None:
     reader = GateFile(tmp_path / "verdict.json")
-    assert not reader.passed()
-    verdict = Verdict(True, "agrees", installed_vllm(), num_prompts=5, exact_kl=1e-6)
+    assert not reader.current()
+    calibration = Calibration(0.03, ((0.0, 0.1), (0.15, 0.02)), 0.15, 0.05, 0.1, 10)
+    verdict = Verdict(True, "agrees", installed_vllm(), num_prompts=5, exact_kl=1e-6, calibration=calibration)
     GateFile(tmp_path / "verdict.json").write(verdict)
     assert reader.read() == verdict
-    assert reader.passed()
+    assert reader.current() == verdict
 
 
 def test_a_failed_verdict_does_not_pass(tmp_path: Path) -> None:
     GateFile(tmp_path / "verdict.json").write(Verdict(False, "does not agree", installed_vllm()))
-    assert not GateFile(tmp_path / "verdict.json").passed()
+    assert not GateFile(tmp_path / "verdict.json").current()
 
 
 @pytest.mark.parametrize("change", [{"vllm_version": "vllm 0.1"}, {"format_version": 0}])

@@ -233,3 +233,16 @@ def test_one_ranks_failure_is_the_requests_failure() -> None:
     good, bad = BlendOutcome("r", reused_tokens=5), BlendOutcome("r", failed="no")
     assert StepReport({"r": good}).aggregate(StepReport({"r": bad})).outcomes["r"].failed == "no"
     assert StepReport({"r": bad}).aggregate(StepReport({"r": good})).outcomes["r"].failed == "no"
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_the_rows_of_a_traced_request_are_asked_for_and_told(side: SchedulerSide, trace: bool) -> None:
+    ours = request(BlendParams(trace=trace))
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    (task,) = side.orders(others_run=False).tasks
+    assert task.trace == trace
+    rows = (4, 5, 50) if trace else ()
+    side.report(StepReport({"r": BlendOutcome("r", recomputed_tokens=3, selected=rows)}))
+    stats = side.remove("r")
+    assert stats is not None and stats.selected == rows

@@ -2,16 +2,17 @@
 
 import torch
 
-from blend.select.base import SelectorInput
+from blend.select.base import LayerPart, SelectorInput
 
 
 class Random:
-    """The same random scores whenever a plan of the same length is scored."""
+    """The same random scores whenever a context of the same length is scored."""
 
     name = "random"
-    probe_layer = None
-    looks_at_suffix = False
+    probe_layer: int | None = None
+    question_layers: LayerPart | None = None
 
     def score(self, given: SelectorInput) -> torch.Tensor:
+        """float32 [N - start], in [0, 1)."""
         generator = torch.Generator().manual_seed(given.plan.num_tokens)
         return torch.rand(given.plan.num_tokens, generator=generator)[given.start :]

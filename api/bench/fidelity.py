@@ -1,0 +1,183 @@
+"""`kvblend bench fidelity`: how close methods come to full prefill on a file of questions, and their cost."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from blend.config import DEFAULT_MODEL
+from blend.errors import RequestError
+
+if TYPE_CHECKING:
+    from api.bench.questions import DataFile
+    from blend.fidelity.backend import Backend
+    from blend.fidelity.journal import Header, Journal
+    from blend.fidelity.method import Method
+    from blend.fidelity.run import LabSettings
+
+BACKENDS = {
+    "hf": "blend.fidelity.hf_backend:HFBackend",
+    "engine": "blend.fidelity.engine_backend:EngineBackend",
+}
+RATIOS = (0.02, 0.05, 0.15, 0.3, 0.5)
+BASELINE = "cacheblend"
+RANDOM = "random"
+"""What every method has to beat at its budget, so it is always measured."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """The subcommand's arguments."""
+    parser = subparsers.add_parser(
+        "fidelity",
+        help="how close blends come to full prefill on a file of questions",
+        description="Full prefill answers each question; every method is then measured on that answer, "
+        "teacher-forced. With --out, a run that was stopped goes on where it was.",
+        allow_abbrev=False,
+    )
+    add, count = parser.add_argument, _positive
+    add("--data", type=Path, required=True, metavar="FILE", help="questions as JSON lines, gzipped or not")
+    add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
+    add("--questions", type=count, default=100, metavar="N", help="most questions (default: %(default)s)")
+    add("--skip", type=_not_negative, default=0, metavar="N", help="rows left out at the start of the file")
+    add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
+    add(
+        "--methods",
+        type=_names,
+        default=None,
+        metavar="NAME,...",
+        help="or NAME@R; a default set unless given",
+    )
+    add("--ratios", type=_ratios, default=RATIOS, metavar="R,...", help="to recompute (default: 0.02 to 0.5)")
+    add("--baseline", default=None, metavar="NAME", help=f"method to compare with (default: {BASELINE})")
+    add("--question-first", action="store_true", help="the question stands before the documents")
+    add("--max-tokens", type=count, default=16, help="of an answer (default: %(default)s)")
+    add(
+        "--backend", choices=sorted(BACKENDS), default="hf", help="what runs the model (default: %(default)s)"
+    )
+    add("--threads", type=count, default=None, metavar="N", help="of the model, with the hf backend")
+    add("--seed", type=_not_negative, default=0, help="of what is drawn (default: %(default)s)")
+    add("--out", type=Path, default=None, metavar="FOLDER", help="for journal, table, plots and result.json")
+    add("--json", action="store_true", help="print the JSON line alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write, print; returns the exit status."""
+    # Imported here, since they bring torch: --help must not.
+    from api.bench.progress import open_progress
+    from api.bench.questions import read_questions
+    from api.bench.result import Result, json_line, write_result
+    from blend.fidelity.methods import methods
+    from blend.fidelity.plots import check_plots
+    from blend.fidelity.run import LabSettings, prompt_builder
+    from blend.fidelity.run import run as measure
+    from blend.fidelity.summary import summarise
+
+    if args.out is not None:
+        check_plots()  # before hours of measuring, not after
+    data = read_questions(
+        args.data, num=args.questions, skip=args.skip, passages=args.passages, seed=args.seed
+    )
+    chosen = methods(_with_random(args.methods), args.ratios)
+    baseline = _baseline(args.baseline, chosen)
+    settings = LabSettings(question_first=args.question_first, max_tokens=args.max_tokens)
+    with closing(_backend(args)) as backend:
+        header = _header(args, backend, data, settings)
+        with _journal(args.out, header) as journal, open_progress() as progress:
+            scores = measure(backend, data.questions, chosen, journal, settings, progress)
+        result = Result(header, baseline, scores, summarise(scores, baseline, args.seed))
+        if args.out is not None:
+            build = prompt_builder(backend.tokenizer, settings)
+            write_result(args.out, result, build(data.questions[0]))
+    print(json_line(result) if args.json else f"{result.table}\n\n{json_line(result)}")
+    return 0
+
+
+def _backend(args: argparse.Namespace) -> "Backend":
+    module, _, name = BACKENDS[args.backend].partition(":")
+    if args.backend == "hf":
+        backend: Backend = getattr(import_module(module), name)(args.model, args.threads)
+        return backend
+    if args.threads is not None:
+        raise RequestError(
+            "got --threads with --backend engine, which takes its threads from VLLM_CPU_OMP_THREADS_BIND; "
+            "set that instead"
+        )
+    engine: Backend = getattr(import_module(module), name)(args.model)
+    return engine
+
+
+def _with_random(names: Sequence[str] | None) -> Sequence[str] | None:
+    if names is None or any(name.partition("@")[0] == RANDOM for name in names):
+        return names
+    return (*names, RANDOM)
+
+
+def _baseline(name: str | None, methods: "Sequence[Method]") -> str | None:
+    """The method to compare with; the usual one only where it is measured."""
+    names = {method.name for method in methods}
+    if name is None:
+        return BASELINE if BASELINE in names else None
+    if name not in names:
+        raise RequestError(
+            f"got baseline {name!r}, expected a method of this run: {', '.join(sorted(names))}"
+        )
+    return name
+
+
+def _header(
+    args: argparse.Namespace, backend: "Backend", data: "DataFile", settings: "LabSettings"
+) -> "Header":
+    from blend.fidelity.journal import Header
+
+    return Header(
+        model=backend.model_name,
+        fingerprint=backend.fingerprint,
+        backend=backend.name,
+        data=data.name,
+        data_digest=data.digest,
+        passages=args.passages,
+        prefix=settings.prefix,
+        question_first=settings.question_first,
+        max_tokens=settings.max_tokens,
+        seed=args.seed,
+        threads=args.threads,
+    )
+
+
+@contextmanager
+def _journal(folder: Path | None, header: "Header") -> "Iterator[Journal]":
+    """A journal in a folder that stays, or in one that does not."""
+    from blend.fidelity.journal import Journal
+
+    with ExitStack() as stack:
+        kept = folder or Path(stack.enter_context(TemporaryDirectory()))
+        yield stack.enter_context(Journal(kept / "journal.jsonl", header))
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"got {value}, expected a number from 1 up")
+    return int(value)
+
+
+def _not_negative(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {value}, expected a number from 0 up")
+    return int(value)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+
+def _ratios(value: str) -> tuple[float, ...]:
+    try:
+        ratios = tuple(float(part) for part in _names(value))
+    except ValueError:
+        ratios = ()
+    if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
+        raise argparse.ArgumentTypeError(f"got {value}, expected numbers from 0 to 1 such as 0.05,0.15")
+    return ratios

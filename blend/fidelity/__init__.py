@@ -1,0 +1,1 @@
+"""How close blends come to full prefill: methods measured on questions, teacher-forced, each at its cost."""

@@ -1,0 +1,102 @@
+"""The question probe: the suffix runs over the cached rows as they are, to see where it looks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+
+from blend.attention import mix, weigh
+from blend.hf.context import Context
+from blend.hf.decoder import Stop, run
+from blend.plan import BlendPlan
+from blend.select.base import MAX_PROBE_TOKENS, LayerPart, layers_of
+
+_IMPLEMENTATION = "kvblend_question_probe"
+
+
+class _Watch:
+    """Collects the attention weights of the layers that are wanted, and ends the run after the last."""
+
+    def __init__(self, wanted: range, num_context: int) -> None:
+        self.wanted = wanted
+        self.num_context = num_context
+        self.total: torch.Tensor | None = None
+
+    def take(self, layer: int, weights: torch.Tensor) -> None:
+        if layer in self.wanted:
+            seen = weights[:, :, : self.num_context].mean(0)  # [P, N]
+            self.total = seen if self.total is None else self.total + seen
+        if layer == self.wanted[-1]:
+            raise Stop
+
+
+_watch: list[_Watch] = []
+"""The probe that runs now, at most one: transformers hands nothing of ours to an attention function."""
+
+
+def question_attention(
+    model: PreTrainedModel, plan: BlendPlan, cached: Context, part: LayerPart
+) -> torch.Tensor:
+    """Attention that the suffix's last tokens pay to each context row; see `SelectorInput.attention`.
+
+    Args:
+        cached: realigned rows; those that are cold are not seen.
+        part: of the depth, over whose layers the mean is taken.
+
+    Returns:
+        float32 [P, N] on the CPU, `P` at most `MAX_PROBE_TOKENS`.
+    """
+    suffix = plan.suffix_ids[-MAX_PROBE_TOKENS:]
+    num_rows, last = plan.num_tokens, plan.num_tokens + len(plan.suffix_ids)
+    if not suffix:
+        return torch.zeros(0, num_rows)
+    rows = (~cached.cold).nonzero().flatten()  # [M]
+    positions = torch.arange(last - len(suffix), last)
+    on_device = rows.to(cached.keys.device)
+
+    def attend(layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen_keys, seen_values = cached.keys[layer][on_device], cached.values[layer][on_device]
+        return torch.cat([seen_keys, keys]), torch.cat([seen_values, values])
+
+    with _watching(model, layers_of(part, cached.keys.shape[0]), len(rows)) as watch, suppress(Stop):
+        run(model, torch.tensor(suffix), positions, torch.cat([rows, positions]), attend)
+    assert watch.total is not None
+    attention = torch.zeros(len(suffix), num_rows)
+    attention[:, rows] = watch.total.cpu() / len(watch.wanted)
+    return attention
+
+
+@contextmanager
+def _watching(model: PreTrainedModel, wanted: range, num_context: int) -> Iterator[_Watch]:
+    own = model.config._attn_implementation
+    watch = _Watch(wanted, num_context)
+    _watch.append(watch)
+    model.config._attn_implementation = _IMPLEMENTATION
+    try:
+        yield watch
+    finally:
+        model.config._attn_implementation = own
+        _watch.pop()
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it: [1, heads, tokens, D] each, mask [1, 1, P, M]."""
+    queries, keys, values = (rows[0].transpose(0, 1) for rows in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    weights = weigh(queries, keys, attention_mask[0, 0] == 0, scale, softcap)
+    layer: int = module.layer_idx  # type: ignore[assignment]  # every attention that uses a cache has it
+    _watch[-1].take(layer, weights)
+    return mix(weights, values)[None], None
+
+
+AttentionInterface.register(_IMPLEMENTATION, _attention)

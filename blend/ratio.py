@@ -1,0 +1,46 @@
+"""The one dial: the recompute ratio, a number or "auto"."""
+
+from typing import Literal
+
+from blend.errors import RequestError
+
+AUTO: Literal["auto"] = "auto"
+
+Ratio = float | Literal["auto"]
+"""A recompute ratio, or as much as a prompt needs, see `blend.select.residual`."""
+
+
+def check_ratio(ratio: Ratio) -> Ratio:
+    """The ratio itself when it is one.
+
+    Raises:
+        RequestError: it is neither a number in [0, 1] nor "auto".
+
+    >>> check_ratio(0.15), check_ratio("auto")
+    (0.15, 'auto')
+    """
+    if ratio != AUTO and not (isinstance(ratio, int | float) and 0.0 <= ratio <= 1.0):
+        raise RequestError(
+            f"got a recompute ratio of {ratio}, expected a number from 0 to 1, or auto; "
+            "0.15 recomputes 15 % of the context tokens"
+        )
+    return ratio
+
+
+def parse_ratio(text: str) -> Ratio:
+    """A ratio as people write it.
+
+    Raises:
+        RequestError: it is none.
+
+    >>> parse_ratio("0.15"), parse_ratio("auto")
+    (0.15, 'auto')
+    """
+    if text == AUTO:
+        return AUTO
+    try:
+        return check_ratio(float(text))
+    except ValueError:
+        raise RequestError(
+            f"got a recompute ratio of {text!r}, expected a number from 0 to 1, or auto"
+        ) from None

@@ -1,0 +1,40 @@
+"""Question attention: recompute what the question looks at.
+
+References: ProphetKV (query-driven recomputation), https://arxiv.org/abs/2602.02579; for the late layers
+InfoFlow KV, https://arxiv.org/abs/2603.05353.
+"""
+
+import torch
+
+from blend.select.base import LayerPart, SelectorInput
+
+
+class Question:
+    """Attention that the suffix's tokens pay, mean over all of them and over all layers."""
+
+    name = "question"
+    probe_layer: int | None = None
+    question_layers: LayerPart | None = (0.0, 1.0)
+
+    def score(self, given: SelectorInput) -> torch.Tensor:
+        """float32 [N - start]: a share of the question's attention; 0 without a suffix."""
+        assert given.attention is not None, "a question selector needs the question probe"
+        return given.attention.sum(0) / max(1, len(given.attention))
+
+
+class LateQuestion(Question):
+    """Only the upper half of the layers, where attention goes to what answers and not to what is near."""
+
+    name = "question-late"
+    question_layers = (0.5, 1.0)
+
+
+class LastToken(Question):
+    """Attention that the prompt's very last token pays, over all layers."""
+
+    name = "last-token"
+
+    def score(self, given: SelectorInput) -> torch.Tensor:
+        """float32 [N - start]: a share of the last token's attention; 0 without a suffix."""
+        assert given.attention is not None, "a question selector needs the question probe"
+        return given.attention[-1:].sum(0)

@@ -1,0 +1,24 @@
+"""Question attention times deviation: what is looked at, and wrong.
+
+References: CacheBlend, https://arxiv.org/abs/2405.16444; ProphetKV, https://arxiv.org/abs/2602.02579.
+"""
+
+import torch
+
+from blend.select.base import SelectorInput
+from blend.select.deviation import ValueDeviation
+from blend.select.question import Question
+
+
+class QuestionDeviation:
+    """Attention of the suffix over all layers, times the distance of values at layer 1 to the power 1/2."""
+
+    name = "question-deviation"
+    probe_layer: int | None = ValueDeviation.probe_layer
+    question_layers = Question.question_layers
+
+    def score(self, given: SelectorInput) -> torch.Tensor:
+        """float32 [N - start]."""
+        # The deviation's score is a squared distance: its fourth root is the root of the distance.
+        deviation = ValueDeviation().score(given)
+        return Question().score(given) * deviation.to("cpu").pow(0.25)

@@ -1,0 +1,95 @@
+"""The question probe: the suffix runs over the cached rows as they are, to see where it looks."""
+
+from collections.abc import Generator
+from typing import Any
+
+import torch
+
+from blend.attention import mix, weigh
+from blend.select.base import MAX_PROBE_TOKENS, LayerPart, layers_of
+from blend.vllm.clock import Clock
+from blend.vllm.context import Context
+from blend.vllm.layers import LayerRunner, Stream
+from blend.vllm.ranks import Ranks
+
+
+def question_attention(
+    context: Context, part: LayerPart, runner: LayerRunner, ranks: Ranks, clock: Clock
+) -> Generator[None, None, torch.Tensor]:
+    """Attention that the suffix's last tokens pay to each row; yields after each layer.
+
+    Args:
+        context: of which every chunk is loaded; rows that are cold are not seen.
+        part: of the depth, over whose layers the mean is taken.
+
+    Returns:
+        float32 [P, N - start] on the CPU, as in `SelectorInput.attention`.
+    """
+    plan = context.plan
+    suffix = plan.suffix_ids[-MAX_PROBE_TOKENS:]
+    if not suffix:
+        return torch.zeros(0, context.num_rows)
+    covered = context.covered()  # [M]
+    stop = plan.num_tokens + len(plan.suffix_ids)
+    positions = torch.arange(stop - len(suffix), stop, device=runner.device)
+    columns = covered.to(runner.device)
+    wanted = layers_of(part, runner.num_layers)
+    with clock.time("select"):
+        stream = runner.embed(list(suffix))
+        total = torch.zeros(len(suffix), len(covered), device=runner.device)
+    for layer in range(wanted[-1] + 1):
+        with clock.time("realign"):
+            keys, values = (rows[columns] for rows in context.at_layer(layer, first=0))
+        with clock.time("select"):
+            stream, paid = _look(runner, layer, stream, positions, columns, keys, values)
+            if layer in wanted:
+                total += paid
+        yield
+    attention = torch.zeros(len(suffix), plan.num_tokens)
+    attention[:, covered] = ranks.sum(total).cpu() / (len(wanted) * ranks.size)
+    return attention[:, context.start :]
+
+
+def _look(
+    runner: LayerRunner,
+    layer: int,
+    stream: Stream,
+    positions: torch.Tensor,
+    columns: torch.Tensor,
+    cached_keys: torch.Tensor,
+    cached_values: torch.Tensor,
+) -> tuple[Stream, torch.Tensor]:
+    """One layer over tokens that attend to given rows and to each other; no page is touched.
+
+    Args:
+        stream: of the tokens, [P, hidden]; positions, int64 [P], say where they stand.
+        columns: int64 [M], where the given rows stand.
+        cached_keys, cached_values: [M, H, D].
+
+    Returns:
+        The stream behind the layer, and what each token pays to each given row: float32 [P, M], mean over
+        this rank's heads.
+    """
+    attention: Any = runner.attentions[layer]
+    distance = positions[:, None] - torch.cat([columns, positions])  # [P, M + P]
+    visible = distance >= 0
+    if window := getattr(attention, "sliding_window", None):
+        visible &= distance < window
+    seen: list[torch.Tensor] = []
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        shape = (len(positions), -1, runner.head_size)
+        keys, values = (
+            torch.cat([cached_keys, key.reshape(shape)]),
+            torch.cat([cached_values, value.reshape(shape)]),
+        )
+        scale, soft_cap = attention.impl.scale, getattr(attention.impl, "logits_soft_cap", None)
+        weights = weigh(query.reshape(shape), keys, visible, scale, soft_cap)
+        seen.append(weights[:, :, : len(columns)].mean(0))
+        return mix(weights, values).flatten(1)
+
+    with runner.attending(layer, attend):
+        hidden, residual = runner.layers[layer](positions, stream.hidden, stream.residual)
+    return Stream(hidden, residual), seen[0]

@@ -1,0 +1,111 @@
+"""Chunk KV computed in batches: each prefix once, and the numbers of each chunk computed alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from blend.chunk import ChunkKV, make_record
+from blend.errors import RequestError
+from blend.hf import blend, compute_chunk, compute_chunks
+from blend.hf.decoder import decoder_of
+from blend.versions import Prefixes
+from tests.conftest import RandomIds
+from tests.reference.prefill import full_prefill, rows_of
+from tests.reference.tiny_models import ODD_FAMILIES, tiny_model
+from tests.tolerances import ROTATION, assert_close
+
+
+def tokens_run(model: PreTrainedModel, *arguments: Any) -> tuple[list[ChunkKV], list[tuple[int, ...]]]:
+    """Chunks, and the shape of each batch that went through the model for them."""
+    shapes: list[tuple[int, ...]] = []
+    handle = decoder_of(model).register_forward_pre_hook(
+        lambda _module, _args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        return compute_chunks(model, *arguments), shapes
+    finally:
+        handle.remove()
+
+
+def test_chunks_behind_several_prefixes_are_the_prefills_behind_theirs(
+    model: PreTrainedModel, random_ids: RandomIds
+) -> None:
+    one, other = random_ids(7), random_ids(40)
+    shapes = ((one, 20), (other, 3), ((), 9), (one, 31), (other, 17), ((), 1))
+    records = [make_record("tiny", prefix, random_ids(num)) for prefix, num in shapes]
+    chunks = compute_chunks(model, records)
+    assert [chunk.record for chunk in chunks] == records
+    for chunk in chunks:
+        prompt = chunk.record.prefix_ids + chunk.record.token_ids
+        keys, values = full_prefill(model, prompt)
+        assert_close(chunk.keys, keys[:, chunk.record.offset :])
+        assert_close(chunk.values, values[:, chunk.record.offset :])
+
+
+@pytest.mark.parametrize("family", ODD_FAMILIES)
+def test_odd_families_too(family: str, random_ids: RandomIds) -> None:
+    model, prefix = tiny_model(family), random_ids(12)
+    chunk, _ = compute_chunks(model, [make_record("tiny", prefix, random_ids(num)) for num in (9, 20)])
+    keys, values = full_prefill(model, prefix + chunk.record.token_ids)
+    assert_close(chunk.keys, keys[:, 12:])
+    assert_close(chunk.values, values[:, 12:])
+
+
+def test_a_prefix_runs_once_for_all_its_chunks_and_never_when_it_is_known(
+    llama: PreTrainedModel, random_ids: RandomIds
+) -> None:
+    prefix = random_ids(40)
+    known = {prefix: compute_chunk(llama, make_record("tiny", (), prefix))}
+    records = [make_record("tiny", prefix, random_ids(num)) for num in (5, 11, 8)]
+    computed, shapes = tokens_run(llama, records)
+    assert shapes == [(1, 40), (3, 11)]
+    given, shapes = tokens_run(llama, records, known)
+    assert shapes == [(3, 11)]
+    for a, b in zip(computed, given, strict=True):
+        assert torch.equal(a.keys, b.keys)
+        assert torch.equal(a.values, b.values)
+
+
+def test_a_known_prefix_is_not_written_to_and_not_kept_alive(
+    llama: PreTrainedModel, random_ids: RandomIds
+) -> None:
+    prefix = compute_chunk(llama, make_record("tiny", (), random_ids(6)))
+    before = prefix.keys.clone(), prefix.values.clone()
+    ids = prefix.record.token_ids
+    (chunk,) = compute_chunks(llama, [make_record("tiny", ids, random_ids(4))], {ids: prefix})
+    assert torch.equal(prefix.keys, before[0]) and torch.equal(prefix.values, before[1])
+    assert chunk.keys.untyped_storage().nbytes() == chunk.keys.nbytes
+
+
+def test_kv_of_other_tokens_is_no_prefix(llama: PreTrainedModel, random_ids: RandomIds) -> None:
+    ids = random_ids(6)
+    record = make_record("tiny", ids, random_ids(4))
+    for wrong in (make_record("tiny", (), random_ids(6)), make_record("tiny", random_ids(2), ids)):
+        with pytest.raises(RequestError, match="for a prefix of 6 tokens"):
+            compute_chunks(llama, [record], {ids: compute_chunk(llama, wrong)})
+
+
+def test_a_blend_takes_the_plain_version_first_and_led_ones_behind_it(
+    model: PreTrainedModel, random_ids: RandomIds
+) -> None:
+    prefixes = Prefixes("tiny", random_ids(6), random_ids(30), max_tokens=512)
+    a, b = prefixes.versions(random_ids(20)), prefixes.versions(random_ids(15))
+    records = [record for record in (prefixes.prefix, *a.records, *b.records) if record is not None]
+    known = compute_chunks(model, records)
+    prompt = (*prefixes.prefix_ids, *a.plain.token_ids, *b.plain.token_ids, 1)
+    done = blend(model, prompt, known, recompute_ratio=0.0)
+    assert b.led is not None
+    used = [use.chunk_id for use in done.stats.chunks]
+    assert used[1:] == [a.plain.chunk_id, b.led.chunk_id]
+    assert (done.stats.exact_tokens, done.stats.reused_tokens) == (26, 15)
+    keys, values = rows_of(done.cache)
+    led = next(chunk for chunk in known if chunk.record == b.led)
+    assert_close(values[:, 26:], led.values)
+    # Layer 0 depends on the token alone, so its keys say that the led rows were moved to the right place.
+    expected, _ = full_prefill(model, prompt)
+    assert_close(keys[0], expected[0, : len(prompt) - 1], ROTATION)
+    everything = blend(model, prompt, known, recompute_ratio=1.0)
+    for got, full in zip(rows_of(everything.cache), full_prefill(model, prompt), strict=True):
+        assert_close(got, full[:, : len(prompt) - 1])
