@@ -21,7 +21,7 @@ from blend.fidelity.scores import Scores
 from blend.vllm.gate_file import Calibration, Verdict
 from blend.vllm.gate_prompts import PROMPTS
 
-TOLERANCE = 0.05
+TOLERANCE = 0.02
 """Mean KL over an answer, in nats."""
 
 RATIOS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)

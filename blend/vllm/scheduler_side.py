@@ -72,7 +72,8 @@ class SchedulerSide:
     def _examine(self, request: Request) -> InFlight:
         params = BlendParams.from_transfer(request.kv_transfer_params)
         ratio, name = self._ratio(params), params.selector or self._settings.selector
-        stats = BlendStats(selector=name)
+        # What "auto" comes to is known when the blend is done.
+        stats = BlendStats(ratio=0.0 if isinstance(ratio, str) else ratio, selector=name)
         reason = _cannot_blend(request) or self._gated(params)
         if reason is None and not params.enabled:
             reason = "blending was switched off for this request"
@@ -143,6 +144,8 @@ class SchedulerSide:
         )
         params = BlendParams.from_transfer(request.kv_transfer_params)
         found = self._calibration(params)
+        # A number that the request itself asks for is what it gets.
+        gives_up = found is not None and params.recompute_ratio in (None, AUTO)
         self._new_tasks.append(
             BlendTask(
                 request.request_id,
@@ -152,7 +155,7 @@ class SchedulerSide:
                 state.ratio,
                 state.selector,
                 max_residual=found.max_residual if found else DEFAULTS.max_residual,
-                give_up_residual=found.give_up_residual if found else None,
+                give_up_residual=found.give_up_residual if found and gives_up else None,
                 trace=params.trace,
             )
         )

@@ -1,11 +1,14 @@
 """The engine's blend against the Hugging Face reference, on tiny random models of every family."""
 
 import asyncio
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import pytest
 import torch
 from prometheus_client import REGISTRY
@@ -64,6 +67,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(str(rank) for rank in range(num_ranks)))
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # functions of ours run in the workers
         with Engine(
             str(folder / "model"),
             folder / "store",
@@ -166,6 +170,65 @@ def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> No
     assert preemptions() > before
     assert [answer.token_ids for answer in together] == alone
     assert pair.engine.blends_in_flight() == 0 and pair.engine.reset_prefix_cache()
+
+
+# The two tests below run inside the workers. They stand last: what they break is mended again.
+
+
+def test_a_wrong_rotary_table_is_named(pair: Pair) -> None:
+    assert pair.engine.check_model() is None
+    for answer in in_workers(pair, _check_with_another_rotary_base):
+        assert "its keys do not turn as its rotary table says" in answer
+    assert pair.engine.check_model() is None
+
+
+def test_a_mask_that_looks_ahead_is_named(pair: Pair) -> None:
+    for answer in in_workers(pair, _check_with_a_look_ahead_mask):
+        assert "its attention mask looks ahead" in answer
+    assert pair.engine.check_model() is None
+
+
+def in_workers(pair: Pair, function: Callable[[Any], str]) -> list[str]:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        return list(pair.engine._thread.run(pair.engine._thread.llm.collective_rpc(function)))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def _check_with_another_rotary_base(worker: Any) -> str:
+    """The model turns its keys by half the angles that its rotary module states."""
+    from blend.vllm.layers import _rotary
+
+    layers = worker.model_runner.get_model().model.layers
+    tables = {id(t): t for t in (_rotary(layer).cos_sin_cache for layer in layers)}.values()
+    kept = [table.clone() for table in tables]
+    try:
+        for table in tables:
+            table[: len(table) // 2] = table[: len(table) // 2 * 2 : 2].clone()
+        return str(worker.check_model())
+    finally:
+        for table, own in zip(tables, kept, strict=True):
+            table.copy_(own)
+
+
+def _check_with_a_look_ahead_mask(worker: Any) -> str:
+    """Every token sees its whole sequence."""
+    from blend.vllm.layers import LayerRunner
+
+    own = LayerRunner.prepare
+
+    def prepare(self: LayerRunner, rows: Any) -> Any:
+        prepared = own(self, rows)
+        for metadata in prepared.metadata.values():
+            metadata.causal = False
+        return prepared
+
+    LayerRunner.prepare = prepare  # type: ignore[method-assign]
+    try:
+        return str(worker.check_model())
+    finally:
+        LayerRunner.prepare = own  # type: ignore[method-assign]
 
 
 def preemptions() -> float:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.request import Request
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.config import DEFAULTS
+from blend.ratio import Ratio
 from blend.store.disk import DiskStore
-from blend.vllm.gate_file import GateFile, Verdict
-from blend.vllm.messages import BlendOutcome, StepReport
+from blend.vllm.gate_file import Calibration, GateFile, Verdict
+from blend.vllm.messages import BlendOutcome, BlendTask, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler_side import KnownChunks, SchedulerSide
 from blend.vllm.settings import Settings
@@ -246,3 +249,72 @@ def test_the_rows_of_a_traced_request_are_asked_for_and_told(side: SchedulerSide
     side.report(StepReport({"r": BlendOutcome("r", recomputed_tokens=3, selected=rows)}))
     stats = side.remove("r")
     assert stats is not None and stats.selected == rows
+
+
+CALIBRATION = Calibration(
+    tolerance=0.02,
+    curve=((0.0, 0.1), (0.1, 0.01)),
+    recompute_ratio=0.1,
+    max_residual=0.06,
+    give_up_residual=0.12,
+    num_questions=10,
+)
+
+
+def calibrated(settings: Settings) -> SchedulerSide:
+    verdict = Verdict(True, "agrees", installed_vllm(), calibration=CALIBRATION)
+    GateFile(settings.verdict_file).write(verdict)
+    return SchedulerSide(settings)
+
+
+def task_of(side: SchedulerSide, params: BlendParams) -> BlendTask:
+    ours = request(params)
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    (task,) = side.orders(others_run=False).tasks
+    return task
+
+
+@pytest.mark.parametrize(
+    ("asked", "ratio", "limit"),
+    [(None, 0.1, 0.12), ("auto", "auto", 0.12), (0.3, 0.3, None), (0.0, 0.0, None)],
+)
+def test_a_calibrated_model_has_a_ratio_of_its_own_and_a_limit_but_a_number_that_is_asked_for_is_given(
+    settings: Settings, asked: Ratio | None, ratio: Ratio, limit: float | None
+) -> None:
+    task = task_of(calibrated(settings), BlendParams(recompute_ratio=asked))
+    assert (task.ratio, task.max_residual, task.give_up_residual) == (ratio, 0.06, limit)
+
+
+def test_without_calibration_the_default_ratio_holds_and_no_blend_is_given_up(side: SchedulerSide) -> None:
+    task = task_of(side, BlendParams())
+    assert task.ratio == DEFAULTS.recompute_ratio and task.give_up_residual is None
+
+
+def test_the_ratio_auto_needs_a_selector_that_looks_at_the_question(side: SchedulerSide) -> None:
+    ours = request(BlendParams(recompute_ratio="auto", selector="first"))
+    side.add(ours)
+    assert side.matched(ours, 0) == (0, False)
+    stats = side.remove("r")
+    assert stats is not None and stats.fallback is not None
+    assert "does not look at the question" in stats.fallback
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_another_question_finds_the_blend_only_where_blends_are_shared(
+    settings: Settings, shares: bool
+) -> None:
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
+    side = SchedulerSide(replace(settings, shares_blends=shares))
+    one, other = request(), request(prompt=[*PROMPT[:-1], 99])
+    side.add(one)
+    side.add(other)
+    assert (one.cache_salt == other.cache_salt) is shares
+
+
+def test_a_rule_that_does_not_look_at_the_question_is_found_by_every_question(side: SchedulerSide) -> None:
+    params = BlendParams(selector="deviation")
+    one, other = request(params), request(params, prompt=[*PROMPT[:-1], 99])
+    side.add(one)
+    side.add(other)
+    assert one.cache_salt == other.cache_salt
