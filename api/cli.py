@@ -11,6 +11,7 @@ import precompute.cli
 from api import ask, bench, calibrate, doctor
 from api.version import kvblend_version
 from blend.errors import BlendError
+from blend.ratio import parse_ratio
 from precompute.errors import PrecomputeError
 from retriever.errors import RetrieverError
 
@@ -29,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     What the caller or the data did wrong is one line on standard error and status 1.
     """
     parser = _parser()
-    args, flags = parser.parse_known_args(argv)
-    if flags and args.command != "serve":
-        parser.error(f"unrecognized arguments: {' '.join(flags)}")
     try:
+        args, flags = parser.parse_known_args(argv)
+        if flags and args.command != "serve":
+            parser.error(f"unrecognized arguments: {' '.join(flags)}")
         if args.command == "serve":
             return _serve(args, flags)
         status: int = import_module(_RUN[args.command]).run(args)
@@ -71,6 +72,17 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--collection", action="append", default=[], metavar="NAME", help="may be repeated")
     parser.add_argument("--store", type=Path, default=None, help="the store's folder")
     parser.add_argument("--model", default=None, help="the collections' model unless given")
+    parser.add_argument(
+        "--recompute-ratio",
+        type=parse_ratio,
+        default=None,
+        help="in [0, 1], or auto, of requests that name none; the model's calibrated one unless given",
+    )
+    parser.add_argument(
+        "--share-blends",
+        action="store_true",
+        help="answer other questions on the same context from the same blend: sooner, a little less closely",
+    )
 
 
 def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -80,7 +92,16 @@ def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
     prepare_environment()  # before vllm is imported
     from api.server import ServeOptions, serve
 
-    return serve(ServeOptions(tuple(args.collection), args.store, args.model, tuple(flags)))
+    return serve(
+        ServeOptions(
+            tuple(args.collection),
+            args.store,
+            args.model,
+            args.recompute_ratio,
+            args.share_blends,
+            tuple(flags),
+        )
+    )
 
 
 if __name__ == "__main__":

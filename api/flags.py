@@ -51,12 +51,13 @@ def parse_flags(flags: Sequence[str]) -> Namespace:
     return args
 
 
-def prepare_launch(model: str, store: Path | None, args: Namespace) -> Launch:
+def prepare_launch(model: str, store: Path | None, args: Namespace, **blending: Any) -> Launch:
     """Resolve the model and complete the flags with what blending needs; the user's own flags win.
 
     Args:
         model: name, local folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
+        blending: `recompute_ratio` and `shares_blends` of the connector's settings.
 
     Raises:
         ModelError: the model cannot be found or read.
@@ -66,7 +67,7 @@ def prepare_launch(model: str, store: Path | None, args: Namespace) -> Launch:
     said = {name: value for name, value in get_non_default_args(args).items() if name in engine}
     if taken := [name for name in OURS if name in said]:
         raise RequestError(f"got --{taken[0].replace('_', '-')}, which kvblend sets itself: leave it out")
-    setup = prepare_engine(model, store, **said)
+    setup = prepare_engine(model, store, **blending, **said)
     vars(args).update(setup.arguments)
     args.enable_prompt_tokens_details = True  # cached tokens are counted in every answer
     if args.tokenizer_mode == "auto":

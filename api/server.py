@@ -27,6 +27,7 @@ from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
 from blend.config import default_store
+from blend.ratio import Ratio
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
 
@@ -38,12 +39,16 @@ class ServeOptions:
     Attributes:
         store: the default one when None.
         model: None takes the collections' model, or the default one.
+        recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
+        shares_blends: whether another question on the same context is answered from the same blend.
         flags: vLLM's own, passed through.
     """
 
     collections: tuple[str, ...]
     store: Path | None
     model: str | None
+    recompute_ratio: Ratio | None
+    shares_blends: bool
     flags: Sequence[str]
 
 
@@ -59,7 +64,13 @@ def serve(options: ServeOptions) -> int:
     library = Library(store, options.collections)
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(options.flags)
-    launch = prepare_launch(options.model or args.model_tag or library.model_name, store, args)
+    launch = prepare_launch(
+        options.model or args.model_tag or library.model_name,
+        store,
+        args,
+        recompute_ratio=options.recompute_ratio,
+        shares_blends=options.shares_blends,
+    )
     library.check_model(launch.setup.settings.fingerprint)
     # Until the HTTP server installs its own handlers, a polite kill is as good as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

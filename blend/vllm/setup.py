@@ -12,6 +12,7 @@ from blend.errors import NotBlendable
 from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import resolve
+from blend.ratio import Ratio, check_ratio
 from blend.vllm.settings import Settings
 from blend.vllm.version import check_vllm_version
 
@@ -58,18 +59,29 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any) -> EngineSetup:
+def prepare_engine(
+    model: str = DEFAULT_MODEL,
+    store: Path | None = None,
+    *,
+    recompute_ratio: Ratio | None = None,
+    shares_blends: bool = False,
+    **overrides: Any,
+) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
 
     Args:
         model: name, local folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
+        recompute_ratio, shares_blends: see `Settings`.
         overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
 
     Raises:
         ModelError: the model or a supported vLLM is not there.
+        RequestError: the ratio is none.
     """
     check_vllm_version()
+    if recompute_ratio is not None:
+        check_ratio(recompute_ratio)
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
@@ -80,6 +92,8 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
+        recompute_ratio=recompute_ratio,
+        shares_blends=shares_blends,
     )
     arguments: dict[str, Any] = {
         "model": str(folder.path),
@@ -91,19 +105,22 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     }
     reason = _refusal(folder.path, arguments | overrides)
     if reason is None:
-        arguments |= {
-            "worker_cls": WORKER,
-            "kv_transfer_config": {
-                "kv_connector": CONNECTOR,
-                "kv_connector_module_path": CONNECTOR_MODULE,
-                "kv_role": "kv_both",
-                "kv_load_failure_policy": "recompute",
-                "kv_connector_extra_config": settings.to_extra_config(),
-            },
-        }
+        arguments |= _blending(settings)
     local = Path(model).expanduser()
     reference = str(local.resolve()) if local.exists() else model
     return EngineSetup(folder.name, reference, settings, reason, arguments | overrides)
+
+
+def _blending(settings: Settings) -> dict[str, Any]:
+    """The arguments that make an engine blend."""
+    transfer = {
+        "kv_connector": CONNECTOR,
+        "kv_connector_module_path": CONNECTOR_MODULE,
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": settings.to_extra_config(),
+    }
+    return {"worker_cls": WORKER, "kv_transfer_config": transfer}
 
 
 def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:
