@@ -31,12 +31,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, write, print; 0 when the model is blended, 4 when it is not."""
     from api.bench.progress import open_progress
-    from blend.fidelity.calibrate import TOLERANCE, calibrate, judged
+    from blend.fidelity.calibrate import TOLERANCE, calibrate
     from blend.fidelity.engine_backend import EngineBackend
     from blend.models.fingerprint import resolve_dtype
     from blend.models.resolve import resolve
     from blend.vllm.gate import self_check
-    from blend.vllm.gate_file import GateFile
+    from blend.vllm.gate_file import GateFile, judged
     from blend.vllm.setup import prepare_environment
 
     prepare_environment()  # before vllm is imported

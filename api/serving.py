@@ -20,7 +20,8 @@ from api.errors import FieldError
 from api.options import RequestOptions, read_options, transfer_params
 from api.report import Reporter
 from api.retrieval import Retrieval
-from blend.select import selector
+from blend.config import DEFAULTS as BLEND_DEFAULTS
+from blend.select import check_rule
 from blend.vllm.request_params import KEY
 
 Handler = TypeVar("Handler")
@@ -104,8 +105,8 @@ def _options(request: Asked) -> RequestOptions:
     """Read the extra fields of a request and send its blend's options on to the engine."""
     options = read_options(request.model_extra)
     blend = options.merged()
-    if blend.selector is not None:
-        selector(blend.selector)  # an unknown name is the client's error
+    # An unknown name, or one that cannot stand with the ratio, is the client's error.
+    check_rule(blend.recompute_ratio or 0.0, blend.selector or BLEND_DEFAULTS.selector)
     if blend.model_fields_set:
         request.kv_transfer_params = {**(request.kv_transfer_params or {}), **transfer_params(blend)}
     return options

@@ -109,8 +109,12 @@ class Counted(Protocol):
 Chunk = TypeVar("Chunk", bound=Counted)
 
 
+MAX_BATCH_CHUNKS = 64
+"""Each chunk of a batch is computed behind rows of its own of what stands before it: these take memory."""
+
+
 def batches(chunks: Iterable[Chunk], max_tokens: int) -> Iterator[list[Chunk]]:
-    """Consecutive chunks with at most `max_tokens` tokens together; a larger chunk goes alone.
+    """Consecutive chunks, not too many, with at most `max_tokens` tokens; a larger one goes alone.
 
     >>> [len(batch) for batch in batches([make_record("m", (), [0] * n) for n in (3, 4, 9, 1)], 8)]
     [2, 1, 1]
@@ -118,7 +122,7 @@ def batches(chunks: Iterable[Chunk], max_tokens: int) -> Iterator[list[Chunk]]:
     batch: list[Chunk] = []
     tokens = 0
     for chunk in chunks:
-        if batch and tokens + chunk.num_tokens > max_tokens:
+        if batch and (tokens + chunk.num_tokens > max_tokens or len(batch) == MAX_BATCH_CHUNKS):
             yield batch
             batch, tokens = [], 0
         batch.append(chunk)

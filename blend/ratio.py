@@ -44,3 +44,11 @@ def parse_ratio(text: str) -> Ratio:
         raise RequestError(
             f"got a recompute ratio of {text!r}, expected a number from 0 to 1, or auto"
         ) from None
+
+
+def auto_needs_question(selector_name: str) -> str:
+    """What is wrong with "auto" and a selector that does not look at the question."""
+    return (
+        f"got the ratio auto with selector {selector_name!r}, expected one that looks at the question, "
+        "such as question-late; or give a number as ratio"
+    )

@@ -21,6 +21,7 @@ def blend_salt(
     selector_name: str,
     suffix_ids: Sequence[int] | None = None,
     corrector_name: str = "identity",
+    limits: Sequence[float | None] = (),
 ) -> str:
     """Salt that differs when anything differs that the blended rows depend on.
 
@@ -29,6 +30,7 @@ def blend_salt(
         plan: chunk ids with their positions, and all context tokens, those of gaps too.
         ratio: recompute ratio, or "auto".
         selector_name, corrector_name: the rules in force.
+        limits: of the residual: what "auto" may leave, and from where on a blend is given up.
         suffix_ids: the tokens after the context when the selector looks at them, else None.
 
     Returns:
@@ -43,6 +45,8 @@ def blend_salt(
     # Each field is led by its length, or by -1 when absent: no two requests give the same bytes.
     for text in (user_salt, selector_name, corrector_name):
         _add(digest, None if text is None else text.encode())
+    for limit in limits:
+        _add(digest, None if limit is None else struct.pack("<d", limit))
     _add(digest, _pack(plan.token_ids))
     for span in plan.spans:
         _add(digest, span.record.chunk_id.encode())

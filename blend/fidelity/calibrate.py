@@ -5,7 +5,6 @@ that keeps within a tolerance; a model that no ratio of the curve brings there i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -18,7 +17,7 @@ from blend.fidelity.methods import LED
 from blend.fidelity.question import Question
 from blend.fidelity.run import LabSettings, Step, run
 from blend.fidelity.scores import Scores
-from blend.vllm.gate_file import Calibration, Verdict
+from blend.vllm.gate_file import Calibration
 from blend.vllm.gate_prompts import PROMPTS
 
 TOLERANCE = 0.02
@@ -60,6 +59,7 @@ def conclude(scores: dict[float, Sequence[Scores]], tolerance: float) -> Calibra
     chosen = within[0] if within else None
     residuals = [one.residual or 0.0 for one in scores[curve[-1][0] if chosen is None else chosen]]
     return Calibration(
+        selector=DEFAULTS.selector,
         tolerance=tolerance,
         curve=curve,
         recompute_ratio=chosen,
@@ -67,16 +67,6 @@ def conclude(scores: dict[float, Sequence[Scores]], tolerance: float) -> Calibra
         give_up_residual=min(1.0, TRUSTED * max(residuals)),
         num_questions=len(residuals),
     )
-
-
-def judged(verdict: Verdict, calibration: Calibration) -> Verdict:
-    """A verdict with its calibration; one whose curve stays above the tolerance is no longer passed."""
-    if calibration.recompute_ratio is not None or not verdict.passed:
-        return replace(verdict, calibration=calibration)
-    ratio, kl = calibration.curve[-1]
-    limit = calibration.tolerance
-    reason = f"at ratio {ratio} mean KL to full prefill is {kl:.3g}, above the tolerance of {limit}"
-    return replace(verdict, passed=False, reason=reason, calibration=calibration)
 
 
 def built_in_questions() -> list[Question]:

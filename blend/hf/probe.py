@@ -10,7 +10,7 @@ from blend.attention import mix, weigh
 from blend.hf.context import Context
 from blend.hf.decoder import Stop, run
 from blend.plan import BlendPlan
-from blend.select.base import MAX_PROBE_TOKENS, LayerPart, layers_of
+from blend.select.base import LayerPart, layers_of, probe_tokens
 
 _IMPLEMENTATION = "kvblend_question_probe"
 
@@ -45,14 +45,13 @@ def question_attention(
         part: of the depth, over whose layers the mean is taken.
 
     Returns:
-        float32 [P, N] on the CPU, `P` at most `MAX_PROBE_TOKENS`.
+        float32 [P, N] on the CPU, `P` tokens of the suffix, see `probe_tokens`.
     """
-    suffix = plan.suffix_ids[-MAX_PROBE_TOKENS:]
-    num_rows, last = plan.num_tokens, plan.num_tokens + len(plan.suffix_ids)
-    if not suffix:
-        return torch.zeros(0, num_rows)
+    token_ids, positions, num_suffix = probe_tokens(plan)
+    attention = torch.zeros(num_suffix, plan.num_tokens)
+    if not num_suffix:
+        return attention
     rows = (~cached.cold).nonzero().flatten()  # [M]
-    positions = torch.arange(last - len(suffix), last)
     on_device = rows.to(cached.keys.device)
 
     def attend(layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,10 +59,9 @@ def question_attention(
         return torch.cat([seen_keys, keys]), torch.cat([seen_values, values])
 
     with _watching(model, layers_of(part, cached.keys.shape[0]), len(rows)) as watch, suppress(Stop):
-        run(model, torch.tensor(suffix), positions, torch.cat([rows, positions]), attend)
+        run(model, token_ids, positions, torch.cat([rows, positions]), attend)
     assert watch.total is not None
-    attention = torch.zeros(len(suffix), num_rows)
-    attention[:, rows] = watch.total.cpu() / len(watch.wanted)
+    attention[:, rows] = watch.total[-num_suffix:].cpu() / len(watch.wanted)
     return attention
 
 

@@ -4,6 +4,7 @@ from functools import cache
 from importlib import import_module
 
 from blend.errors import RequestError
+from blend.ratio import AUTO, Ratio, auto_needs_question, check_ratio
 from blend.select.base import Selector
 
 _PLACES = {
@@ -43,6 +44,18 @@ def selector(name: str) -> Selector:
     if name not in _PLACES:
         raise RequestError(f"got selector {name!r}, expected one of: {', '.join(sorted(_PLACES))}")
     return _load(name)
+
+
+def check_rule(ratio: Ratio, name: str) -> None:
+    """Whether a ratio and a selector go together.
+
+    Raises:
+        RequestError: either is none, or "auto" stands with a selector that does not look at the question.
+    """
+    check_ratio(ratio)
+    if ratio == AUTO and selector(name).question_layers is None:
+        raise RequestError(auto_needs_question(name))
+    selector(name)
 
 
 @cache

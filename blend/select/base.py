@@ -11,6 +11,9 @@ from blend.plan import BlendPlan
 MAX_PROBE_TOKENS = 128
 """Tokens at the end of the suffix that the question probe runs: a long conversation costs no prefill."""
 
+MIN_GAP_TOKENS = 8
+"""A shorter gap is a separator: it says nothing."""
+
 LayerPart = tuple[float, float]
 """A part of a model's depth: (0.5, 1.0) is its upper half."""
 
@@ -77,3 +80,24 @@ def layers_of(part: LayerPart, num_layers: int) -> range:
     """
     first = min(int(part[0] * num_layers), num_layers - 1)
     return range(first, max(first + 1, round(part[1] * num_layers)))
+
+
+def probe_tokens(plan: BlendPlan) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """What the question probe runs: the end of the suffix, and before it the end of what gaps say.
+
+    A question that stands before the documents is a gap; the suffix must see it to look for its answer.
+
+    Returns:
+        Token ids and positions, int64 each, ascending; and how many of them are the suffix's.
+
+    >>> ids, positions, num_suffix = probe_tokens(BlendPlan((1, 2, 3), (), (4, 5)))
+    >>> ids.tolist(), positions.tolist(), num_suffix
+    ([4, 5], [3, 4], 2)
+    """
+    suffix = plan.suffix_ids[-MAX_PROBE_TOKENS:]
+    if not suffix:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), 0
+    said = [p for a, b in plan.gaps if b - a >= MIN_GAP_TOKENS for p in range(a, b)][-MAX_PROBE_TOKENS:]
+    stop = plan.num_tokens + len(plan.suffix_ids)
+    ids = [*(plan.token_ids[p] for p in said), *suffix]
+    return torch.tensor(ids), torch.tensor([*said, *range(stop - len(suffix), stop)]), len(suffix)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from blend.errors import RequestError
-from blend.ratio import AUTO, Ratio
+from blend.ratio import AUTO, Ratio, auto_needs_question
 from blend.select.base import Selector, SelectorInput
 from blend.select.choose import choose
 from blend.select.residual import ratio_for, residual
@@ -41,11 +41,10 @@ def select(
     scores, plan, start = rule.score(given).cpu(), given.plan, given.start
     if ratio == AUTO:
         if given.attention is None:
-            raise RequestError(
-                f"got the ratio auto with selector {rule.name!r}, expected one that looks at the question, "
-                "such as question-late; or give a number as ratio"
-            )
+            raise RequestError(auto_needs_question(rule.name))
         ratio = ratio_for(plan, start, given.attention, scores, cold, max_residual)
     positions = choose(plan, start, scores, cold, ratio)
-    left = None if given.attention is None else residual(plan, start, given.attention, positions)
+    # Of rows before the start it is not known which of them are right.
+    known = None if start else given.attention
+    left = None if known is None else residual(plan, start, known, positions)
     return Selection(positions, ratio, left)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from blend.chunk import ChunkRecord, batches
-from blend.config import DEFAULT_MODEL
+from blend.config import DEFAULT_MODEL, DEFAULTS
 from blend.errors import RequestError, StoreError, StoreFull
-from blend.ratio import Ratio, check_ratio
-from blend.select import selector as selector_of
+from blend.ratio import Ratio
+from blend.select import check_rule
 from blend.store.disk import DiskStore
 from blend.text.frame import SEPARATOR, ChatFrame
 from blend.text.lead import lead_ids
@@ -207,10 +207,9 @@ class Engine:
         Raises:
             RequestError: an option is out of range, the question is empty, or the prompt too long.
         """
-        if recompute_ratio is not None:
-            check_ratio(recompute_ratio)
-        if selector is not None:
-            selector_of(selector)
+        settings = self.setup.settings
+        ratio = recompute_ratio if recompute_ratio is not None else settings.recompute_ratio
+        check_rule(DEFAULTS.recompute_ratio if ratio is None else ratio, selector or settings.selector)
         ids = self.prompt_ids(question, chunks, prefix=prefix)
         if len(ids) >= self.max_model_len:
             raise RequestError(

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from blend.config import DEFAULTS
-from blend.vllm.gate_file import GateFile, Verdict
+from blend.vllm.gate_file import GateFile, Verdict, judged
 from blend.vllm.gate_prompts import PROMPTS, GatePrompt
 from blend.vllm.request_params import BlendParams
 from blend.vllm.version import installed_vllm
@@ -50,9 +50,12 @@ def ensure_verdict(engine: "Engine", *, again: bool = False) -> Verdict:
         again: check even if there is a verdict.
     """
     gate = GateFile(engine.setup.settings.verdict_file)
-    verdict = None if again else gate.read()
+    known = gate.read()
+    verdict = None if again else known
     if verdict is None:
         verdict = self_check(engine)
+        if known is not None and known.calibration is not None:
+            verdict = judged(verdict, known.calibration)  # minutes of measuring are not thrown away
         gate.write(verdict)
     if not verdict.passed:
         logger.warning("kvblend serves %s without blending: %s", engine.model_name, verdict.reason)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ class Calibration:
     """What the laboratory found for one model on built-in questions; see `kvblend calibrate`.
 
     Attributes:
+        selector: the rule that it was made with, and holds for.
         tolerance: largest mean KL to full prefill that is accepted, in nats.
         curve: (recompute ratio, mean KL over the answers) in ascending order of ratios.
         recompute_ratio: the smallest that keeps within the tolerance, or None when none does.
@@ -23,6 +24,7 @@ class Calibration:
         num_questions: how many were asked.
     """
 
+    selector: str
     tolerance: float
     curve: tuple[tuple[float, float], ...]
     recompute_ratio: float | None
@@ -60,6 +62,16 @@ class Verdict:
     reuse_kl: float = 0.0
     top1_agreement: float = 0.0
     calibration: Calibration | None = None
+
+
+def judged(verdict: Verdict, calibration: Calibration) -> Verdict:
+    """A verdict with its calibration; one whose curve stays above the tolerance is no longer passed."""
+    if calibration.recompute_ratio is not None or not verdict.passed:
+        return replace(verdict, calibration=calibration)
+    ratio, kl = calibration.curve[-1]
+    limit = calibration.tolerance
+    reason = f"at ratio {ratio} mean KL to full prefill is {kl:.3g}, above the tolerance of {limit}"
+    return replace(verdict, passed=False, reason=reason, calibration=calibration)
 
 
 class GateFile:

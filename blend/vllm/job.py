@@ -44,7 +44,9 @@ def blend(
     with clock.time("select"):
         chosen = select(given, rule, context.cold, task.ratio, task.max_residual)
     if (reason := _leaves_too_much(chosen, task.give_up_residual)) is not None:
-        return BlendOutcome(task.request_id, residual=chosen.residual, failed=reason)
+        return BlendOutcome(
+            task.request_id, residual=chosen.residual, failed=reason, unreadable=context.unreadable
+        )
     stream = stream.at((chosen.positions - task.start).to(runner.device))
     first = rule.probe_layer or 0
     yield from _recompute(

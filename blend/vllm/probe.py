@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from blend.attention import mix, weigh
-from blend.select.base import MAX_PROBE_TOKENS, LayerPart, layers_of
+from blend.select.base import LayerPart, layers_of, probe_tokens
 from blend.vllm.clock import Clock
 from blend.vllm.context import Context
 from blend.vllm.layers import LayerRunner, Stream
@@ -26,26 +26,25 @@ def question_attention(
         float32 [P, N - start] on the CPU, as in `SelectorInput.attention`.
     """
     plan = context.plan
-    suffix = plan.suffix_ids[-MAX_PROBE_TOKENS:]
-    if not suffix:
+    token_ids, own_positions, num_suffix = probe_tokens(plan)
+    if not num_suffix:
         return torch.zeros(0, context.num_rows)
     covered = context.covered()  # [M]
-    stop = plan.num_tokens + len(plan.suffix_ids)
-    positions = torch.arange(stop - len(suffix), stop, device=runner.device)
+    positions = own_positions.to(runner.device)
     columns = covered.to(runner.device)
     wanted = layers_of(part, runner.num_layers)
     with clock.time("select"):
-        stream = runner.embed(list(suffix))
-        total = torch.zeros(len(suffix), len(covered), device=runner.device)
+        stream = runner.embed(token_ids.tolist())
+        total = torch.zeros(num_suffix, len(covered), device=runner.device)
     for layer in range(wanted[-1] + 1):
         with clock.time("realign"):
             keys, values = (rows[columns] for rows in context.at_layer(layer, first=0))
         with clock.time("select"):
             stream, paid = _look(runner, layer, stream, positions, columns, keys, values)
             if layer in wanted:
-                total += paid
+                total += paid[-num_suffix:]
         yield
-    attention = torch.zeros(len(suffix), plan.num_tokens)
+    attention = torch.zeros(num_suffix, plan.num_tokens)
     attention[:, covered] = ranks.sum(total).cpu() / (len(wanted) * ranks.size)
     return attention[:, context.start :]
 

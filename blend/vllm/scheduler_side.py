@@ -7,19 +7,18 @@ from dataclasses import dataclass, replace
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.request import Request
 
-from blend.config import DEFAULTS
 from blend.errors import RequestError
 from blend.plan import BlendPlan, make_plan
-from blend.ratio import AUTO, Ratio, check_ratio
 from blend.salt import blend_salt
-from blend.select import selector
+from blend.select import check_rule, selector
 from blend.stats import BlendStats
 from blend.store.disk import DiskStore
-from blend.vllm.gate_file import Calibration, GateFile
+from blend.vllm.gate_file import GateFile
 from blend.vllm.known_chunks import KnownChunks
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
+from blend.vllm.terms import Terms, terms_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +28,17 @@ MIN_KNOWN_SHARE = 0.1
 
 @dataclass(slots=True)
 class InFlight:
-    """What the scheduler knows of one request. Statistics are replaced, never edited."""
+    """What the scheduler knows of one request. Statistics are replaced, never edited.
 
+    Attributes:
+        plan: None when it is prefilled normally.
+        own_salt: the salt that it came with.
+    """
+
+    request: Request
     plan: BlendPlan | None
-    ratio: Ratio
-    selector: str
+    terms: Terms
+    own_salt: str | None
     stats: BlendStats
 
 
@@ -59,57 +64,42 @@ class SchedulerSide:
         """
         begin = time.perf_counter()
         own_salt, own_hashes = request.cache_salt, list(request.block_hashes)
+        terms = terms_of(BlendParams(), self._settings, None)
         try:
             state = self._examine(request)
         except Exception as error:  # the scheduler's loop has nobody to catch it: the engine would die
             logger.exception("cannot tell whether %s can be blended; it is prefilled", request.request_id)
             request.cache_salt, request.block_hashes[:] = own_salt, own_hashes
-            state = InFlight(None, 0.0, "", BlendStats(fallback=f"{type(error).__name__}: {error}"))
+            stats = BlendStats(fallback=f"{type(error).__name__}: {error}")
+            state = InFlight(request, None, terms, own_salt, stats)
         match_ms = (time.perf_counter() - begin) * 1e3
         state.stats = replace(state.stats, match_ms=match_ms)
         self._requests[request.request_id] = state
 
     def _examine(self, request: Request) -> InFlight:
-        params = BlendParams.from_transfer(request.kv_transfer_params)
-        ratio, name = self._ratio(params), params.selector or self._settings.selector
+        params, own_salt = BlendParams.from_transfer(request.kv_transfer_params), request.cache_salt
+        verdict = None if self._is_own(params) else self._gate.current()
+        terms = terms_of(params, self._settings, verdict.calibration if verdict else None)
         # What "auto" comes to is known when the blend is done.
-        stats = BlendStats(ratio=0.0 if isinstance(ratio, str) else ratio, selector=name)
-        reason = _cannot_blend(request) or self._gated(params)
+        ratio = 0.0 if isinstance(terms.ratio, str) else terms.ratio
+        stats = BlendStats(ratio=ratio, selector=terms.selector)
+        reason = _cannot_blend(request) or self._gated(params) or _refuse(terms)
         if reason is None and not params.enabled:
             reason = "blending was switched off for this request"
         if reason is not None:
-            return InFlight(None, ratio, name, replace(stats, fallback=reason))
-        try:
-            check_ratio(ratio)
-            rule = selector(name)
-            if ratio == AUTO and rule.question_layers is None:
-                raise RequestError(
-                    f"selector {name!r} does not look at the question: the ratio cannot be auto"
-                )
-        except RequestError as error:
-            return InFlight(None, ratio, name, replace(stats, fallback=str(error)))
+            return InFlight(request, None, terms, own_salt, replace(stats, fallback=reason))
         assert request.prompt_token_ids is not None
         plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
         if not _is_worth_it(plan):
-            return InFlight(None, ratio, name, replace(stats, fallback="no known chunk in the prompt"))
-        looks = rule.question_layers is not None and not self._settings.shares_blends
-        suffix = plan.suffix_ids if looks else None
-        request.cache_salt = blend_salt(request.cache_salt, plan, ratio, name, suffix)
-        request.block_hashes.clear()
-        request.update_block_hashes()
+            stats = replace(stats, fallback="no known chunk in the prompt")
+            return InFlight(request, None, terms, own_salt, stats)
+        looks = selector(terms.selector).question_layers is not None
+        suffix = plan.suffix_ids if looks and not self._settings.shares_blends else None
+        limits = (terms.max_residual, terms.give_up_residual)
+        _set_salt(request, blend_salt(own_salt, plan, terms.ratio, terms.selector, suffix, limits=limits))
         chunks = tuple(map(self._known.use_of, plan.spans))
-        return InFlight(plan, ratio, name, replace(stats, chunks=chunks, context_tokens=plan.num_tokens))
-
-    def _ratio(self, params: BlendParams) -> Ratio:
-        """What the request says, else the server, else the model's calibration, else the default."""
-        calibration = self._calibration(params)
-        calibrated = calibration.recompute_ratio if calibration else None
-        asked = (params.recompute_ratio, self._settings.recompute_ratio, calibrated)
-        return next((ratio for ratio in asked if ratio is not None), DEFAULTS.recompute_ratio)
-
-    def _calibration(self, params: BlendParams) -> Calibration | None:
-        verdict = self._gate.current()
-        return verdict.calibration if verdict and not self._is_own(params) else None
+        stats = replace(stats, chunks=chunks, context_tokens=plan.num_tokens)
+        return InFlight(request, plan, terms, own_salt, stats)
 
     def _is_own(self, params: BlendParams) -> bool:
         """Whether the request is the self-check's or the calibration's own."""
@@ -142,21 +132,17 @@ class SchedulerSide:
         state.stats = replace(
             state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0
         )
-        params = BlendParams.from_transfer(request.kv_transfer_params)
-        found = self._calibration(params)
-        # A number that the request itself asks for is what it gets.
-        gives_up = found is not None and params.recompute_ratio in (None, AUTO)
         self._new_tasks.append(
             BlendTask(
                 request.request_id,
                 state.plan,
                 start,
                 tuple(block_ids),
-                state.ratio,
-                state.selector,
-                max_residual=found.max_residual if found else DEFAULTS.max_residual,
-                give_up_residual=found.give_up_residual if found and gives_up else None,
-                trace=params.trace,
+                state.terms.ratio,
+                state.terms.selector,
+                max_residual=state.terms.max_residual,
+                give_up_residual=state.terms.give_up_residual,
+                trace=BlendParams.from_transfer(request.kv_transfer_params).trace,
             )
         )
 
@@ -181,6 +167,21 @@ class SchedulerSide:
         return state.stats if state else None
 
 
+def _set_salt(request: Request, salt: str | None) -> None:
+    request.cache_salt = salt
+    request.block_hashes.clear()
+    request.update_block_hashes()
+
+
+def _refuse(terms: Terms) -> str | None:
+    """Why a request's terms cannot be met, or None."""
+    try:
+        check_rule(terms.ratio, terms.selector)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
 def _was_blended(stats: BlendStats) -> bool:
     return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
 
@@ -200,6 +201,8 @@ def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
         return  # another rank has failed, and the request was given up
     if outcome.failed:
         state.plan = None
+        # What is prefilled now is exact: it must not be found by requests that expect the blend.
+        _set_salt(state.request, state.own_salt)
         # Nothing of the context was taken from the store: there is nothing to count.
         state.stats = replace(
             state.stats,

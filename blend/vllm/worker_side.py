@@ -82,7 +82,10 @@ class WorkerSide:
         self._active[task.request_id] = blend(task, self._store, self._layers, self._ranks)
 
     def _fail(self, task: BlendTask, reason: str) -> None:
-        self._outcomes[task.request_id] = BlendOutcome(task.request_id, failed=reason)
+        self._give_up(task, BlendOutcome(task.request_id, failed=reason))
+
+    def _give_up(self, task: BlendTask, outcome: BlendOutcome) -> None:
+        self._outcomes[task.request_id] = outcome
         # Blocks before `start` were found in the engine's cache and are good.
         self._failed_blocks.update(task.block_ids[task.start // self._block_size :])
 
@@ -91,7 +94,11 @@ class WorkerSide:
             next(steps)
             return
         except StopIteration as done:
-            self._outcomes[request_id] = done.value
+            outcome: BlendOutcome = done.value
+            if outcome.failed is None:
+                self._outcomes[request_id] = outcome
+            else:
+                self._give_up(self._tasks[request_id], outcome)
         except Exception as error:  # whatever went wrong, the engine can still prefill the request
             logger.exception("blending %s failed; it is prefilled instead", request_id)
             self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}")

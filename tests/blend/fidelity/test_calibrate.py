@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from blend.fidelity.backend import Outcome
-from blend.fidelity.calibrate import RATIOS, built_in_questions, calibrate, conclude, judged
+from blend.fidelity.calibrate import RATIOS, built_in_questions, calibrate, conclude
 from blend.fidelity.method import Method
 from blend.fidelity.question import LabPrompt
 from blend.fidelity.scores import Scores
-from blend.vllm.gate_file import Verdict
+from blend.vllm.gate_file import Verdict, judged
 from tests.reference.random_backend import RandomBackend
 
 PASSED = Verdict(True, "agrees with full prefill", "vllm 0.0")

@@ -21,7 +21,9 @@ from blend import Engine
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.hf import blend, compute_chunks
 from blend.vllm.answer import Answer, Ask
+from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.request_params import BlendParams
+from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.tolerances import assert_close
 
@@ -170,6 +172,23 @@ def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> No
     assert preemptions() > before
     assert [answer.token_ids for answer in together] == alone
     assert pair.engine.blends_in_flight() == 0 and pair.engine.reset_prefix_cache()
+
+
+def test_a_blend_that_leaves_too_much_is_left_to_full_prefill_every_time_it_is_asked_for(pair: Pair) -> None:
+    limit = Calibration(
+        "question-late", 0.02, ((0.1, 0.01),), 0.1, 0.0, give_up_residual=0.0, num_questions=1
+    )
+    verdict = Verdict(True, "agrees", installed_vllm(), calibration=limit)
+    GateFile(pair.engine.setup.settings.verdict_file).write(verdict)
+    plain = ask(pair, prompt_of(pair, (2, 0, 1)), 0.0, "first")
+    full = pair.engine.submit(replace(plain, params=BlendParams(enabled=False)))
+    given_up = replace(plain, params=BlendParams(), cache_salt=uuid.uuid4().hex)
+    for _ in range(2):
+        answer = pair.engine.submit(given_up)
+        assert answer.stats.fallback is not None and "would not be recomputed" in answer.stats.fallback
+        assert answer.stats.residual is not None and answer.stats.residual > 0
+        assert answer.token_ids == full.token_ids
+    assert pair.engine.blends_in_flight() == 0
 
 
 # The two tests below run inside the workers. They stand last: what they break is mended again.

@@ -17,7 +17,7 @@ def test_no_file_is_no_verdict_and_does_not_pass(tmp_path: Path) -> None:
 def test_a_written_verdict_is_read_back_and_seen_by_a_reader_that_waited(tmp_path: Path) -> None:
     reader = GateFile(tmp_path / "verdict.json")
     assert not reader.current()
-    calibration = Calibration(0.03, ((0.0, 0.1), (0.15, 0.02)), 0.15, 0.05, 0.1, 10)
+    calibration = Calibration("question-late", 0.03, ((0.0, 0.1), (0.15, 0.02)), 0.15, 0.05, 0.1, 10)
     verdict = Verdict(True, "agrees", installed_vllm(), num_prompts=5, exact_kl=1e-6, calibration=calibration)
     GateFile(tmp_path / "verdict.json").write(verdict)
     assert reader.read() == verdict

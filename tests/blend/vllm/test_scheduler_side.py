@@ -252,6 +252,7 @@ def test_the_rows_of_a_traced_request_are_asked_for_and_told(side: SchedulerSide
 
 
 CALIBRATION = Calibration(
+    selector="question-late",
     tolerance=0.02,
     curve=((0.0, 0.1), (0.1, 0.01)),
     recompute_ratio=0.1,
@@ -297,7 +298,7 @@ def test_the_ratio_auto_needs_a_selector_that_looks_at_the_question(side: Schedu
     assert side.matched(ours, 0) == (0, False)
     stats = side.remove("r")
     assert stats is not None and stats.fallback is not None
-    assert "does not look at the question" in stats.fallback
+    assert "expected one that looks at the question" in stats.fallback
 
 
 @pytest.mark.parametrize("shares", [False, True])
@@ -318,3 +319,32 @@ def test_a_rule_that_does_not_look_at_the_question_is_found_by_every_question(si
     side.add(one)
     side.add(other)
     assert one.cache_salt == other.cache_salt
+
+
+def test_a_calibration_holds_for_its_own_selector_and_not_against_the_servers_ratio(
+    settings: Settings,
+) -> None:
+    side = calibrated(settings)
+    assert task_of(side, BlendParams(selector="first")).ratio == DEFAULTS.recompute_ratio
+    task = task_of(calibrated(replace(settings, recompute_ratio=0.02)), BlendParams())
+    assert task.ratio == 0.02 and task.give_up_residual is None
+
+
+def test_a_request_whose_blend_was_given_up_gets_its_own_salt_back(settings: Settings) -> None:
+    side, ours = calibrated(settings), request(cache_salt="mine")
+    hashes = list(ours.block_hashes)
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    assert ours.cache_salt != "mine"
+    side.report(StepReport({"r": BlendOutcome("r", residual=0.4, failed="too much is left")}))
+    assert ours.cache_salt == "mine" and ours.block_hashes == hashes
+    stats = side.remove("r")
+    assert stats is not None and (stats.fallback, stats.residual) == ("too much is left", 0.4)
+
+
+def test_a_blend_that_may_be_given_up_and_one_that_may_not_have_different_salts(settings: Settings) -> None:
+    side = calibrated(settings)
+    may, may_not = request(), request(BlendParams(recompute_ratio=0.1))
+    side.add(may)
+    side.add(may_not)
+    assert may.cache_salt != may_not.cache_salt
