@@ -54,7 +54,7 @@ def blend(
     selector: str | Selector = DEFAULTS.selector,
     corrector: Corrector | None = None,
 ) -> HFBlend:
-    """Context KV for a prompt, made of the KV of its chunks.
+    """Context KV for a prompt, made of the KV of its chunks. Not thread-safe: one blend at a time.
 
     Args:
         model: the model that computed the chunks; sdpa or eager attention.

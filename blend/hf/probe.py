@@ -67,6 +67,7 @@ def question_attention(
 
 @contextmanager
 def _watching(model: PreTrainedModel, wanted: range, num_context: int) -> Iterator[_Watch]:
+    assert not _watch, "one blend at a time: the probe changes what the model attends with while it runs"
     own = model.config._attn_implementation
     watch = _Watch(wanted, num_context)
     _watch.append(watch)
