@@ -171,7 +171,7 @@ def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(lab: Lab) -> Non
 
 
 def test_a_forced_answer_comes_back_as_forced_and_its_neighbour_is_untouched(lab: Lab) -> None:
-    engine, full, forced_ids = lab.engine._engine, BlendParams(enabled=False), ids(40, seed=77)
+    engine, full, forced_ids = lab.engine.engine, BlendParams(enabled=False), ids(40, seed=77)
     prompts = [prompt.prompt_ids for prompt in PROMPTS[:3]]
 
     def free(prompt: tuple[int, ...]) -> Ask:
