@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blend.chunk import ChunkKV, ChunkRecord, batches, chunk_id, make_record
-from blend.errors import RequestError
+from blend.fidelity.kinds import records_of
 from blend.fidelity.method import WRONG
-from blend.fidelity.methods import ALONE, LED, PREFIXED
+from blend.fidelity.methods import LED
 from blend.fidelity.question import Ids, LabPrompt
 from blend.store.disk import SUFFIX, DiskStore
 from blend.text.lead import lead_ids
@@ -55,17 +55,7 @@ class EngineChunks:
         return [self._record((), ids) for ids in heads if ids]
 
     def _chunks(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
-        prefix, led = prompt.prefix_ids, prompt.prefix_ids + self._lead
-        if kind == ALONE:
-            records = [self._record((), ids) for ids in prompt.chunks]
-        elif kind == PREFIXED:
-            records = [self._record(prefix, ids) for ids in prompt.chunks]
-        elif kind == LED:
-            first = () if prompt.before_ids else prompt.chunks[:1]  # its plain version is exact there
-            records = [self._record(prefix, ids) for ids in first]
-            records += [self._record(led, ids) for ids in prompt.chunks]
-        else:
-            raise RequestError(f"got chunks {kind!r}, expected {ALONE}, {PREFIXED}, {LED} or {WRONG}")
+        records = records_of(prompt, kind, self._engine.fingerprint, self._lead)
         self._take_down(records)
         self._compute(records)
         return records

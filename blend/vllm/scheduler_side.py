@@ -64,13 +64,13 @@ class SchedulerSide:
         """
         begin = time.perf_counter()
         own_salt, own_hashes = request.cache_salt, list(request.block_hashes)
-        terms = terms_of(BlendParams(), self._settings, None)
         try:
             state = self._examine(request)
         except Exception as error:  # the scheduler's loop has nobody to catch it: the engine would die
             logger.exception("cannot tell whether %s can be blended; it is prefilled", request.request_id)
             request.cache_salt, request.block_hashes[:] = own_salt, own_hashes
             stats = BlendStats(fallback=f"{type(error).__name__}: {error}")
+            terms = terms_of(BlendParams(), self._settings, None)
             state = InFlight(request, None, terms, own_salt, stats)
         match_ms = (time.perf_counter() - begin) * 1e3
         state.stats = replace(state.stats, match_ms=match_ms)
