@@ -16,15 +16,12 @@ class BlendDefaults:
         selector: rule that picks them.
         max_residual: what the ratio "auto" leaves at most of the question's attention on rows that
             approximate a full prefill's, in [0, 1].
-        max_slice_layers: layers of a blend computed per engine step while other requests decode, so
-            that these keep their inter-token latency.
         memory_bytes: budget of the in-memory tier of chunk KV in each worker.
     """
 
     recompute_ratio: float = 0.15
     selector: str = "question-late"
     max_residual: float = 0.05
-    max_slice_layers: int = 4
     memory_bytes: int = 2 << 30
 
 

@@ -1,12 +1,14 @@
 """Realign keys: rotate them from the positions they were computed at to the positions they take now.
 
 Rotary embedding multiplies key `k` at position `p` by a rotation `R(p)`, and `R(p + d) = R(d) R(p)`: one
-constant rotation moves a whole chunk by `d` positions, whatever position each of its tokens has.
+constant rotation moves a whole chunk by `d` positions, whatever position each of its tokens has. Chunks
+that move by different distances are turned together by `side_by_side`.
 
 References: RoFormer, https://arxiv.org/abs/2104.09864; the two layouts are GPT-NeoX's (pairs are `i` and
 `i + R/2`) and GPT-J's (pairs are `2i` and `2i + 1`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,16 +18,17 @@ from blend.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A rotation by `delta` positions.
+    """A rotation of keys.
 
     Attributes:
-        delta: positions to move by; negative moves towards the start.
-        cos, sin: float32 [R / 2], of the angle by which each pair of dimensions turns.
+        cos, sin: float32 [R / 2], of the angle by which each pair of dimensions turns; or [T, 1, R / 2], when
+            each of `T` rows turns by its own.
+        is_identity: nothing turns.
     """
 
-    delta: int
     cos: torch.Tensor
     sin: torch.Tensor
+    is_identity: bool = False
 
 
 def rotation(table: torch.Tensor, delta: int) -> Rotation:
@@ -55,27 +58,45 @@ def rotation(table: torch.Tensor, delta: int) -> Rotation:
     factor = table[0, :half]  # cos(0) = 1 times whatever the model folds in
     row = table[abs(delta)]
     cos, sin = row[:half] / factor, row[half:] / factor
-    return Rotation(delta, cos, -sin if delta < 0 else sin)
+    return Rotation(cos, -sin if delta < 0 else sin, is_identity=delta == 0)
+
+
+def side_by_side(parts: Sequence[tuple[Rotation, int]]) -> Rotation:
+    """One rotation for rows that stand side by side.
+
+    Args:
+        parts: a rotation from `rotation`, and how many rows turn by it; one part at least.
+
+    >>> one, zero = torch.ones(1), torch.zeros(1)
+    >>> turns = side_by_side([(Rotation(zero, one), 1), (Rotation(one, zero), 1)])
+    >>> realign(torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]]), turns).tolist()
+    [[[-2.0, 1.0]], [[1.0, 2.0]]]
+    """
+    cos = torch.cat([turn.cos.expand(rows, -1) for turn, rows in parts])
+    sin = torch.cat([turn.sin.expand(rows, -1) for turn, rows in parts])
+    identity = all(turn.is_identity for turn, _ in parts)
+    return Rotation(cos[:, None], sin[:, None], identity)  # [T, 1, R / 2]
 
 
 def realign(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -> torch.Tensor:
     """Keys moved by a rotation; never writes to its argument.
 
     Args:
-        keys: [..., D], rotated for their stored positions; only the first `R` of `D` dimensions turn.
-        rotation: from `rotation`, on the same device.
+        keys: [..., D], or [T, H, D] where each row turns by its own angle; rotated for their stored
+            positions; only the first `R` of `D` dimensions turn.
+        rotation: from `rotation` or `side_by_side`, on the same device.
         interleaved: True for GPT-J's layout, False for GPT-NeoX's.
 
     Returns:
-        [..., D] of the same dtype, computed in float32 and cast once. By 0 positions: `keys` itself.
+        [..., D] of the same dtype, computed in float32 and cast once. If nothing turns: `keys` itself.
 
-    >>> turn = Rotation(1, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> turn = Rotation(torch.tensor([0.0]), torch.tensor([1.0]))
     >>> realign(torch.tensor([1.0, 2.0, 3.0]), turn).tolist()
     [-2.0, 1.0, 3.0]
     """
-    if rotation.delta == 0:
+    if rotation.is_identity:
         return keys
-    half = rotation.cos.numel()
+    half = rotation.cos.shape[-1]
     first = slice(0, 2 * half, 2) if interleaved else slice(0, half)
     second = slice(1, 2 * half, 2) if interleaved else slice(half, 2 * half)
     wide = keys.float()

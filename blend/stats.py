@@ -46,6 +46,7 @@ class BlendStats:
     realign_ms: float = 0.0
     select_ms: float = 0.0
     recompute_ms: float = 0.0
+    write_ms: float = 0.0
     fallback: str | None = field(default=None)
     selected: tuple[int, ...] = ()
 

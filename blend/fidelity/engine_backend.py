@@ -13,6 +13,7 @@ from blend.fidelity.backend import Outcome, Reference
 from blend.fidelity.cost import blend_flops, full_flops, shape_of_folder
 from blend.fidelity.engine_chunks import EngineChunks
 from blend.fidelity.method import NONE, Method
+from blend.fidelity.narrowing import Narrowing
 from blend.fidelity.oracle import Oracle
 from blend.fidelity.question import Ids, LabPrompt
 from blend.select import selector as selector_of
@@ -87,10 +88,10 @@ class EngineBackend:
         """One method on one prompt; see `Backend`."""
         if method.corrector is not None:
             raise RequestError(f"got corrector {method.corrector!r}, expected none: there is none yet")
-        if method.selector == Oracle.name:
+        if method.selector in (Oracle.name, Narrowing.name):
             raise RequestError(
-                f"got method {method.name!r}, which looks at full prefill's values: the engine does not show "
-                "them; use --backend hf"
+                f"got method {method.name!r}, a rule of the laboratory that the engine does not know; "
+                "use --backend hf"
             )
         if method.chunks == NONE:
             ids = prompt.prefix_ids + prompt.suffix_ids
@@ -132,7 +133,9 @@ class EngineBackend:
         if params.enabled:
             rule = None if method.selector is None else selector_of(method.selector)
             suffix = len(prompt.suffix_ids)
-            flops = blend_flops(self._shape, rule, selected, prompt.context_tokens, suffix)
+            flops = blend_flops(
+                self._shape, rule, [selected] * self._shape.num_layers, prompt.context_tokens, suffix
+            )
         else:
             flops = full_flops(self._shape, len(ids))
         return flops / full_flops(self._shape, len(prompt.prompt_ids))

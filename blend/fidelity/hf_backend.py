@@ -15,6 +15,7 @@ from blend.fidelity.cost import blend_flops, full_flops, shape_of
 from blend.fidelity.decoding import Teacher, crop
 from blend.fidelity.lab_chunks import ChunkSource
 from blend.fidelity.method import NONE, Method
+from blend.fidelity.narrowing import Narrowing
 from blend.fidelity.oracle import Oracle, true_deviation
 from blend.fidelity.question import LabPrompt
 from blend.hf.blender import HFBlend, blend
@@ -88,7 +89,8 @@ class HFBackend:
         ms = (time.perf_counter() - started) * 1e3
         key_error, value_error = _errors(blended.cache, self._full, prompt.context_tokens)
         selected = tuple(blended.selected.tolist())
-        flops = blend_flops(self._shape, rule, selected, prompt.context_tokens, len(prompt.suffix_ids))
+        by_layer = [rows.tolist() for rows in blended.by_layer]
+        flops = blend_flops(self._shape, rule, by_layer, prompt.context_tokens, len(prompt.suffix_ids))
         outcome = self._outcome(
             prompt, reference, blended.cache, first, ms, flops, selected, key_error, value_error
         )
@@ -106,6 +108,8 @@ class HFBackend:
     def _rule(self, prompt: LabPrompt, method: Method) -> Selector | None:
         if method.selector is None:
             return None
+        if method.selector == Narrowing.name:
+            return selector_of(Narrowing.selector)
         if method.selector != Oracle.name:
             return selector_of(method.selector)
         assert self._full is not None
@@ -117,7 +121,12 @@ class HFBackend:
     ) -> HFBlend:
         ratio = 0.0 if rule is None else method.ratio
         chosen: str | Selector = "first" if rule is None else rule
-        return blend(self._loaded(), prompt.prompt_ids, chunks, recompute_ratio=ratio, selector=chosen)
+        keep = None
+        if method.selector == Narrowing.name:
+            ratio, keep = Narrowing.start(ratio), Narrowing(self._shape.num_layers)
+        return blend(
+            self._loaded(), prompt.prompt_ids, chunks, recompute_ratio=ratio, selector=chosen, keep=keep
+        )
 
     def _without_context(self, prompt: LabPrompt, reference: Reference) -> Outcome:
         started = time.perf_counter()

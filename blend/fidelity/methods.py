@@ -26,6 +26,7 @@ _RULES = {
     "cacheblend": _Rule(ALONE, "deviation-values"),
     "cacheblend-keys": _Rule(ALONE, "deviation-keys"),
     "cacheblend-both": _Rule(ALONE, "deviation"),
+    "cacheblend-narrowing": _Rule(ALONE, "narrowing"),
     # https://arxiv.org/abs/2410.15332
     "epic": _Rule(ALONE, "first"),
     # https://arxiv.org/abs/2602.02579

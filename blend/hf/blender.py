@@ -6,7 +6,7 @@ Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -28,6 +28,10 @@ from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
 from blend.stats import BlendStats, ChunkUse
 
+Keep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""From a layer, and the cached and fresh values [S, H, D] of the selected rows, to bool [S]: rows whose
+fresh ones are used at this layer. For rules that drop rows on the way; cold rows are never dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class HFBlend:
@@ -37,11 +41,13 @@ class HFBlend:
         cache: holds positions `0 .. N - 1`; `generate` with the whole prompt goes on from there.
         stats: what happened.
         selected: int64 [S], context positions that were computed, ascending, on the CPU.
+        by_layer: those whose fresh rows were used, layer by layer: `selected`, unless some were dropped.
     """
 
     cache: DynamicCache
     stats: BlendStats
     selected: torch.Tensor
+    by_layer: tuple[torch.Tensor, ...]
 
 
 @torch.no_grad()
@@ -53,6 +59,7 @@ def blend(
     recompute_ratio: Ratio = DEFAULTS.recompute_ratio,
     selector: str | Selector = DEFAULTS.selector,
     corrector: Corrector | None = None,
+    keep: Keep | None = None,
 ) -> HFBlend:
     """Context KV for a prompt, made of the KV of its chunks. Not thread-safe: one blend at a time.
 
@@ -63,6 +70,7 @@ def blend(
         recompute_ratio: share of context tokens that are computed again, in [0, 1], or "auto".
         selector: rule that picks them, by name or itself.
         corrector: rule that adjusts the others; none by default.
+        keep: rule that drops selected rows on the way through the layers; none by default.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.
@@ -83,9 +91,9 @@ def blend(
     chosen = _select(model, layout, plan, cached, rule, recompute_ratio)
     selected = chosen.positions
     times.append(time.perf_counter())
-    blended = _recompute(model, plan, cached, selected, corrector or Identity())
+    blended, by_layer = _recompute(model, plan, cached, selected, corrector or Identity(), keep)
     times.append(time.perf_counter())
-    return HFBlend(_cache(model, blended), _stats(plan, cached, chosen, rule, times), selected)
+    return HFBlend(_cache(model, blended), _stats(plan, cached, chosen, rule, times), selected, by_layer)
 
 
 def _find(prompt_ids: Sequence[int], chunks: Sequence[ChunkKV]) -> BlendPlan:
@@ -115,13 +123,19 @@ def _select(
 
 
 def _recompute(
-    model: PreTrainedModel, plan: BlendPlan, cached: Context, selected: torch.Tensor, corrector: Corrector
-) -> Context:
+    model: PreTrainedModel,
+    plan: BlendPlan,
+    cached: Context,
+    selected: torch.Tensor,
+    corrector: Corrector,
+    keep: Keep | None,
+) -> tuple[Context, tuple[torch.Tensor, ...]]:
     """The context with the selected rows computed afresh, layer by layer, and the others corrected."""
     if not selected.numel():
-        return cached
+        return cached, (selected,) * len(cached.keys)
     keys, values = list(cached.keys), list(cached.values)
-    rows = selected.to(cached.keys.device)
+    by_layer: list[torch.Tensor] = []
+    rows, cold = selected.to(cached.keys.device), cached.cold[selected].to(cached.keys.device)
 
     def attend(
         layer: int, fresh_keys: torch.Tensor, fresh_values: torch.Tensor
@@ -129,13 +143,15 @@ def _recompute(
         old_keys, old_values = corrector.correct(
             plan, keys[layer], values[layer], rows, fresh_keys, fresh_values
         )
-        keys[layer] = old_keys.index_copy(0, rows, fresh_keys)
-        values[layer] = old_values.index_copy(0, rows, fresh_values)
+        fresh = slice(None) if keep is None else cold | keep(layer, values[layer][rows], fresh_values)
+        by_layer.append(rows[fresh].cpu())
+        keys[layer] = old_keys.index_copy(0, rows[fresh], fresh_keys[fresh])
+        values[layer] = old_values.index_copy(0, rows[fresh], fresh_values[fresh])
         return keys[layer], values[layer]
 
     token_ids = torch.tensor(plan.token_ids)[selected]
     run(model, token_ids, selected, torch.arange(plan.num_tokens), attend)
-    return Context(torch.stack(keys), torch.stack(values), cached.cold)
+    return Context(torch.stack(keys), torch.stack(values), cached.cold), tuple(by_layer)
 
 
 def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
@@ -147,7 +163,7 @@ def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
 
 def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
     stats = BlendStats(selector=rule.name, fallback="no known chunk in the prompt")
-    return HFBlend(DynamicCache(config=model.config), stats, torch.empty(0, dtype=torch.int64))
+    return HFBlend(DynamicCache(config=model.config), stats, torch.empty(0, dtype=torch.int64), ())
 
 
 def _stats(

@@ -11,7 +11,7 @@ class Clock:
     """Milliseconds by stage."""
 
     ms: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("load", "realign", "select", "recompute"), 0.0)
+        default_factory=lambda: dict.fromkeys(("load", "realign", "select", "recompute", "write"), 0.0)
     )
 
     @contextmanager

@@ -37,7 +37,7 @@ def compute_chunks(
             if prefix is not None:
                 _write_prefix(prefix, layer, runner, ranks, prefix_slots, len(records))
             if layer == runner.num_layers - 1:
-                given = [runner.project(layer, prepared, stream)]
+                given = [runner.project(layer, prepared.rows.positions, stream)]
             else:
                 with runner.watch(layer) as given:
                     stream = runner.run(layer, prepared, stream)

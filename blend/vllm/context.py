@@ -8,7 +8,7 @@ import torch
 from blend.chunk import ChunkKV
 from blend.errors import CorruptChunk
 from blend.plan import BlendPlan, Span
-from blend.rope import Rotation, realign, rotation
+from blend.rope import Rotation, realign, rotation, side_by_side
 from blend.store.base import ChunkStore
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
@@ -25,6 +25,30 @@ class Loaded:
     keys: torch.Tensor
     values: torch.Tensor
     turn: Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """Where the rows of every layer come from and go to; the same for all layers.
+
+    Attributes:
+        parts: chunks with the rows wanted of each, in the order of the context.
+        turn: of all these rows; None when there are none.
+        rows: int64 [M], where they go.
+        num_rows: of the result.
+    """
+
+    parts: tuple[tuple[Loaded, slice], ...]
+    turn: Rotation | None
+    rows: torch.Tensor
+    num_rows: int
+
+    def place(self, covered: torch.Tensor) -> torch.Tensor:
+        """Rows [M, H, D] at their places, the others zero: [num_rows, H, D]."""
+        if covered.shape[0] == self.num_rows:
+            return covered
+        placed = covered.new_zeros(self.num_rows, *covered.shape[1:])
+        return placed.index_copy_(0, self.rows, covered)
 
 
 class Context:
@@ -57,6 +81,7 @@ class Context:
             for span, chunk, ok in zip(wanted, found, readable, strict=True)
             if ok and chunk is not None
         ]
+        self._shelves: dict[int, _Shelf] = {}
         covered = self.covered()
         self.cold = torch.ones(self.num_rows, dtype=torch.bool)
         self.cold[covered[covered >= self.start] - self.start] = False
@@ -71,30 +96,61 @@ class Context:
         spans = [torch.arange(one.span.start, self._stop(one)) for one in self.loaded]
         return torch.cat([torch.empty(0, dtype=torch.int64), *spans])
 
+    @property
+    def is_known_before_start(self) -> bool:
+        """Whether every row before the start is at hand here and the same as in the engine's pages."""
+        exact = sum(
+            min(self._stop(one), self.start) - one.span.start
+            for one in self.loaded
+            if one.span.exact and one.span.start < self.start
+        )
+        return exact == self.start
+
     def _stop(self, one: Loaded) -> int:
         return min(one.span.stop, self.plan.num_tokens)
 
     def at_layer(self, layer: int, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Realigned keys and values [N - first, H, D]; cold rows are zero.
+        """Realigned keys and values [N - first, H, D], the caller's to write to; cold rows are zero.
 
         Args:
             first: the first row wanted; the task's start unless given.
         """
-        runner, first = self._runner, self.start if first is None else first
-        shape = (self.plan.num_tokens - first, runner.num_kv_heads, runner.head_size)
-        keys = torch.zeros(shape, dtype=runner.dtype, device=runner.device)
-        values = torch.zeros_like(keys)
+        shelf = self._shelf(self.start if first is None else first)
+        keys, values = self._cached_rows(layer, shelf)
+        return shelf.place(keys), shelf.place(values)
+
+    def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Realigned keys and values [M, H, D] of the positions `covered`."""
+        return self._cached_rows(layer, self._shelf(0))
+
+    def _cached_rows(self, layer: int, shelf: "_Shelf") -> tuple[torch.Tensor, torch.Tensor]:
+        runner = self._runner
+        if shelf.turn is None:
+            nothing = torch.empty(0, runner.num_kv_heads, runner.head_size)
+            return nothing.to(runner.device, runner.dtype), nothing.to(runner.device, runner.dtype)
+        stored_keys = torch.cat([one.keys[layer, own] for one, own in shelf.parts])
+        stored_values = torch.cat([one.values[layer, own] for one, own in shelf.parts])
+        keys = stored_keys.to(runner.device, runner.dtype)
+        turned = realign(keys, shelf.turn, interleaved=runner.rotary_interleaved)
+        return turned, stored_values.to(runner.device, runner.dtype)
+
+    def _shelf(self, first: int) -> "_Shelf":
+        if first not in self._shelves:
+            self._shelves[first] = self._make_shelf(first)
+        return self._shelves[first]
+
+    def _make_shelf(self, first: int) -> "_Shelf":
+        parts, rows = [], [torch.empty(0, dtype=torch.int64)]
         for one in self.loaded:
             begin, stop = max(one.span.start, first), self._stop(one)
-            if begin >= stop:
-                continue
-            # Positions begin .. stop of the context are rows begin - span.start .. of the chunk.
-            own = slice(begin - one.span.start, stop - one.span.start)
-            rows = slice(begin - first, stop - first)
-            stored = one.keys[layer, own].to(runner.device, runner.dtype)
-            keys[rows] = realign(stored, one.turn, interleaved=runner.rotary_interleaved)
-            values[rows] = one.values[layer, own].to(runner.device, runner.dtype)
-        return keys, values
+            if begin < stop:
+                # Positions begin .. stop of the context are rows begin - span.start .. of the chunk.
+                parts.append((one, slice(begin - one.span.start, stop - one.span.start)))
+                rows.append(torch.arange(begin - first, stop - first))
+        turn = side_by_side([(one.turn, own.stop - own.start) for one, own in parts]) if parts else None
+        return _Shelf(
+            tuple(parts), turn, torch.cat(rows).to(self._runner.device), self.plan.num_tokens - first
+        )
 
 
 def _read(store: ChunkStore, span: Span) -> ChunkKV | None:

@@ -36,8 +36,8 @@ class Engine:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
         self_check: compare blending with full prefill before the model's first blend.
-        overrides: `recompute_ratio` and `shares_blends` of `blend.vllm.settings.Settings`, and any argument
-            of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
+        overrides: `recompute_ratio`, `shares_blends` and `attention` of `blend.vllm.settings.Settings`, and
+            any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
 
     Attributes:
         model_name: what `model` takes to find the model again.

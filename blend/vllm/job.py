@@ -1,4 +1,4 @@
-"""The blend of one request: realign, select, recompute, correct, in slices of one layer.
+"""The blend of one request: realign, select, recompute, in slices of one layer.
 
 This is the main path. `blend` is a generator that yields after each layer, so that the worker can let
 other requests decode in between; closing it leaves nothing behind but rows in the request's own blocks.
@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 
-from blend.correct import Corrector, Identity
 from blend.select import selector
 from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
@@ -23,11 +22,11 @@ from blend.vllm.messages import BlendOutcome, BlendTask
 from blend.vllm.pieces import Pieces
 from blend.vllm.probe import question_attention
 from blend.vllm.ranks import Ranks
-from blend.vllm.rows import slots_of
+from blend.vllm.recompute import recomputing
 
 
 def blend(
-    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks, corrector: Corrector | None = None
+    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks
 ) -> Generator[None, None, BlendOutcome]:
     """Fill the task's rows in the engine's pages; yields after each layer, returns what was done.
 
@@ -49,9 +48,12 @@ def blend(
         )
     stream = stream.at((chosen.positions - task.start).to(runner.device))
     first = rule.probe_layer or 0
-    yield from _recompute(
-        context, corrector or Identity(), runner, blocks, chosen.positions, first, stream, clock
-    )
+    with clock.time("recompute"):
+        rows = recomputing(context, chosen.positions, blocks, runner)
+    for layer in range(first, runner.num_layers - 1):
+        stream = yield from rows.run(layer, stream, clock)
+        yield
+    rows.finish(runner.num_layers - 1, stream, clock)
     return _outcome(task, context, chosen, clock)
 
 
@@ -80,39 +82,6 @@ def _look(
     return stream, given
 
 
-def _recompute(
-    context: Context,
-    corrector: Corrector,
-    runner: LayerRunner,
-    blocks: torch.Tensor,
-    selected: torch.Tensor,
-    first: int,
-    stream: Stream,
-    clock: Clock,
-) -> Generator[None, None, None]:
-    """Layers `first ..`: cached rows into the pages, then the selected rows through the layer."""
-    everything = torch.arange(context.start, context.plan.num_tokens)
-    slots = slots_of(everything, blocks, runner.block_size).to(runner.device)
-    own_slots = slots[(selected - context.start).to(runner.device)]
-    pieces = Pieces(selected, blocks, runner) if selected.numel() else None
-    for layer in range(first, runner.num_layers):
-        with clock.time("realign"):
-            keys, values = context.at_layer(layer)
-        if pieces is not None and not corrector.is_identity:
-            with clock.time("recompute"):
-                fresh = pieces.project(layer, stream)
-                keys, values = corrector.correct(context.plan, keys, values, selected - context.start, *fresh)
-        with clock.time("realign"):
-            runner.write(layer, keys, values, slots)
-        if pieces is not None and layer < runner.num_layers - 1:
-            stream = yield from pieces.run(layer, stream, clock, "recompute")
-        elif pieces is not None:
-            # Nobody reads the last layer's hidden states of context tokens: its keys and values are all.
-            with clock.time("recompute"):
-                runner.write(layer, *pieces.project(layer, stream), own_slots)
-        yield
-
-
 def _outcome(task: BlendTask, context: Context, chosen: Selection, clock: Clock) -> BlendOutcome:
     cold = int(context.cold.sum())
     exact = sum(
@@ -131,6 +100,7 @@ def _outcome(task: BlendTask, context: Context, chosen: Selection, clock: Clock)
         realign_ms=clock.ms["realign"],
         select_ms=clock.ms["select"],
         recompute_ms=clock.ms["recompute"],
+        write_ms=clock.ms["write"],
         ratio=chosen.ratio,
         residual=chosen.residual,
         unreadable=context.unreadable,

@@ -46,7 +46,7 @@ class Stream:
 
 
 class _ProjectionsDone(Exception):
-    """Raised by a hook to leave a layer once its keys and values are there."""
+    """Raised in place of attention, to leave a layer once its keys and values are there."""
 
 
 class LayerRunner:
@@ -72,6 +72,7 @@ class LayerRunner:
         self.attentions = [_attention(layer) for layer in self.layers]
         first = self.attentions[0]
         self.num_layers = len(self.layers)
+        self.num_heads: int = first.num_heads
         self.num_kv_heads: int = first.num_kv_heads
         self.head_size: int = first.head_size
         parameter = next(self._model.parameters())
@@ -81,6 +82,7 @@ class LayerRunner:
         self.block_size: int = self._builders[0][1].kv_cache_spec.block_size
         self.max_piece_tokens: int = vllm_config.scheduler_config.max_num_batched_tokens
         self.max_piece_runs: int = vllm_config.scheduler_config.max_num_seqs
+        self.attends_densely = False  # recomputed rows; until it has been tried
         self._splits = vllm_config.cache_config.block_size // self.block_size
         rotary = _rotary(self.layers[0])
         self.rotary_table: torch.Tensor = rotary._compute_cos_sin_cache().float().to(self.device)
@@ -126,33 +128,60 @@ class LayerRunner:
             hidden, residual = self.layers[layer](prepared.rows.positions, stream.hidden, stream.residual)
         return Stream(hidden, residual)
 
-    def project(self, layer: int, prepared: "Prepared", stream: Stream) -> tuple[torch.Tensor, torch.Tensor]:
+    def project(
+        self, layer: int, positions: torch.Tensor, stream: Stream
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Only the keys (rotated) and values [S, H, D] of a layer; nothing is written, the stream stays."""
-        with self.watch(layer, stop=True) as seen, suppress(_ProjectionsDone):
-            self.run(layer, prepared, stream.copy())
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def attend(_: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any) -> torch.Tensor:
+            shape = (-1, self.num_kv_heads, self.head_size)
+            seen.append((key.reshape(shape), value.reshape(shape)))
+            raise _ProjectionsDone
+
+        with suppress(_ProjectionsDone):
+            self.run_attending(layer, positions, stream.copy(), attend)
         return seen[0]
 
-    @contextmanager
-    def attending(self, layer: int, attend: Callable[..., torch.Tensor]) -> Iterator[None]:
-        """A function in place of a layer's attention: query, key, value [S, heads * D] to [S, heads * D]."""
+    def run_attending(
+        self, layer: int, positions: torch.Tensor, stream: Stream, attend: Callable[..., torch.Tensor]
+    ) -> Stream:
+        """One layer with a function in place of its attention; no page is touched.
+
+        Args:
+            positions: int64 [S], on the device.
+            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D].
+        """
         attention = self.attentions[layer]
         attention.forward = attend  # type: ignore[method-assign]  # of this instance alone, until it is deleted
         try:
             with set_forward_context(None, self._vllm_config):
-                yield
+                hidden, residual = self.layers[layer](positions, stream.hidden, stream.residual)
         finally:
             del attention.forward
+        return Stream(hidden, residual)
+
+    def attend(
+        self, layer: int, prepared: "Prepared", query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """Only a layer's attention, [S, heads * D] each: writes to the pages, then attends."""
+        with self._forward_context(prepared):
+            mixed: torch.Tensor = self.attentions[layer](query, key, value)
+        return mixed
+
+    def window(self, layer: int) -> int | None:
+        """How many positions a token of this layer sees, its own included; None: all before it."""
+        window: int | None = getattr(self.attentions[layer], "sliding_window", None)
+        return window
 
     @contextmanager
-    def watch(self, layer: int, *, stop: bool = False) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Collects the (keys, values) [S, H, D] that the layer's attention gets; `stop` leaves it then."""
+    def watch(self, layer: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Collects the (keys, values) [S, H, D] that the layer's attention gets."""
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def hook(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             shape = (-1, self.num_kv_heads, self.head_size)
             seen.append((given[1].reshape(shape), given[2].reshape(shape)))  # [S, H, D]
-            if stop:
-                raise _ProjectionsDone
 
         handle = self.attentions[layer].register_forward_pre_hook(hook)
         try:

@@ -51,6 +51,7 @@ class BlendOutcome:
     realign_ms: float = 0.0
     select_ms: float = 0.0
     recompute_ms: float = 0.0
+    write_ms: float = 0.0
     ratio: float = 0.0
     residual: float | None = None
     failed: str | None = None
@@ -64,12 +65,11 @@ class StepOrders(KVConnectorMetadata):
 
     Attributes:
         tasks: blends to begin.
-        max_layers: how many layers of blending this step may compute; None means no bound. Set by the
-            scheduler, so that it is the same on every rank.
+        others_run: whether other requests compute tokens in this step, which blends must not hold up.
     """
 
     tasks: tuple[BlendTask, ...] = ()
-    max_layers: int | None = None
+    others_run: bool = False
 
 
 @dataclass(slots=True)

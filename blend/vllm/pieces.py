@@ -32,5 +32,8 @@ class Pieces:
 
     def project(self, layer: int, stream: Stream) -> tuple[torch.Tensor, torch.Tensor]:
         """Only the keys and values [S, H, D] of a layer; nothing is written, the stream stays."""
-        pairs = [self._runner.project(layer, prepared, stream.at(cut)) for cut, prepared in self._pieces]
+        pairs = [
+            self._runner.project(layer, prepared.rows.positions, stream.at(cut))
+            for cut, prepared in self._pieces
+        ]
         return torch.cat([keys for keys, _ in pairs]), torch.cat([values for _, values in pairs])

@@ -38,7 +38,7 @@ def question_attention(
         total = torch.zeros(num_suffix, len(covered), device=runner.device)
     for layer in range(wanted[-1] + 1):
         with clock.time("realign"):
-            keys, values = (rows[columns] for rows in context.at_layer(layer, first=0))
+            keys, values = context.covered_at_layer(layer)
         with clock.time("select"):
             stream, paid = _look(runner, layer, stream, positions, columns, keys, values)
             if layer in wanted:
@@ -72,13 +72,11 @@ def _look(
     attention: Any = runner.attentions[layer]
     distance = positions[:, None] - torch.cat([columns, positions])  # [P, M + P]
     visible = distance >= 0
-    if window := getattr(attention, "sliding_window", None):
+    if (window := runner.window(layer)) is not None:
         visible &= distance < window
     seen: list[torch.Tensor] = []
 
-    def attend(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
-    ) -> torch.Tensor:
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
         shape = (len(positions), -1, runner.head_size)
         keys, values = (
             torch.cat([cached_keys, key.reshape(shape)]),
@@ -89,6 +87,4 @@ def _look(
         seen.append(weights[:, :, : len(columns)].mean(0))
         return mix(weights, values).flatten(1)
 
-    with runner.attending(layer, attend):
-        hidden, residual = runner.layers[layer](positions, stream.hidden, stream.residual)
-    return Stream(hidden, residual), seen[0]
+    return runner.run_attending(layer, positions, stream, attend), seen[0]

@@ -149,7 +149,7 @@ class SchedulerSide:
     def orders(self, *, others_run: bool) -> StepOrders:
         """What the workers are to do in this step."""
         tasks, self._new_tasks = tuple(self._new_tasks), []
-        return StepOrders(tasks, self._settings.max_slice_layers if others_run else None)
+        return StepOrders(tasks, others_run)
 
     def report(self, report: StepReport) -> None:
         """Take in what the workers finished."""
@@ -223,6 +223,7 @@ def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
         realign_ms=outcome.realign_ms,
         select_ms=outcome.select_ms,
         recompute_ms=outcome.recompute_ms,
+        write_ms=outcome.write_ms,
         ratio=outcome.ratio,
         residual=outcome.residual,
         selected=outcome.selected,

@@ -8,6 +8,8 @@ from typing import Any
 from blend.config import DEFAULTS
 from blend.ratio import Ratio
 
+ATTENTIONS = ("auto", "paged", "dense")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -20,6 +22,8 @@ class Settings:
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
         recompute_ratio: of requests that ask for none; None: the calibrated one, else the default.
         shares_blends: whether a blend serves other questions on the same context too, as it is.
+        attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
+            `blend.vllm.recompute`.
         memory_bytes: budget of the tier that keeps verified chunks in the worker's memory.
     """
 
@@ -30,7 +34,7 @@ class Settings:
     recompute_ratio: Ratio | None = None
     selector: str = DEFAULTS.selector
     shares_blends: bool = False
-    max_slice_layers: int = DEFAULTS.max_slice_layers
+    attention: str = "auto"
     memory_bytes: int = DEFAULTS.memory_bytes
 
     @property

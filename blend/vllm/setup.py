@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from blend.config import DEFAULT_MODEL, default_store
-from blend.errors import NotBlendable
+from blend.errors import NotBlendable, RequestError
 from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import resolve
 from blend.ratio import Ratio, check_ratio
-from blend.vllm.settings import Settings
+from blend.vllm.settings import ATTENTIONS, Settings
 from blend.vllm.version import check_vllm_version
 
 CONNECTOR = "KVBlendConnector"
 CONNECTOR_MODULE = "blend.vllm.connector"
 WORKER = "blend.vllm.worker.BlendWorker"
+CPU_EXECUTOR = "blend.vllm.executor.QuietExecutor"
 FORCING = "blend.vllm.forcing:ForcedAnswers"
 """For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
 
@@ -65,6 +66,7 @@ def prepare_engine(
     *,
     recompute_ratio: Ratio | None = None,
     shares_blends: bool = False,
+    attention: str = "auto",
     **overrides: Any,
 ) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
@@ -72,16 +74,18 @@ def prepare_engine(
     Args:
         model: name, local folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
-        recompute_ratio, shares_blends: see `Settings`.
+        recompute_ratio, shares_blends, attention: see `Settings`.
         overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
 
     Raises:
         ModelError: the model or a supported vLLM is not there.
-        RequestError: the ratio is none.
+        RequestError: the ratio or the attention is none.
     """
     check_vllm_version()
     if recompute_ratio is not None:
         check_ratio(recompute_ratio)
+    if attention not in ATTENTIONS:
+        raise RequestError(f"got attention {attention!r}, expected one of: {', '.join(ATTENTIONS)}")
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
@@ -94,6 +98,7 @@ def prepare_engine(
         gate_key=secrets.token_hex(16),
         recompute_ratio=recompute_ratio,
         shares_blends=shares_blends,
+        attention=attention,
     )
     arguments: dict[str, Any] = {
         "model": str(folder.path),
@@ -106,6 +111,8 @@ def prepare_engine(
     reason = _refusal(folder.path, arguments | overrides)
     if reason is None:
         arguments |= _blending(settings)
+        if _on_cpu():
+            arguments["distributed_executor_backend"] = CPU_EXECUTOR
     local = Path(model).expanduser()
     reference = str(local.resolve()) if local.exists() else model
     return EngineSetup(folder.name, reference, settings, reason, arguments | overrides)

@@ -16,8 +16,10 @@ from blend.vllm.compute import compute_chunks
 from blend.vllm.job import blend
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.pace import Pace
 from blend.vllm.ranks import Ranks
 from blend.vllm.settings import Settings
+from blend.vllm.trial import dense_is_faster
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +45,24 @@ class WorkerSide:
         self._refused: str | None = None
         try:
             self._layers = LayerRunner(runner, vllm_config)
+            self._layers.attends_densely = self._attends_densely(settings.attention, self._layers)
         except NotBlendable as error:
             self._refused = str(error)
             logger.warning("kvblend serves without blending: %s", error)
         except Exception as error:  # a model of another make is still served
             self._refused = f"its layers cannot be run apart ({type(error).__name__}: {error})"
             logger.exception("kvblend serves without blending")
+        self._pace = Pace()
         self._tasks: dict[str, BlendTask] = {}
         self._active: dict[str, Steps] = {}
         self._outcomes: dict[str, BlendOutcome] = {}
         self._failed_blocks: set[int] = set()
+
+    def _attends_densely(self, attention: str, layers: LayerRunner) -> bool:
+        if attention != "auto":
+            return attention == "dense"
+        # One form on all ranks: they must cut a blend into the same slices.
+        return self._ranks.all_true([dense_is_faster(layers)])[0]
 
     @property
     def in_flight(self) -> int:
@@ -60,19 +70,32 @@ class WorkerSide:
         return len(self._active)
 
     def step(self, orders: StepOrders) -> None:
-        """Begin new blends, and compute up to `orders.max_layers` layers of the oldest one."""
+        """Begin new blends, and compute some slices of the oldest one; see `Pace`."""
         for task in orders.tasks:
             self._begin(task)
-        if not self._active:
-            return
-        # One blend at a time: the first to come starts to decode while the next is blended.
-        request_id, steps = next(iter(self._active.items()))
+        if self._active:
+            # One blend at a time: the first to come starts to decode while the next is blended.
+            request_id, steps = next(iter(self._active.items()))
+            if orders.others_run:
+                self._advance_in_step(request_id, steps)
+            else:
+                self._advance_idle(request_id, steps)
+        if orders.others_run:
+            self._pace.end()
+
+    def _advance_in_step(self, request_id: str, steps: Steps) -> None:
+        self._pace.begin()
+        self._advance(request_id, steps)
+        # All ranks go on or none: the layers' sums are collective.
+        while request_id in self._active and self._ranks.all_true([self._pace.may_go_on()])[0]:
+            self._advance(request_id, steps)
+
+    def _advance_idle(self, request_id: str, steps: Steps) -> None:
         assert self._layers is not None, "without layers no blend is begun"
         # Even an idle engine looks up now and then: a request may have come, or this one been aborted.
-        slices = 2 * self._layers.num_layers if orders.max_layers is None else orders.max_layers
-        while request_id in self._active and slices > 0:
-            self._advance(request_id, steps)
-            slices -= 1
+        for _ in range(2 * self._layers.num_layers):
+            if request_id in self._active:
+                self._advance(request_id, steps)
 
     def _begin(self, task: BlendTask) -> None:
         if self._layers is None:
@@ -108,7 +131,11 @@ class WorkerSide:
         del self._tasks[request_id], self._active[request_id]
 
     def finished(self, gone: set[str]) -> set[str]:
-        """Requests whose rows are no longer written to: blended, failed, or aborted (`gone`) meanwhile."""
+        """Requests whose rows are no longer written to: blended, failed, or aborted (`gone`) meanwhile.
+
+        Called when the step's own forward is done.
+        """
+        self._pace.stepped()
         aborted = gone & self._active.keys()
         for request_id in aborted:
             self._active[request_id].close()

@@ -32,7 +32,10 @@ pytestmark = pytest.mark.engine
 HEAD_SIZE = 32  # the smallest that vLLM's attention for CPUs takes
 BLOCK_SIZE = 32
 # An engine's start takes most of the time, so one family stands for two tensor-parallel ranks as well.
-CASES = [(family, 2 if family == "llama" else 1) for family in FAMILIES]
+CASES = [
+    (family, 2 if family == "llama" else 1, "dense" if number % 2 else "paged")
+    for number, family in enumerate(FAMILIES, start=1)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,9 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-tp{case[1]}")
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-tp{case[1]}-{case[2]}")
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    family, num_ranks = request.param
+    family, num_ranks, attention = request.param
     model = tiny_model(family, head_size=HEAD_SIZE)
     folder = tmp_path_factory.mktemp(family)
     save(model, folder / "model")
@@ -80,6 +83,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             max_num_batched_tokens=64,  # so small that every blend runs in several pieces
             max_num_seqs=8,
             tensor_parallel_size=num_ranks,
+            attention=attention,
             disable_log_stats=False,
         ) as engine:
             prefix = make_record(engine.fingerprint, (), ids(7, seed=0))

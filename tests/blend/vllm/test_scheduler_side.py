@@ -80,11 +80,6 @@ def test_known_chunks_are_found_in_any_order_and_filled_asynchronously(side: Sch
     assert side.orders(others_run=False).tasks == ()
 
 
-def test_orders_are_bounded_only_while_others_run(side: SchedulerSide) -> None:
-    assert side.orders(others_run=False).max_layers is None
-    assert side.orders(others_run=True).max_layers == 4
-
-
 def test_a_blended_request_has_block_hashes_of_its_own(side: SchedulerSide) -> None:
     plain = request(BlendParams(enabled=False))
     before = list(plain.block_hashes)
