@@ -185,6 +185,11 @@ class DiskStore:
             self._remove(chunk_id)
             self.unpin(chunk_id)
 
+    def drop(self, chunk_id: str) -> None:
+        """Remove a chunk and leave its pin, as eviction does; a no-op when it is absent."""
+        if _is_id(chunk_id):
+            self._remove(chunk_id)
+
     def shrink(self, max_bytes: int) -> list[str]:
         """Evict until the chunk files take at most so many bytes; returns the ids that went.
 
