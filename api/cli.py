@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import precompute.cli
-from api import ask, bench, calibrate, doctor
+from api import ask, bench, calibrate, doctor, store
 from api.version import kvblend_version
 from blend.errors import BlendError
 from blend.ratio import parse_ratio
@@ -21,6 +21,7 @@ _RUN = {
     "doctor": "api.doctor",
     "calibrate": "api.calibrate",
     "bench": "api.bench",
+    "store": "api.store",
 }
 
 
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_parser(subparsers)
     calibrate.add_parser(subparsers)
     bench.add_parser(subparsers)
+    store.add_parser(subparsers)
     return parser
 
 

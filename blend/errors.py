@@ -2,6 +2,7 @@
 
 BlendError
 ├── RequestError        a request asks for what cannot be done (bad ratio, empty question)
+├── ConfigError         a setting is unknown or makes no sense
 ├── ModelError          a model cannot be found, read or served
 │   └── NotBlendable    the model runs, but its KV cannot be blended; the reason is the message
 ├── StoreError          chunk KV cannot be stored or read
@@ -19,6 +20,10 @@ class BlendError(Exception):
 
 class RequestError(BlendError):
     """A request asks for what cannot be done."""
+
+
+class ConfigError(BlendError):
+    """A setting is unknown or makes no sense."""
 
 
 class ModelError(BlendError):

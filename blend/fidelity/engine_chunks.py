@@ -9,7 +9,8 @@ from blend.fidelity.kinds import records_of
 from blend.fidelity.method import WRONG
 from blend.fidelity.methods import LED
 from blend.fidelity.question import Ids, LabPrompt
-from blend.store.disk import SUFFIX, DiskStore
+from blend.store.disk import DiskStore
+from blend.store.ledger import SUFFIX
 from blend.text.lead import lead_ids
 from blend.vllm.engine import Engine
 

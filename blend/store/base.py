@@ -1,28 +1,73 @@
-"""The contract of a chunk store."""
+"""The contract of a chunk store: what every tier does."""
 
 from collections.abc import Iterator
 from typing import Protocol
 
+import torch
+
 from blend.chunk import ChunkKV, ChunkRecord
+
+
+class ChunkReader(Protocol):
+    """One stored chunk, read layer by layer: what is not asked for is not read.
+
+    Made by `ChunkStore.open`. Called from any thread, in any order, any number of times: while layer i is
+    blended, another thread may ask for layer i + 1. It stays readable when the chunk is evicted or deleted.
+    Tensors are valid as long as they are referenced, and must not be written to.
+
+    Attributes:
+        record: what the chunk is.
+        num_layers: L.
+    """
+
+    @property
+    def record(self) -> ChunkRecord: ...
+
+    @property
+    def num_layers(self) -> int: ...
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [T, H, D] of one layer, verified.
+
+        Raises:
+            CorruptChunk: this layer failed its check. The entry has been dropped; layers that were read
+                before are good.
+        """
+
+    def scores(self) -> torch.Tensor | None:
+        """float32 [T], or None; see `ChunkKV`.
+
+        Raises:
+            CorruptChunk: they failed their check. The entry has been dropped.
+        """
+
+    def chunk(self) -> ChunkKV:
+        """All of it, every byte verified.
+
+        Raises:
+            CorruptChunk: a check failed. The entry has been dropped.
+        """
 
 
 class ChunkStore(Protocol):
     """Where chunk KV lives, for one model (its fingerprint is part of every chunk id).
 
-    Called from any process and any thread; several processes may share one place. A chunk never
-    changes under its id, so a second `put` of the same id is harmless and may be a no-op.
+    Called from any process and any thread; several processes and machines may share one place. A chunk
+    never changes under its id, so a second `put` of the same id is harmless and may be a no-op. A store
+    with a byte budget evicts what was used least recently, pinned chunks only when no others are left.
     """
 
     def put(self, chunk: ChunkKV) -> None:
         """Store a chunk; when this returns it is found, whole, also after a crash.
 
         Raises:
-            StoreFull: no space left. Nothing that was stored is lost.
-            StoreError: the place cannot be written to.
+            StoreFull: no space left, or the chunk alone is over the budget. Nothing that was stored is
+                lost, but for what the budget has evicted.
+            StoreError: the place cannot be written to, or the chunk cannot be stored.
         """
 
     def get(self, record: ChunkRecord) -> ChunkKV | None:
-        """The stored chunk, or None when it is absent.
+        """The stored chunk, every byte verified, or None when it is absent.
 
         The tensors are valid as long as they are referenced and must not be written to.
 
@@ -30,6 +75,13 @@ class ChunkStore(Protocol):
             CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has
                 been dropped (it stays only where it could not even be opened): the caller computes the
                 chunk again.
+        """
+
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        """The same layer by layer: token ids are compared now, each layer is verified when it is read.
+
+        Raises:
+            CorruptChunk: as `get`.
         """
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
@@ -43,5 +95,24 @@ class ChunkStore(Protocol):
     def generation(self) -> int:
         """A number that differs when chunks may have been added or removed since it was last asked."""
 
+    def touch(self, chunk_id: str) -> None:
+        """Note that a chunk was used, for a tier in front that had it; `get` and `open` do so themselves."""
+
+    def pin(self, chunk_id: str) -> None:
+        """Evict this id after all others. A pin outlives eviction and damage, and goes with `delete`.
+
+        Raises:
+            StoreError: the place cannot be written to.
+        """
+
+    def unpin(self, chunk_id: str) -> None:
+        """Take a pin off; a no-op when there is none.
+
+        Raises:
+            StoreError: the place cannot be written to.
+        """
+
+    def is_pinned(self, chunk_id: str) -> bool: ...
+
     def delete(self, chunk_id: str) -> None:
-        """Remove a chunk; a no-op when it is absent."""
+        """Remove a chunk and its pin; a no-op when it is absent."""

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from threading import Lock
 
 from blend.chunk import ChunkKV, ChunkRecord
-from blend.store.base import ChunkStore
+from blend.store.base import ChunkReader, ChunkStore
+from blend.store.held import HeldChunk
+from blend.store.promoting import PromotingChunk
 
 
 class CachedStore:
     """The most recently used chunks of `inner`, in memory; implements `blend.store.base.ChunkStore`.
+
+    A chunk is promoted when it is used. The least recently used goes first, pinned ones last.
 
     What is kept is a copy in plain memory, never a view of a mapped file: nothing that happens to the
     file afterwards can change a chunk that was verified. A chunk never changes under its id, so a kept
@@ -32,7 +36,7 @@ class CachedStore:
         """Store a chunk in `inner`. It is not kept here: what is written in bulk is not what is asked for.
 
         Raises:
-            StoreFull: no space left. Nothing that was stored is lost.
+            StoreFull: no space left in `inner`.
             StoreError: `inner` cannot be written to.
         """
         self.inner.put(chunk)
@@ -44,13 +48,23 @@ class CachedStore:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has
                 been dropped.
         """
-        with self._lock:
-            kept = self._chunks.get(record.chunk_id)
-            if kept is not None and kept.record == record:
-                self._chunks.move_to_end(record.chunk_id)
-                return kept
+        held = self._held(record)
+        if held is not None:
+            return held
         chunk = self.inner.get(record)
-        return None if chunk is None else self._keep(chunk)
+        return None if chunk is None else self._keep_copy(chunk)
+
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        """The same layer by layer; the chunk is kept once all its layers were read.
+
+        Raises:
+            CorruptChunk: as `get`.
+        """
+        held = self._held(record)
+        if held is not None:
+            return HeldChunk(held)
+        reader = self.inner.open(record)
+        return None if reader is None else PromotingChunk(reader, self._keep)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -67,26 +81,67 @@ class CachedStore:
         """A number that differs when chunks may have been added or removed since it was last asked."""
         return self.inner.generation()
 
+    def touch(self, chunk_id: str) -> None:
+        """Note that a chunk was used, here and in `inner`."""
+        with self._lock:
+            if chunk_id in self._chunks:
+                self._chunks.move_to_end(chunk_id)
+        self.inner.touch(chunk_id)
+
+    def pin(self, chunk_id: str) -> None:
+        """Evict this id after all others, in both tiers.
+
+        Raises:
+            StoreError: `inner` cannot be written to.
+        """
+        self.inner.pin(chunk_id)
+
+    def unpin(self, chunk_id: str) -> None:
+        """Take a pin off; a no-op when there is none.
+
+        Raises:
+            StoreError: `inner` cannot be written to.
+        """
+        self.inner.unpin(chunk_id)
+
+    def is_pinned(self, chunk_id: str) -> bool:
+        return self.inner.is_pinned(chunk_id)
+
     def delete(self, chunk_id: str) -> None:
-        """Remove a chunk from both tiers; a no-op when it is absent."""
+        """Remove a chunk from both tiers, and its pin; a no-op when it is absent."""
         with self._lock:
             self._forget(chunk_id)
         self.inner.delete(chunk_id)
 
-    def _keep(self, chunk: ChunkKV) -> ChunkKV:
-        size = _tensor_bytes(chunk)
-        if size > self.budget_bytes:
+    def _held(self, record: ChunkRecord) -> ChunkKV | None:
+        kept = self._chunks.get(record.chunk_id)
+        if kept is None or kept.record != record:
+            return None
+        self.touch(record.chunk_id)  # or the tier behind would take it for unused, and evict it
+        return kept
+
+    def _keep_copy(self, chunk: ChunkKV) -> ChunkKV:
+        if _tensor_bytes(chunk) > self.budget_bytes:
             return chunk
         scores = None if chunk.scores is None else chunk.scores.clone()
         kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores)
+        self._keep(kept)
+        return kept
+
+    def _keep(self, chunk: ChunkKV) -> None:
+        size = _tensor_bytes(chunk)
+        if size > self.budget_bytes:
+            return
         with self._lock:
             self._forget(chunk.record.chunk_id)  # another thread may have read the same chunk meanwhile
-            self._chunks[chunk.record.chunk_id] = kept
+            while self.held_bytes + size > self.budget_bytes:
+                self._forget(self._victim())
+            self._chunks[chunk.record.chunk_id] = chunk
             self.held_bytes += size
-            while self.held_bytes > self.budget_bytes:
-                _, evicted = self._chunks.popitem(last=False)
-                self.held_bytes -= _tensor_bytes(evicted)
-        return kept
+
+    def _victim(self) -> str:
+        unpinned = (chunk_id for chunk_id in self._chunks if not self.inner.is_pinned(chunk_id))
+        return next(unpinned, next(iter(self._chunks)))
 
     def _forget(self, chunk_id: str) -> None:
         chunk = self._chunks.pop(chunk_id, None)

@@ -1,28 +1,33 @@
 """The disk tier: one file a chunk, found whole or not at all, and checked on every read.
 
-A file is in the safetensors format: token ids, prefix ids, scores, and keys and values as one tensor
-[L, 2, T, H, D], so that one layer is one contiguous run of bytes with a checksum of its own.
+A file's time of modification is the chunk's last use: every process and machine that shares the folder sees
+it, and it outlives them. A pin is an empty file beside the chunk's.
 """
 
 import errno
 import logging
 import os
-import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError, StoreFull
-from blend.store.chunk_file import BadFileError, decode, decode_record, encode
+from blend.store.base import ChunkReader
+from blend.store.chunk_file import ChunkFile, encode, map_chunk, read_record
+from blend.store.chunk_header import BadFileError
+from blend.store.durable import make_folder, remove_leftovers, sync_folder, write_durably
+from blend.store.ledger import SUFFIX, Ledger
+from blend.store.mapped import MappedChunk
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".safetensors"
+PIN_SUFFIX = ".pin"
 MAX_ID_CHARS = 128
-LEFTOVER_AGE_S = 3600.0
-"""Age from which a temporary file belongs to a writer that died."""
+TOUCH_S = 5.0
+"""A chunk's last use is written down at most this often by one process."""
 CLOCK_GRAIN_NS = 20_000_000
 """File times come from the kernel's tick, 10 ms at the coarsest: two changes may bear the same one."""
 
@@ -32,42 +37,49 @@ class DiskStore:
 
     Attributes:
         root: the folder. It belongs to one model.
+        budget_bytes: most bytes of chunk files, or None for as many as the disk holds.
         corrupt_found: entries that failed their checks since this store was opened.
+        evicted: chunks that went for want of room since this store was opened.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, budget_bytes: int | None = None) -> None:
         """Open the folder, make it when it is missing, and clear what dead writers left in it.
 
         Raises:
             StoreError: the folder cannot be made.
         """
         self.root = root
+        self.budget_bytes = budget_bytes
         self.corrupt_found = 0
+        self.evicted = 0
+        self._ledger = Ledger(root, self.is_pinned, self._remove)
+        self._touched: dict[str, float] = {}
+        self._lock = Lock()
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root)
         except OSError as error:
             raise _store_error(root, error) from error
-        self._remove_leftovers()
+        remove_leftovers(root)
 
     def put(self, chunk: ChunkKV) -> None:
         """Store a chunk; when this returns it is found, whole, also after a crash.
 
         Raises:
-            StoreFull: no space left. Nothing that was stored is lost.
-            StoreError: the folder cannot be written to, or the chunk's id is none.
+            StoreFull: no space left, or the chunk alone is over the budget. Nothing that was stored is
+                lost, but for what the budget has evicted.
+            StoreError: the folder cannot be written to, the chunk's id is none, or its dtype is unknown.
         """
-        if not _is_id(chunk.record.chunk_id):
-            raise StoreError(f"{chunk.record.chunk_id!r} is no chunk id: expected letters and digits only")
-        path = self._path(chunk.record.chunk_id)
-        temporary = self.root / f".{path.stem}.{secrets.token_hex(4)}.tmp"
+        chunk_id = chunk.record.chunk_id
+        path = self.path(chunk_id)
+        pieces = encode(chunk)
+        if self.budget_bytes is not None:
+            self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
         try:
-            _write_synced(temporary, encode(chunk))
-            os.replace(temporary, path)
-            _sync_folder(self.root)
+            write_durably(path, pieces)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise _store_error(path, error) from error
+        with self._lock:
+            self._note_use(chunk_id)
 
     def get(self, record: ChunkRecord) -> ChunkKV | None:
         """The stored chunk, or None when it is absent; its tensors are views of the mapped file.
@@ -76,45 +88,47 @@ class DiskStore:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has
                 been dropped, or, when the file could not even be opened, left as it is.
         """
+        reader = self.open(record)
+        return None if reader is None else reader.chunk()
+
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        """The same layer by layer: a layer is read from the disk, and verified, when it is asked for.
+
+        Raises:
+            CorruptChunk: as `get`.
+        """
         if not _is_id(record.chunk_id):
             return None
-        path = self._path(record.chunk_id)
-        try:
-            return decode(path, record)
-        except FileNotFoundError:
+        file = self._map(record.chunk_id)
+        if file is None:
             return None
-        except BadFileError as error:
-            self._drop(path, str(error))
-            raise CorruptChunk(
-                f"stored chunk {record.chunk_id} is damaged: {error}; compute it again"
-            ) from error
-        except OSError as error:
-            # A passing fault (too many open files, say) must not cost a chunk that is sound.
-            logger.warning("stored chunk %s cannot be read: %s", path, error)
-            raise CorruptChunk(f"stored chunk {record.chunk_id} cannot be read: {error}") from error
+        if file.record != record:
+            raise self._damaged(record.chunk_id, "its token ids are not those asked for")
+        self.touch(record.chunk_id)
+        return MappedChunk(file, self._damaged)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
         if not _is_id(chunk_id):
             return None
-        path = self._path(chunk_id)
         try:
-            return decode_record(path, chunk_id)
+            return read_record(self.path(chunk_id), chunk_id)
         except BadFileError as error:
-            self._drop(path, str(error))
+            self._damaged(chunk_id, error)
         except OSError:
             pass
         return None
 
     def __contains__(self, chunk_id: object) -> bool:
-        return isinstance(chunk_id, str) and _is_id(chunk_id) and self._path(chunk_id).is_file()
+        return isinstance(chunk_id, str) and _is_id(chunk_id) and self.path(chunk_id).is_file()
 
     def ids(self) -> Iterator[str]:
         """Ids of all stored chunks, in no order."""
-        with os.scandir(self.root) as entries:
-            for entry in entries:
-                if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
-                    yield entry.name.removesuffix(SUFFIX)
+        return self._names(SUFFIX)
+
+    def pinned_ids(self) -> Iterator[str]:
+        """Ids of all pins, those of chunks that are not stored now included."""
+        return self._names(PIN_SUFFIX)
 
     def generation(self) -> int:
         """A number that differs when chunks may have been added or removed since it was last asked."""
@@ -122,26 +136,120 @@ class DiskStore:
         # Within a tick of the last change another one may still come that bears the same time.
         return now if abs(now - modified) < CLOCK_GRAIN_NS else modified
 
-    def delete(self, chunk_id: str) -> None:
-        """Remove a chunk; a no-op when it is absent."""
-        if _is_id(chunk_id):
-            self._path(chunk_id).unlink(missing_ok=True)
+    def touch(self, chunk_id: str) -> None:
+        """Note that a chunk was used; written down once in a while, for eviction by other processes."""
+        if not _is_id(chunk_id):
+            return
+        with self._lock:
+            self._note_use(chunk_id)
+            now, last = time.monotonic(), self._touched.get(chunk_id)
+            if last is not None and now - last < TOUCH_S:
+                return
+            self._touched[chunk_id] = now
+        with suppress(OSError):  # gone, or a folder that may only be read
+            os.utime(self.path(chunk_id))  # to the file system's own time: one clock for all machines
 
-    def _path(self, chunk_id: str) -> Path:
-        return self.root / f"{chunk_id}{SUFFIX}"
+    def pin(self, chunk_id: str) -> None:
+        """Evict this id after all others, in whatever process.
 
-    def _drop(self, path: Path, reason: str) -> None:
-        self.corrupt_found += 1
-        logger.warning("dropped stored chunk %s: %s", path, reason)
-        with suppress(OSError):
+        Raises:
+            StoreError: the folder cannot be written to, or the id is none.
+        """
+        path = self.path(chunk_id, PIN_SUFFIX)
+        try:
+            path.touch()
+            sync_folder(self.root)
+        except OSError as error:
+            raise _store_error(path, error) from error
+
+    def unpin(self, chunk_id: str) -> None:
+        """Take a pin off; a no-op when there is none.
+
+        Raises:
+            StoreError: the folder cannot be written to.
+        """
+        if not _is_id(chunk_id):
+            return
+        path = self.path(chunk_id, PIN_SUFFIX)
+        try:
             path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _store_error(path, error) from error
 
-    def _remove_leftovers(self) -> None:
-        oldest = time.time() - LEFTOVER_AGE_S
-        for path in self.root.glob(".*.tmp"):
-            with suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+    def is_pinned(self, chunk_id: str) -> bool:
+        return _is_id(chunk_id) and self.path(chunk_id, PIN_SUFFIX).exists()
+
+    def delete(self, chunk_id: str) -> None:
+        """Remove a chunk and its pin; a no-op when it is absent."""
+        if _is_id(chunk_id):
+            self._remove(chunk_id)
+            self.unpin(chunk_id)
+
+    def drop(self, chunk_id: str) -> None:
+        """Remove a chunk and leave its pin, as eviction does; a no-op when it is absent."""
+        if _is_id(chunk_id):
+            self._remove(chunk_id)
+
+    def shrink(self, max_bytes: int) -> list[str]:
+        """Evict until the chunk files take at most so many bytes; returns the ids that went.
+
+        Raises:
+            StoreError: the folder cannot be listed or written to.
+        """
+        return self._make_room(0, max_bytes)
+
+    def path(self, chunk_id: str, suffix: str = SUFFIX) -> Path:
+        """Where a chunk's file is, or would be.
+
+        Raises:
+            StoreError: the id is none.
+        """
+        if not _is_id(chunk_id):
+            raise StoreError(f"{chunk_id!r} is no chunk id: expected letters and digits only")
+        return self.root / f"{chunk_id}{suffix}"
+
+    def _map(self, chunk_id: str) -> ChunkFile | None:
+        try:
+            return map_chunk(self.path(chunk_id), chunk_id)
+        except FileNotFoundError:
+            return None
+        except BadFileError as error:
+            raise self._damaged(chunk_id, error) from error
+        except OSError as error:
+            # A passing fault (too many open files, say) must not cost a chunk that is sound.
+            logger.warning("stored chunk %s cannot be read: %s", self.path(chunk_id), error)
+            raise CorruptChunk(f"stored chunk {chunk_id} cannot be read: {error}") from error
+
+    def _damaged(self, chunk_id: str, reason: BadFileError | str) -> CorruptChunk:
+        """Drop a chunk that failed a check; returns what is to be raised."""
+        self.corrupt_found += 1
+        logger.warning("dropped stored chunk %s: %s", self.path(chunk_id), reason)
+        with suppress(OSError):
+            self._remove(chunk_id)
+        return CorruptChunk(f"stored chunk {chunk_id} is damaged: {reason}; compute it again")
+
+    def _make_room(self, num_bytes: int, budget_bytes: int, chunk_id: str | None = None) -> list[str]:
+        try:
+            with self._lock:
+                evicted = self._ledger.make_room(num_bytes, budget_bytes, chunk_id)
+        except OSError as error:
+            raise _store_error(self.root, error) from error
+        self.evicted += len(evicted)
+        return evicted
+
+    def _note_use(self, chunk_id: str) -> None:
+        if self.budget_bytes is not None:
+            self._ledger.used(chunk_id, time.time_ns())
+
+    def _names(self, suffix: str) -> Iterator[str]:
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix) and not entry.name.startswith("."):
+                    yield entry.name.removesuffix(suffix)
+
+    def _remove(self, chunk_id: str) -> None:
+        self.path(chunk_id).unlink(missing_ok=True)
+        self._touched.pop(chunk_id, None)
 
 
 def _is_id(text: str) -> bool:
@@ -149,20 +257,13 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isalnum() and len(text) <= MAX_ID_CHARS
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename in `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _checked_size(pieces: Sequence[bytes | memoryview], budget_bytes: int) -> int:
+    size = sum(memoryview(piece).nbytes for piece in pieces)
+    if size > budget_bytes:
+        raise StoreFull(
+            f"a chunk of {size:,} bytes is over the budget of {budget_bytes:,} bytes; raise disk_bytes"
+        )
+    return size
 
 
 def _store_error(path: Path, error: OSError) -> StoreError:

@@ -5,6 +5,7 @@ from threading import Lock
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk
+from blend.store.held import HeldChunk
 
 
 class MemoryStore:
@@ -12,6 +13,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._chunks: dict[str, ChunkKV] = {}
+        self._pinned: set[str] = set()
         self._generation = 0
         self._lock = Lock()
 
@@ -29,9 +31,18 @@ class MemoryStore:
         """
         chunk = self._chunks.get(record.chunk_id)
         if chunk is not None and chunk.record != record:
-            self.delete(record.chunk_id)
+            self._drop(record.chunk_id)
             raise CorruptChunk(f"stored chunk {record.chunk_id} holds other tokens; compute it again")
         return chunk
+
+    def open(self, record: ChunkRecord) -> HeldChunk | None:
+        """The same layer by layer.
+
+        Raises:
+            CorruptChunk: as `get`.
+        """
+        chunk = self.get(record)
+        return None if chunk is None else HeldChunk(chunk)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id; None when absent."""
@@ -49,8 +60,26 @@ class MemoryStore:
         """A number that differs when chunks were added or removed since it was last asked."""
         return self._generation
 
+    def touch(self, chunk_id: str) -> None:
+        """Nothing: what is unbounded needs no last uses."""
+
+    def pin(self, chunk_id: str) -> None:
+        """Keep a pin; nothing is evicted here with or without it."""
+        self._pinned.add(chunk_id)
+
+    def unpin(self, chunk_id: str) -> None:
+        """Take a pin off; a no-op when there is none."""
+        self._pinned.discard(chunk_id)
+
+    def is_pinned(self, chunk_id: str) -> bool:
+        return chunk_id in self._pinned
+
     def delete(self, chunk_id: str) -> None:
-        """Remove a chunk; a no-op when it is absent."""
+        """Remove a chunk and its pin; a no-op when it is absent."""
+        self.unpin(chunk_id)
+        self._drop(chunk_id)
+
+    def _drop(self, chunk_id: str) -> None:
         with self._lock:
             self._chunks.pop(chunk_id, None)
             self._generation += 1

@@ -39,7 +39,9 @@ class FakeEngine:
         assert len({record.prefix_ids for record in records}) == 1
         stored = 0
         for record in records:
-            keys = torch.randn(2, record.num_tokens, 1, 4)
+            # A chunk's numbers follow from its id, as those of a real one do.
+            generator = torch.Generator().manual_seed(int(record.chunk_id[:15], 16))
+            keys = torch.randn(2, record.num_tokens, 1, 4, generator=generator)
             chunk = ChunkKV(record, keys, keys + 1)
             self.store.put(chunk)
             self.computed.append(record)

@@ -1,6 +1,7 @@
 """What every chunk store does, whatever tier it is."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import CorruptChunk
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
@@ -20,7 +21,9 @@ MakeChunk = Callable[..., ChunkKV]
 STORES: dict[str, Callable[[Path], ChunkStore]] = {
     "memory": lambda _: MemoryStore(),
     "disk": DiskStore,
+    "disk with a budget": lambda root: DiskStore(root, budget_bytes=1 << 20),
     "cached": lambda root: CachedStore(DiskStore(root), budget_bytes=1500),  # some two chunks
+    "twice cached": lambda root: CachedStore(CachedStore(DiskStore(root), 1500), budget_bytes=700),
 }
 
 
@@ -55,10 +58,76 @@ def test_what_was_put_is_got_bit_for_bit(
     assert store.record(chunk.record.chunk_id) == chunk.record
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1,), (0, 0, 2)])
+def test_layers_are_read_one_by_one_in_any_order(
+    store: ChunkStore, make_chunk: MakeChunk, order: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    chunk = make_chunk(1, dtype=dtype, scores=True)
+    store.put(chunk)
+    for _ in range(2):  # the second time from a cache, where there is one
+        reader = store.open(chunk.record)
+        assert reader is not None
+        assert reader.record == chunk.record and reader.num_layers == 3
+        for index in order:
+            keys, values = reader.layer(index)
+            assert keys.dtype == values.dtype == dtype
+            assert torch.equal(keys, chunk.keys[index]) and torch.equal(values, chunk.values[index])
+        assert torch.equal(reader.scores(), chunk.scores)
+    assert same(reader.chunk(), chunk)
+
+
+def test_an_open_chunk_stays_readable_when_it_is_deleted(store: ChunkStore, make_chunk: MakeChunk) -> None:
+    chunk = make_chunk(1)
+    store.put(chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    first = reader.layer(0)
+    store.delete(chunk.record.chunk_id)
+    assert store.open(chunk.record) is None
+    assert torch.equal(reader.layer(2)[1], chunk.values[2])
+    assert torch.equal(first[0], chunk.keys[0])
+
+
+def test_threads_read_layers_of_one_chunk_side_by_side(store: ChunkStore, make_chunk: MakeChunk) -> None:
+    chunk = make_chunk(1, tokens=200)
+    store.put(chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(reader.layer, [i % 3 for i in range(60)]))
+    assert all(torch.equal(keys, chunk.keys[i % 3]) for i, (keys, _) in enumerate(read))
+    assert same(reader.chunk(), chunk)
+
+
+def test_pins(store: ChunkStore, make_chunk: MakeChunk) -> None:
+    chunk = make_chunk(1)
+    key = chunk.record.chunk_id
+    store.put(chunk)
+    assert not store.is_pinned(key)
+    store.pin(key)
+    store.pin(key)
+    assert store.is_pinned(key)
+    store.touch(key)
+    assert list(store.ids()) == [key]
+    with pytest.raises(CorruptChunk):
+        store.get(replace(chunk.record, token_ids=(9, 9, 9, 9, 9)))
+    assert key not in store and store.is_pinned(key)  # damage does not take it off
+    store.put(chunk)
+    store.unpin(key)
+    store.unpin(key)
+    assert not store.is_pinned(key)
+    store.pin(key)
+    store.delete(key)
+    assert not store.is_pinned(key)
+
+
 def test_absent(store: ChunkStore, make_chunk: MakeChunk) -> None:
     record = make_chunk(1).record
     assert store.get(record) is None
+    assert store.open(record) is None
     assert store.record(record.chunk_id) is None
+    store.touch(record.chunk_id)
     assert record.chunk_id not in store
     assert 7 not in store
     assert list(store.ids()) == []
@@ -110,11 +179,12 @@ def test_generation_differs_after_every_change_however_quick(
 
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["put", "get", "delete", "ids"]), st.integers(0, 4)), max_size=25
+    st.tuples(st.sampled_from(["put", "get", "layers", "delete", "ids", "pin", "unpin"]), st.integers(0, 4)),
+    max_size=25,
 )
 
 
-@pytest.mark.parametrize("name", ["disk", "cached"])
+@pytest.mark.parametrize("name", STORES.keys() - {"memory"})
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 def test_any_order_of_calls_gives_what_the_naive_twin_gives(
@@ -134,10 +204,22 @@ def test_any_order_of_calls_gives_what_the_naive_twin_gives(
             twin.delete(chunk.record.chunk_id)
         elif operation == "ids":
             assert sorted(store.ids()) == sorted(twin.ids())
+        elif operation in ("pin", "unpin"):
+            getattr(store, operation)(chunk.record.chunk_id)
+            getattr(twin, operation)(chunk.record.chunk_id)
         else:
             expected = twin.get(chunk.record)
-            got = store.get(chunk.record)
+            got = store.get(chunk.record) if operation == "get" else by_layers(store, chunk.record)
             assert got is None if expected is None else same(got, expected)
+        assert store.is_pinned(chunk.record.chunk_id) == twin.is_pinned(chunk.record.chunk_id)
+
+
+def by_layers(store: ChunkStore, record: ChunkRecord) -> ChunkKV | None:
+    reader = store.open(record)
+    if reader is None:
+        return None
+    keys, values = zip(*map(reader.layer, range(reader.num_layers)), strict=True)
+    return ChunkKV(reader.record, torch.stack(keys), torch.stack(values), reader.scores())
 
 
 def test_a_record_of_no_tokens_is_a_chunk_too(store: ChunkStore) -> None:

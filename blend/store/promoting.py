@@ -1,0 +1,86 @@
+"""A chunk that is read layer by layer from the tier behind, and kept in memory once it was read whole."""
+
+from collections.abc import Callable
+from threading import Lock
+
+import torch
+
+from blend.chunk import ChunkKV, ChunkRecord
+from blend.store.base import ChunkReader
+
+
+class PromotingChunk:
+    """Implements `blend.store.base.ChunkReader`; each layer is read from the tier behind once.
+
+    What it gives is in plain memory, never a view of a mapped file.
+
+    Args:
+        behind: reader of the tier behind.
+        keep: takes the whole chunk, once.
+
+    Raises:
+        CorruptChunk: the scores failed their check. The entry has been dropped.
+    """
+
+    def __init__(self, behind: ChunkReader, keep: Callable[[ChunkKV], None]) -> None:
+        scores = behind.scores()
+        self._behind = behind
+        self._keep = keep
+        self._scores = None if scores is None else scores.clone()
+        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values, [L, T, H, D] each
+        self._read: set[int] = set()
+        self._lock = Lock()
+
+    @property
+    def record(self) -> ChunkRecord:
+        return self._behind.record
+
+    @property
+    def num_layers(self) -> int:
+        return self._behind.num_layers
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [T, H, D] of one layer.
+
+        Raises:
+            CorruptChunk: this layer failed its check. The entry has been dropped.
+        """
+        if index not in self._read:
+            # Read outside the lock: layers come in side by side. A second copy of one writes the same bits.
+            layer = self._behind.layer(index)
+            for rows, read in zip(self._space(layer[0]), layer, strict=True):
+                rows[index].copy_(read)
+            self._note(index)
+        assert self._rows is not None
+        return self._rows[0][index], self._rows[1][index]
+
+    def scores(self) -> torch.Tensor | None:
+        """float32 [T], or None."""
+        return self._scores
+
+    def chunk(self) -> ChunkKV:
+        """All of it.
+
+        Raises:
+            CorruptChunk: a check failed. The entry has been dropped.
+        """
+        for index in range(self.num_layers):
+            self.layer(index)
+        assert self._rows is not None, "there is a layer"
+        return ChunkKV(self.record, *self._rows, self._scores)
+
+    def _space(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._lock:
+            if self._rows is None:
+                shape = (self.num_layers, *layer.shape)
+                self._rows = torch.empty(shape, dtype=layer.dtype), torch.empty(shape, dtype=layer.dtype)
+            return self._rows
+
+    def _note(self, index: int) -> None:
+        with self._lock:
+            if index in self._read:
+                return
+            self._read.add(index)
+            whole = len(self._read) == self.num_layers
+        if whole:
+            self._keep(self.chunk())

@@ -1,0 +1,38 @@
+"""Numbers of bytes as people write them."""
+
+import re
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([A-Z]*)")
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes, with or without a unit.
+
+    >>> parse_bytes("1.5 GiB"), parse_bytes("20MB"), parse_bytes("512")
+    (1610612736, 20000000, 512)
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _SIZE.fullmatch(text.strip().upper())
+    if found is None or found[2] not in _UNITS:
+        raise ValueError(f"got {text!r}, expected a number of bytes, such as 500MB or 2GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def show_bytes(size: int) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> show_bytes(0), show_bytes(999), show_bytes(1_530_000), show_bytes(2 << 40)
+    ('0 B', '999 B', '1.5 MB', '2199.0 GB')
+    """
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,95 @@
+"""The store's configuration: the file, then the environment, then flags; and nothing unknown."""
+
+from pathlib import Path
+
+import pytest
+
+from blend.config import DEFAULTS
+from blend.errors import ConfigError
+from blend.store.cached import CachedStore
+from blend.store.config import KEYS, StoreConfig, load_config
+from blend.store.disk import DiskStore
+from blend.store.stack import open_store
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder, in an environment that says nothing else."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("KVBLEND_CACHE", str(cache))
+    for name in ("KVBLEND_STORE", "KVBLEND_STORE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    return cache
+
+
+def test_nothing_said(cache: Path) -> None:
+    found = load_config({})
+    assert found.config == StoreConfig(cache / "store", None, DEFAULTS.memory_bytes)
+    assert set(found.sources.values()) == {"default"}
+    assert set(found.sources) == set(KEYS)
+
+
+def test_each_source_wins_over_the_one_before(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "store.yaml").write_text("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\n")
+    said = load_config({})
+    assert said.config == StoreConfig(Path("/a"), 10**9, 1000)
+    assert set(said.sources.values()) == {str(cache / "store.yaml")}
+    monkeypatch.setenv("KVBLEND_STORE", "/b")
+    monkeypatch.setenv("KVBLEND_STORE_DISK_BYTES", "2GB")
+    assert load_config({}).config == StoreConfig(Path("/b"), 2 * 10**9, 1000)
+    said = load_config({"path": "/c", "disk_bytes": None})
+    assert said.config == StoreConfig(Path("/c"), 2 * 10**9, 1000)
+    assert said.sources["path"] == "--store"
+    assert said.sources["disk_bytes"] == "$KVBLEND_STORE_DISK_BYTES"
+
+
+def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("memory_bytes: 0\npath: beside\n")
+    two.write_text("disk_bytes: null\n")
+    monkeypatch.setenv("KVBLEND_STORE_CONFIG", str(one))
+    assert load_config({}).config.memory_bytes == 0
+    assert load_config({}).config.path == tmp_path / "beside"  # relative to the file
+    assert load_config({}, two).config.memory_bytes == DEFAULTS.memory_bytes
+    assert load_config({}, two).sources["disk_bytes"] == str(two)
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*missing\.yaml"):
+        load_config({}, tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("disk_byte: 1\n", "unknown key disk_byte in .*; known keys are path, disk_bytes, memory_bytes"),
+        ("1: 2\n", "unknown key 1 "),
+        ("- a\n", "expected keys and values"),
+        ("disk_bytes: lots\n", "got 'lots', expected a number of bytes"),
+        ("disk_bytes: -1\n", "got -1, expected a number of bytes"),
+        ("memory_bytes: true\n", "got True, expected"),
+        ("memory_bytes: null\n", "got None, expected"),
+        ("path: [1]\n", "expected a folder"),
+        ("a: [\n", "cannot read the configuration"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_that_names_it(cache: Path, text: str, message: str) -> None:
+    (cache / "store.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config({})
+
+
+def test_an_unknown_variable_of_ours_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVBLEND_STORE_DISKBYTES", "1")
+    with pytest.raises(ConfigError, match="unknown key KVBLEND_STORE_DISKBYTES in the environment"):
+        load_config({})
+
+
+def test_an_unknown_flag_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="unknown key colour in the flags"):
+        load_config({"colour": "red"})
+
+
+def test_the_tiers_are_those_of_the_configuration(tmp_path: Path) -> None:
+    both = open_store(StoreConfig(tmp_path, 5000, 1000), tmp_path / "chunks")
+    assert isinstance(both, CachedStore) and both.budget_bytes == 1000
+    assert isinstance(both.inner, DiskStore) and both.inner.budget_bytes == 5000
+    assert isinstance(open_store(StoreConfig(tmp_path, None, 0), tmp_path / "chunks"), DiskStore)
