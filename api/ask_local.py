@@ -8,8 +8,8 @@ from api.compare import Reply
 from api.library import Library
 from api.question import Question
 from api.report import blend_object
-from blend.config import default_store
 from blend.errors import EngineNotReady
+from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from retriever.retrieve import prompt_order
 
@@ -57,7 +57,7 @@ def local_asker(question: Question, store: Path | None, model: str | None) -> It
         UnknownCollection: before any engine is started.
         ModelError: the collection was computed with another model.
     """
-    library = Library(store or default_store(), [question.collection])
+    library = Library(store_path(store), [question.collection])
     with Engine(model or library.model_name, store) as engine:
         library.check_model(engine.fingerprint)
         yield LocalAsker(engine, library, question)

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from blend.config import DEFAULT_MODEL, default_store
+from blend.config import DEFAULT_MODEL
+from blend.store.config import store_path
 
 EXIT_FAILED = 4
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
                 tolerance = TOLERANCE if args.tolerance is None else args.tolerance
                 verdict = judged(verdict, calibrate(backend, tolerance, progress))
         settings, model = backend.engine.setup.settings, backend.engine.model_name
-    file = replace(settings, store=str(args.store or default_store())).verdict_file
+    file = replace(settings, store=str(store_path(args.store))).verdict_file
     GateFile(file).write(verdict)
     found = asdict(verdict)
     print(json.dumps({"model": model, **found}) if args.json else render(model, found))

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from blend.config import DEFAULT_MODEL, default_store
+from blend.config import DEFAULT_MODEL
+from blend.store.config import store_path
 
 EXIT_FAILED = 4
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from blend.vllm.engine import Engine
     from blend.vllm.gate import ensure_verdict
 
-    store = args.store or default_store()
+    store = store_path(args.store)
     with Engine(args.model, store, self_check=False) as engine:
         setup = engine.setup
         model = Model(

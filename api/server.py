@@ -26,8 +26,8 @@ from api.library import Library
 from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
-from blend.config import default_store
 from blend.ratio import Ratio
+from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
 
@@ -60,7 +60,7 @@ def serve(options: ServeOptions) -> int:
         ModelError: the model cannot be found or read.
         RequestError: a flag cannot be served with.
     """
-    store = options.store or default_store()
+    store = store_path(options.store)
     library = Library(store, options.collections)
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(options.flags)

@@ -31,8 +31,3 @@ DEFAULTS = BlendDefaults()
 def default_cache() -> Path:
     """Folder for converted models and fingerprints: `$KVBLEND_CACHE`, else `~/.cache/kvblend`."""
     return Path(os.environ.get("KVBLEND_CACHE") or Path.home() / ".cache" / "kvblend")
-
-
-def default_store() -> Path:
-    """Folder for chunk KV and collections: `$KVBLEND_STORE`, else `store` in the cache folder."""
-    return Path(os.environ.get("KVBLEND_STORE") or default_cache() / "store")

@@ -5,8 +5,9 @@ import logging
 import sys
 from pathlib import Path
 
-from blend.config import DEFAULT_MODEL, default_store
+from blend.config import DEFAULT_MODEL
 from blend.errors import BlendError
+from blend.store.config import store_path
 from precompute.config import DEFAULTS, PrecomputeConfig
 from precompute.errors import PrecomputeError
 from retriever.errors import CollectionError, RetrieverError
@@ -60,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
 
     config = PrecomputeConfig(
         folder=args.folder,
-        store=args.store or default_store(),
+        store=store_path(args.store),
         collection=args.collection,
         chunk_tokens=args.chunk_tokens,
         prefix=DEFAULTS.prefix if args.prefix is None else _read_prefix(args.prefix),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from blend.chunk import ChunkRecord, batches
+from blend.errors import StoreFull
 from blend.versions import ids_of
 from precompute.chunked import FolderReader, check_folder
 from precompute.config import PrecomputeConfig
@@ -62,6 +63,7 @@ class Precompute:
             journal = Journal(config.store, config.collection)
             journal.write(journal.read() | plan.ids | self._gone(plan, old))
             computed = self._compute(plan)
+            self._check_kept(plan)
             self._publish(plan, old)
             dropped = self._drop(plan, journal)
         finished = self._summary(plan, computed, dropped, reader, time.monotonic() - start)
@@ -124,6 +126,16 @@ class Precompute:
             )
             self._report(done)
         return done
+
+    def _check_kept(self, plan: Plan) -> None:
+        """Whether a byte budget was too small for the plan, and made the store evict what was just stored."""
+        evicted = plan.ids - set(self._engine.store.ids())
+        if evicted:
+            raise StoreFull(
+                f"got a byte budget too small for this collection: of its {len(plan.ids)} stored chunks (two "
+                f"versions of each, and what they stand behind) {len(evicted)} were evicted by others; raise "
+                "disk_bytes (`kvblend store config` shows it) or take fewer documents, and run again"
+            )
 
     def _missing(self, plan: Plan, batch: list[PlannedChunk]) -> Iterator[list[ChunkRecord]]:
         """The versions of some chunks that are not stored, by what they stand behind."""

@@ -72,6 +72,15 @@ def load_config(flags: Mapping[str, Any], file: Path | None = None) -> ConfigInF
     return ConfigInForce(StoreConfig(**values), sources)
 
 
+def store_path(flag: Path | str | None = None) -> Path:
+    """Folder of chunk KV and collections: the flag's, else the one that the configuration names.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return load_config({"path": flag}).config.path
+
+
 Said = dict[str, tuple[Any, str]]
 """Values and their sources, by key."""
 

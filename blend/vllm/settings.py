@@ -7,6 +7,10 @@ from typing import Any
 
 from blend.config import DEFAULTS
 from blend.ratio import Ratio
+from blend.store.base import ChunkStore
+from blend.store.config import StoreConfig
+from blend.store.layout import chunks_folder, mark_of
+from blend.store.stack import open_store
 
 ATTENTIONS = ("auto", "paged", "dense")
 
@@ -24,7 +28,7 @@ class Settings:
         shares_blends: whether a blend serves other questions on the same context too, as it is.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
-        memory_bytes: budget of the tier that keeps verified chunks in the worker's memory.
+        disk_bytes, memory_bytes: see `blend.store.config.StoreConfig`.
     """
 
     store: str
@@ -35,12 +39,13 @@ class Settings:
     selector: str = DEFAULTS.selector
     shares_blends: bool = False
     attention: str = "auto"
+    disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
 
     @property
     def model_folder(self) -> Path:
         """Where everything that depends on the model lies in the store."""
-        return Path(self.store) / "models" / self.fingerprint[:16]
+        return self.chunks_folder.parent
 
     @property
     def verdict_file(self) -> Path:
@@ -50,7 +55,16 @@ class Settings:
 
     @property
     def chunks_folder(self) -> Path:
-        return self.model_folder / "chunks"
+        return chunks_folder(Path(self.store), mark_of(self.fingerprint))
+
+    def open_store(self) -> ChunkStore:
+        """The model's chunks, through the tiers that are configured.
+
+        Raises:
+            StoreError: its folder cannot be made.
+        """
+        config = StoreConfig(Path(self.store), self.disk_bytes, self.memory_bytes)
+        return open_store(config, self.chunks_folder)
 
     def to_extra_config(self) -> dict[str, Any]:
         return asdict(self)

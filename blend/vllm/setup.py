@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blend.config import DEFAULT_MODEL, default_store
+from blend.config import DEFAULT_MODEL
 from blend.errors import NotBlendable, RequestError
 from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import resolve
 from blend.ratio import Ratio, check_ratio
+from blend.store.config import load_config
 from blend.vllm.settings import ATTENTIONS, Settings
 from blend.vllm.version import check_vllm_version
 
@@ -67,38 +68,45 @@ def prepare_engine(
     recompute_ratio: Ratio | None = None,
     shares_blends: bool = False,
     attention: str = "auto",
+    disk_bytes: int | None = None,
+    memory_bytes: int | None = None,
     **overrides: Any,
 ) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
 
     Args:
         model: name, local folder, GGUF file or hub id.
-        store: folder of the store; the default one when None.
+        store, disk_bytes, memory_bytes: see `StoreConfig`; what is None is as the configuration says.
         recompute_ratio, shares_blends, attention: see `Settings`.
         overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
 
     Raises:
         ModelError: the model or a supported vLLM is not there.
         RequestError: the ratio or the attention is none.
+        ConfigError: the store's configuration makes no sense.
     """
     check_vllm_version()
     if recompute_ratio is not None:
         check_ratio(recompute_ratio)
     if attention not in ATTENTIONS:
         raise RequestError(f"got attention {attention!r}, expected one of: {', '.join(ATTENTIONS)}")
+    flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes}
+    tiers = load_config(flags).config
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
     settings = Settings(
-        store=str(store or default_store()),
+        store=str(tiers.path),
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
         recompute_ratio=recompute_ratio,
         shares_blends=shares_blends,
         attention=attention,
+        disk_bytes=tiers.disk_bytes,
+        memory_bytes=tiers.memory_bytes,
     )
     arguments: dict[str, Any] = {
         "model": str(folder.path),

@@ -9,8 +9,6 @@ from vllm.config import VllmConfig
 
 from blend.chunk import ChunkKV, make_record
 from blend.errors import CorruptChunk, NotBlendable, StoreError
-from blend.store.cached import CachedStore
-from blend.store.disk import DiskStore
 from blend.vllm.checks import check_layers
 from blend.vllm.compute import compute_chunks
 from blend.vllm.job import blend
@@ -35,7 +33,7 @@ class WorkerSide:
     """
 
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
-        self._store = CachedStore(DiskStore(settings.chunks_folder), settings.memory_bytes)
+        self._store = settings.open_store()
         self._block_size = vllm_config.cache_config.block_size
         self._fingerprint = settings.fingerprint
         self._vocab_size = vllm_config.model_config.get_vocab_size()

@@ -36,9 +36,11 @@ class Jobs:
         prefix: str = "Be brief.",
         model: str = "m",
         max_model_len: int = 1000,
+        disk_bytes: int | None = None,
     ) -> Finished:
         self.events = []
         self.engine = FakeEngine(self.store, model, max_model_len)
+        self.engine.store.budget_bytes = disk_bytes
         config = PrecomputeConfig(self.folder, self.store, collection, chunk_tokens, prefix)
         return Precompute(self.engine, self.embedder, config, self.events.append).run()
 

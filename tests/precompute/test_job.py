@@ -376,3 +376,12 @@ def test_defaults_make_sense() -> None:
     assert DEFAULTS.prefix == DEFAULTS.prefix.strip()
     assert DEFAULTS.prefix
     assert Path(DEFAULTS.embedder).name == DEFAULTS.embedder
+
+
+def test_a_budget_that_evicts_the_collections_own_chunks_publishes_nothing(jobs: Jobs) -> None:
+    jobs.write("a.txt", 200)
+    with pytest.raises(StoreFull, match="raise disk_bytes"):
+        jobs.run(disk_bytes=20_000)
+    with pytest.raises(UnknownCollection):
+        Collection.open(jobs.store, "docs")
+    assert jobs.run().chunks and Collection.open(jobs.store, "docs").chunks
