@@ -36,8 +36,8 @@ class Engine:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
         self_check: compare blending with full prefill before the model's first blend.
-        overrides: `recompute_ratio` and `shares_blends` of `blend.vllm.settings.Settings`, and any argument
-            of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
+        overrides: `recompute_ratio`, `shares_blends` and `memory_bytes` of `blend.vllm.settings.Settings`,
+            and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
 
     Attributes:
         model_name: what `model` takes to find the model again.
@@ -45,6 +45,7 @@ class Engine:
         store: the chunks of this model.
         max_model_len: most tokens of a prompt with its answer.
         max_batch_tokens: tokens per `compute` call that are efficient.
+        device: kind of device that the model runs on, "cpu" for instance.
 
     Raises:
         ModelError: the model cannot be found, or vLLM is not a supported version.
@@ -78,6 +79,7 @@ class Engine:
         self._frame = ChatFrame(self.tokenizer)
         self.max_model_len: int = llm.vllm_config.model_config.max_model_len
         self.max_batch_tokens: int = llm.vllm_config.scheduler_config.max_num_batched_tokens
+        self.device: str = llm.vllm_config.device_config.device_type
         if self_check and self.setup.not_blendable is None:
             from blend.vllm.gate import ensure_verdict
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blend.config import DEFAULT_MODEL, default_store
+from blend.config import DEFAULT_MODEL, DEFAULTS, default_store
 from blend.errors import NotBlendable
 from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
@@ -65,6 +65,7 @@ def prepare_engine(
     *,
     recompute_ratio: Ratio | None = None,
     shares_blends: bool = False,
+    memory_bytes: int = DEFAULTS.memory_bytes,
     **overrides: Any,
 ) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
@@ -72,7 +73,7 @@ def prepare_engine(
     Args:
         model: name, local folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
-        recompute_ratio, shares_blends: see `Settings`.
+        recompute_ratio, shares_blends, memory_bytes: see `Settings`.
         overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
 
     Raises:
@@ -94,6 +95,7 @@ def prepare_engine(
         gate_key=secrets.token_hex(16),
         recompute_ratio=recompute_ratio,
         shares_blends=shares_blends,
+        memory_bytes=memory_bytes,
     )
     arguments: dict[str, Any] = {
         "model": str(folder.path),
