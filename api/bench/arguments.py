@@ -27,9 +27,13 @@ def names(value: str) -> tuple[str, ...]:
 
 
 def ratios(value: str) -> tuple[float, ...]:
-    """Recompute ratios, separated by commas."""
+    """Different recompute ratios, separated by commas.
+
+    >>> ratios("0.15,0.150,1")
+    (0.15, 1.0)
+    """
     try:
-        found = tuple(float(part) for part in names(value))
+        found = tuple(dict.fromkeys(float(part) for part in names(value)))
     except ValueError:
         found = ()
     if not found or not all(0 <= ratio <= 1 for ratio in found):

@@ -54,7 +54,7 @@ class VllmEngines:
                 raise NotBlendable(setup.not_blendable)
             self.shape = shape_of_folder(setup.arguments["model"])
             self._held = stack.pop_all()
-        self.model_name, self.version = setup.model_name, f"vLLM {installed_vllm()}"
+        self.model_name, self.version = setup.model_name, installed_vllm()
         self.device = self._blending.device
         self.tokenizer: Any = self._blending.tokenizer
         self.max_tokens = self._blending.max_model_len

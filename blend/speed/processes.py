@@ -12,6 +12,11 @@ BUSY_SHARE = 0.2
 """A thread computed when it used that share of the busiest one's time: the threads of a model share its
 work evenly, and those of the engine's own housekeeping need little."""
 
+LOOK_S = 0.25
+QUIET_SHARE = 0.05
+"""Of one core's time: what waiting processes may use."""
+MOST_WAIT_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Threads:
@@ -54,6 +59,25 @@ def cpu_ms(pids: Iterable[int]) -> float:
         with suppress(OSError):
             total_s += time.clock_gettime(_clock_of(pid))
     return total_s * 1e3
+
+
+def wait_until_quiet(pids: Iterable[int], most_s: float = MOST_WAIT_S) -> bool:
+    """Wait until processes use next to no CPU time; whether they do now.
+
+    An engine of vLLM spins for a second after its last message, and would take that from whoever comes next.
+
+    Args:
+        most_s: to wait at most.
+    """
+    pids, deadline = tuple(pids), time.monotonic() + most_s
+    while pids:
+        before = cpu_ms(pids)
+        time.sleep(LOOK_S)
+        if cpu_ms(pids) - before < QUIET_SHARE * LOOK_S * 1e3:
+            return True
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 def _clock_of(pid: int) -> int:

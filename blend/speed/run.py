@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from blend.errors import RequestError
-from blend.speed.arm import BLEND, FULL, Arm
+from blend.speed.arm import FULL
 from blend.speed.backend import Backend
 from blend.speed.binding import check_binding
-from blend.speed.case import DISK_COLD, MEMORY, Case
+from blend.speed.case import MEMORY, Case
 from blend.speed.measured import Measured
-from blend.speed.processes import Threads, ThreadWatch, cpu_ms, parent_of
+from blend.speed.meter import Meter
+from blend.speed.processes import Threads, ThreadWatch, parent_of
 from blend.speed.profile import profiled
 from blend.speed.prompts import Ids, PromptMaker, pool_size
-from blend.speed.script import Script, Step
+from blend.speed.script import Script
 from blend.speed.stream import shares
 
 WARM_UPS = 1
@@ -73,7 +73,7 @@ def run(
     pools = _store(backend, maker, plan, tell)
     threads = _threads(backend, script, plan.cases[0], pools[plan.cases[0]])
     tell(f"{threads.num} threads on cores {','.join(map(str, threads.core_ids))} in every engine")
-    meter = _Meter(backend)
+    meter = Meter(backend)
     measured: list[Measured] = []
     for number, case in enumerate(plan.cases, start=1):
         _warm_up(backend, script, plan, case, pools[case])
@@ -95,7 +95,7 @@ def profile(backend: Backend, maker: PromptMaker, script: Script, case: Case, pa
         RequestError: no profile can be taken.
     """
     pool = maker.pool(pool_size(case.chunks, 2), case.tokens)
-    meter = _Meter(backend)
+    meter = Meter(backend)
     for step in script.touch(case, pool) if case.tier == MEMORY else []:
         meter.measure(case, step)
     step = script.blend(case, pool)
@@ -139,60 +139,7 @@ def _threads(backend: Backend, script: Script, case: Case, pool: Sequence[Ids]) 
 
 def _warm_up(backend: Backend, script: Script, plan: Plan, case: Case, pool: Sequence[Ids]) -> None:
     """Each arm once, and where chunks come from memory, all of them into memory."""
-    meter = _Meter(backend)
+    meter = Meter(backend)
     touched = script.touch(case, pool) if case.tier == MEMORY and case.known_chunks else []
     for step in [*touched, *script.of(plan.sweep)(case, pool, WARM_UPS)]:
         meter.measure(case, step)
-
-
-class _Meter:
-    """Asks, and counts the CPU time of the engine that answers and of those that should wait."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._busy_ms = dict.fromkeys(backend.processes, 0.0)
-        self._idle_ms = dict.fromkeys(backend.processes, 0.0)
-
-    def measure(self, case: Case, step: Step) -> list[Measured]:
-        """Ask a step's requests, and wait for all of them.
-
-        Raises:
-            RequestError: what should have been blended was not.
-        """
-        engine = self._backend.engine_of(step.arm, case.tier)
-        if case.tier == DISK_COLD and step.arm.engine == BLEND:
-            self._backend.drop_file_cache()
-        before = self._now()
-        replies = self._backend.ask(engine, step.arm, step.requests)
-        used = {name: ms - before[name] for name, ms in self._now().items()}
-        for name, ms in used.items():
-            if name != engine:
-                self._idle_ms[name] += ms
-                self._busy_ms[name] += used[engine]
-        measured = [
-            Measured(
-                case,
-                step.arm,
-                len(request.prompt.context_ids),
-                len(request.prompt.suffix_ids),
-                used[engine] / len(replies),
-                reply,
-            )
-            for request, reply in zip(step.requests, replies, strict=True)
-        ]
-        _check_blended(case, step.arm, measured)
-        return measured
-
-    def idle_share(self) -> dict[str, float]:
-        """By engine, its CPU time while another one answered, over that one's."""
-        return {name: ms / (self._busy_ms[name] or 1.0) for name, ms in self._idle_ms.items()}
-
-    def _now(self) -> dict[str, float]:
-        return {name: cpu_ms(pids) for name, pids in self._backend.processes.items()}
-
-
-def _check_blended(case: Case, arm: Arm, measured: Sequence[Measured]) -> None:
-    for one in measured:
-        stats = one.reply.stats
-        if arm.engine == BLEND and case.known_chunks and stats.fallback is not None:
-            raise RequestError(f"the engine did not blend the prompt of {arm.label}: {stats.fallback}")

@@ -1,6 +1,5 @@
 """The bench's engines without a model: times that follow from tokens, pages that remember prompts by salt."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +33,7 @@ class FakeEngines:
     def __init__(self, model: str = "tiny", store: object = None, **overrides: Any) -> None:
         self.model_name = model
         self.tokenizer: Any = byte_level(add_prefix_space=False)
-        self.processes: dict[str, tuple[int, ...]] = {BLEND: (os.getpid(),)}
+        self.processes: dict[str, tuple[int, ...]] = {BLEND: ()}
         self.asked: list[tuple[str, Arm, Sequence[Request]]] = []
         self.stored: set[Ids] = set()
         self.dropped = 0
@@ -42,7 +41,7 @@ class FakeEngines:
         self._pages: dict[tuple[str, str, float | None], list[Ids]] = {}
 
     def open(self, tiers: Sequence[str]) -> None:
-        self.processes[PLAIN] = (os.getpid(),)
+        self.processes[PLAIN] = ()
 
     def engine_of(self, arm: Arm, tier: str) -> str:
         return arm.engine

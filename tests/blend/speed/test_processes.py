@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from blend.speed.processes import Threads, ThreadWatch, children, cpu_ms, parent_of
+from blend.speed.processes import Threads, ThreadWatch, children, cpu_ms, parent_of, wait_until_quiet
 
 CORES = sorted(os.sched_getaffinity(0))
 BURN = """
@@ -39,7 +39,7 @@ def burning(*cores: int) -> Iterator[int]:
 
 
 def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # a busy machine leaves a thread out for long
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -71,6 +71,16 @@ def test_cpu_time_of_another_process_grows_with_what_it_computes() -> None:
 
 def test_cpu_time_of_this_process_is_what_it_says_itself() -> None:
     assert cpu_ms([os.getpid()]) == pytest.approx(time.process_time() * 1e3, rel=0.05, abs=50)
+
+
+def test_processes_are_waited_for_until_they_are_quiet() -> None:
+    with burning() as idle, burning(CORES[0]) as busy:
+        assert wait_until_quiet([idle])
+        begin = time.monotonic()
+        assert not wait_until_quiet([idle, busy], most_s=0.3)
+        assert time.monotonic() - begin > 0.3
+        os.kill(busy, 9)
+        assert wait_until_quiet([idle, busy])
 
 
 def test_children_are_found_with_the_one_above_them() -> None:
