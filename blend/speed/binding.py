@@ -9,24 +9,25 @@ IDLE_SHARE = 0.02
 """An engine that waits may use that share of the CPU time of the one that answers, and is not mentioned."""
 
 
-def check_binding(threads: Mapping[str, Threads]) -> Threads:
+def check_binding(threads: Mapping[str, Threads | None]) -> Threads:
     """What all engines have.
 
     Args:
-        threads: those that were seen computing a full prefill, by engine.
+        threads: those that were seen computing full prefills, by engine; None where none could be told.
 
     Raises:
-        RequestError: they differ, or none were seen.
+        RequestError: they differ, or were not seen.
     """
-    if len(set(threads.values())) != 1 or not all(one.num for one in threads.values()):
+    first = next(iter(threads.values()))
+    if first is None or any(one != first for one in threads.values()):
         raise RequestError(
             f"got engines with different threads, {describe(threads)}; expected the same, or times cannot be "
             "compared: set VLLM_CPU_OMP_THREADS_BIND to the cores of both, such as 0-1, on a quiet machine"
         )
-    return next(iter(threads.values()))
+    return first
 
 
-def describe(threads: Mapping[str, Threads]) -> str:
+def describe(threads: Mapping[str, Threads | None]) -> str:
     """The engines' threads and cores, in a line.
 
     >>> describe({"plain": Threads(2, (0, 1)), "blend": Threads(1, (0,))})
@@ -34,6 +35,8 @@ def describe(threads: Mapping[str, Threads]) -> str:
     """
     return "; ".join(
         f"{name}: {one.num} threads on cores {','.join(map(str, one.core_ids))}"
+        if one
+        else f"{name}: not seen"
         for name, one in threads.items()
     )
 

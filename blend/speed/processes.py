@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import psutil
 
-BUSY_SHARE = 0.2
+BUSY_SHARE = 0.05
 """A thread computed when it used that share of the busiest one's time: the threads of a model share its
-work evenly, and those of the engine's own housekeeping need little."""
+work, and those of the engine's own housekeeping need less than a hundredth."""
+ENOUGH_S = 0.5
+"""CPU time of the busiest thread from which on its share can be told: the kernel counts ticks of 10 ms."""
 
 LOOK_S = 0.25
 QUIET_SHARE = 0.05
@@ -97,13 +99,15 @@ class ThreadWatch:
         self._pids = tuple(pids)
         self._before = self._now()
 
-    def seen(self) -> Threads:
-        """The threads that computed since; none where too little was computed to tell."""
+    def seen(self) -> Threads | None:
+        """The threads that computed since, or None while too little was computed to tell."""
         now = self._now()
         none = _Thread(0.0, frozenset())
         used = {tid: one.cpu_s - self._before.get(tid, none).cpu_s for tid, one in now.items()}
         most = max(used.values(), default=0.0)
-        busy = [now[tid] for tid, cpu_s in used.items() if cpu_s > 0 and cpu_s >= BUSY_SHARE * most]
+        if most < ENOUGH_S:
+            return None
+        busy = [now[tid] for tid, cpu_s in used.items() if cpu_s >= BUSY_SHARE * most]
         return Threads(len(busy), tuple(sorted(frozenset().union(*(one.core_ids for one in busy)))))
 
     def _now(self) -> dict[int, _Thread]:

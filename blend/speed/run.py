@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from blend.speed.stream import shares
 
 WARM_UPS = 1
 """Repetitions of a case that are not counted."""
+
+MOST_PREFILLS = 200
+"""To tell an engine's threads by; a model of any size needs one or a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +124,28 @@ def _store(
 
 
 def _threads(backend: Backend, script: Script, case: Case, pool: Sequence[Ids]) -> Threads:
-    """What the engines compute a full prefill with; twice, since first calls do other things too.
+    """What the engines compute full prefills with; on other devices than CPUs nothing is looked at.
 
     Raises:
         RequestError: they differ.
     """
     if backend.device != "cpu":
         return Threads(0, ())
-    seen = {}
+    seen: dict[str, Threads | None] = dict.fromkeys(backend.processes)
     for engine, pids in backend.processes.items():
-        for _ in range(2):
-            watch = ThreadWatch(pids)
-            (step,) = script.touch(case, pool)[:1]
-            backend.ask(engine, FULL, step.requests)
+        prefill = partial(_prefill, backend, engine, script, case, pool)
+        prefill()  # a first call does other things too
+        watch = ThreadWatch(pids)
+        for _ in range(MOST_PREFILLS):
+            prefill()
             seen[engine] = watch.seen()
+            if seen[engine] is not None:
+                break
     return check_binding(seen)
+
+
+def _prefill(backend: Backend, engine: str, script: Script, case: Case, pool: Sequence[Ids]) -> None:
+    backend.ask(engine, FULL, script.touch(case, pool)[0].requests)
 
 
 def _warm_up(backend: Backend, script: Script, plan: Plan, case: Case, pool: Sequence[Ids]) -> None:

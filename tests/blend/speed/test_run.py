@@ -133,11 +133,11 @@ def _fallen() -> object:
 
 def test_engines_with_different_threads_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     class Watch:
-        seen_by = iter([Threads(2, (0, 1)), Threads(2, (0, 1)), Threads(1, (0,)), Threads(1, (0,))])
+        seen_by = iter([None, Threads(2, (0, 1)), Threads(1, (0,))])
 
         def __init__(self, pids: object) -> None: ...
 
-        def seen(self) -> Threads:
+        def seen(self) -> Threads | None:
             return next(self.seen_by)
 
     monkeypatch.setattr(run_module, "ThreadWatch", Watch)
