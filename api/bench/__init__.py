@@ -4,9 +4,9 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.bench import fidelity
+from api.bench import fidelity, ttft
 
-_RUN = {"fidelity": "api.bench.fidelity"}
+_RUN = {"fidelity": "api.bench.fidelity", "ttft": "api.bench.ttft"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -14,6 +14,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="measure how good and how fast blends are")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
     fidelity.add_parser(benches)
+    ttft.add_parser(benches)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from api.bench.arguments import names, not_negative, positive, ratios
 from blend.config import DEFAULT_MODEL
 from blend.errors import RequestError
 
@@ -37,20 +38,20 @@ def add_parser(subparsers: Any) -> None:
         "teacher-forced. With --out, a run that was stopped goes on where it was.",
         allow_abbrev=False,
     )
-    add, count = parser.add_argument, _positive
+    add, count = parser.add_argument, positive
     add("--data", type=Path, required=True, metavar="FILE", help="questions as JSON lines, gzipped or not")
     add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
     add("--questions", type=count, default=100, metavar="N", help="most questions (default: %(default)s)")
-    add("--skip", type=_not_negative, default=0, metavar="N", help="rows left out at the start of the file")
+    add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
     add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
     add(
         "--methods",
-        type=_names,
+        type=names,
         default=None,
         metavar="NAME,...",
         help="or NAME@R; a default set unless given",
     )
-    add("--ratios", type=_ratios, default=RATIOS, metavar="R,...", help="to recompute (default: 0.02 to 0.5)")
+    add("--ratios", type=ratios, default=RATIOS, metavar="R,...", help="to recompute (default: 0.02 to 0.5)")
     add("--baseline", default=None, metavar="NAME", help=f"method to compare with (default: {BASELINE})")
     add("--question-first", action="store_true", help="the question stands before the documents")
     add("--max-tokens", type=count, default=16, help="of an answer (default: %(default)s)")
@@ -58,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
         "--backend", choices=sorted(BACKENDS), default="hf", help="what runs the model (default: %(default)s)"
     )
     add("--threads", type=count, default=None, metavar="N", help="of the model, with the hf backend")
-    add("--seed", type=_not_negative, default=0, help="of what is drawn (default: %(default)s)")
+    add("--seed", type=not_negative, default=0, help="of what is drawn (default: %(default)s)")
     add("--out", type=Path, default=None, metavar="FOLDER", help="for journal, table, plots and result.json")
     add("--json", action="store_true", help="print the JSON line alone")
 
@@ -70,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
     from api.bench.questions import read_questions
     from api.bench.result import Result, json_line, write_result
     from blend.fidelity.methods import methods
-    from blend.fidelity.plots import check_plots
     from blend.fidelity.run import LabSettings, prompt_builder
     from blend.fidelity.run import run as measure
     from blend.fidelity.summary import summarise
+    from blend.figure import check_plots
 
     if args.out is not None:
         check_plots()  # before hours of measuring, not after
@@ -109,20 +110,20 @@ def _backend(args: argparse.Namespace) -> "Backend":
     return engine
 
 
-def _with_random(names: Sequence[str] | None) -> Sequence[str] | None:
-    if names is None or any(name.partition("@")[0] == RANDOM for name in names):
-        return names
-    return (*names, RANDOM)
+def _with_random(methods: Sequence[str] | None) -> Sequence[str] | None:
+    if methods is None or any(name.partition("@")[0] == RANDOM for name in methods):
+        return methods
+    return (*methods, RANDOM)
 
 
 def _baseline(name: str | None, methods: "Sequence[Method]") -> str | None:
     """The method to compare with; the usual one only where it is measured."""
-    names = {method.name for method in methods}
+    known = {method.name for method in methods}
     if name is None:
-        return BASELINE if BASELINE in names else None
-    if name not in names:
+        return BASELINE if BASELINE in known else None
+    if name not in known:
         raise RequestError(
-            f"got baseline {name!r}, expected a method of this run: {', '.join(sorted(names))}"
+            f"got baseline {name!r}, expected a method of this run: {', '.join(sorted(known))}"
         )
     return name
 
@@ -155,29 +156,3 @@ def _journal(folder: Path | None, header: "Header") -> "Iterator[Journal]":
     with ExitStack() as stack:
         kept = folder or Path(stack.enter_context(TemporaryDirectory()))
         yield stack.enter_context(Journal(kept / "journal.jsonl", header))
-
-
-def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"got {value}, expected a number from 1 up")
-    return int(value)
-
-
-def _not_negative(value: str) -> int:
-    if not value.isdecimal():
-        raise argparse.ArgumentTypeError(f"got {value}, expected a number from 0 up")
-    return int(value)
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-
-
-def _ratios(value: str) -> tuple[float, ...]:
-    try:
-        ratios = tuple(float(part) for part in _names(value))
-    except ValueError:
-        ratios = ()
-    if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
-        raise argparse.ArgumentTypeError(f"got {value}, expected numbers from 0 to 1 such as 0.05,0.15")
-    return ratios

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from blend.cost import blend_flops, full_flops, shape_of_folder
 from blend.errors import ModelError, NotBlendable, RequestError
 from blend.fidelity.backend import Outcome, Reference
-from blend.fidelity.cost import blend_flops, full_flops, shape_of_folder
 from blend.fidelity.engine_chunks import EngineChunks
 from blend.fidelity.method import NONE, Method
 from blend.fidelity.narrowing import Narrowing

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
 from blend.chunk import ChunkKV
+from blend.cost import blend_flops, full_flops, shape_of
 from blend.errors import RequestError
 from blend.fidelity.backend import Outcome, Reference
-from blend.fidelity.cost import blend_flops, full_flops, shape_of
 from blend.fidelity.decoding import Teacher, crop
 from blend.fidelity.lab_chunks import ChunkSource
 from blend.fidelity.method import NONE, Method

@@ -2,19 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from blend.config import DEFAULTS
-from blend.errors import RequestError
 from blend.fidelity.question import LabPrompt
 from blend.fidelity.scores import Scores
 from blend.fidelity.summary import Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from blend.figure import figure_of, finish
 
 _Measured = TypeVar("_Measured", Summary, Scores)
 
@@ -27,16 +22,6 @@ _MARKERS = "osD^vP*X"
 _COLOURS = 10  # of matplotlib's default cycle, "C0" .. "C9"
 
 
-def check_plots() -> None:
-    """Whether pictures can be drawn.
-
-    Raises:
-        RequestError: matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise RequestError("got no matplotlib, expected it for the plots: pip install 'kvblend[bench]'")
-
-
 def plot_kl(summaries: Sequence[Summary], path: Path) -> None:
     """KL against recompute ratio: a line per method with its interval as a band, floors as level lines.
 
@@ -46,7 +31,7 @@ def plot_kl(summaries: Sequence[Summary], path: Path) -> None:
     Raises:
         RequestError: matplotlib is not installed.
     """
-    figure, (axes,) = _figure(1, width=8.5)
+    figure, (axes,) = figure_of(1, width=8.5)
     for number, (name, own) in enumerate(_by_name(summaries).items()):
         own = sorted(own, key=lambda one: one.method.ratio)
         kl = [max(one.kl_mean.mean, _LEAST_KL) for one in own]
@@ -62,7 +47,7 @@ def plot_kl(summaries: Sequence[Summary], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("recompute ratio")
     axes.set_ylabel("mean KL from full prefill, nats (95 % interval)")
-    _finish(figure, axes, path)
+    finish(figure, axes, path)
 
 
 def plot_layer_errors(
@@ -77,7 +62,7 @@ def plot_layer_errors(
     Raises:
         RequestError: matplotlib is not installed.
     """
-    figure, panels = _figure(2, width=13)
+    figure, panels = figure_of(2, width=13)
     nearest = _nearest(summaries, ratio)
     for axes, what in zip(panels, ("key", "value"), strict=True):
         for number, (label, one) in enumerate(nearest.items()):
@@ -86,7 +71,7 @@ def plot_layer_errors(
                 axes.plot(errors, color=_colour(number), linestyle=_dash(number), label=label)
         axes.set_xlabel("layer")
         axes.set_ylabel(f"relative error of {what}s")
-    _finish(figure, panels[-1], path)
+    finish(figure, panels[-1], path)
 
 
 def plot_picks(
@@ -109,7 +94,7 @@ def plot_picks(
     picked = np.zeros((max(len(rows), 1), prompt.context_tokens))
     for row, one in zip(picked, rows.values(), strict=False):
         row[list(one.selected)] = 1.0
-    figure, (axes,) = _figure(1, width=14, height=1.2 + 0.28 * len(picked))
+    figure, (axes,) = figure_of(1, width=14, height=1.2 + 0.28 * len(picked))
     # Where there are more tokens than pixels, a column is as dark as its share of picks. Each row is drawn as
     # many, so that such smoothing stays within it.
     place = (-0.5, prompt.context_tokens - 0.5, len(picked) - 0.5, -0.5)
@@ -145,24 +130,6 @@ def _nearest(measured: Sequence[_Measured], ratio: float) -> dict[str, _Measured
         for name, own in _by_name(measured).items()
     }
     return {f"{name} at {one.method.ratio:g}": one for name, one in chosen.items()}
-
-
-def _figure(num_axes: int, width: float, height: float = 5.0) -> "tuple[Figure, list[Axes]]":
-    check_plots()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)  # draws into memory: no display is asked for, whatever is configured
-    return figure, [figure.add_subplot(1, num_axes, number + 1) for number in range(num_axes)]
-
-
-def _finish(figure: "Figure", axes: "Axes", path: Path) -> None:
-    for each in figure.axes:
-        each.grid(visible=True, which="major", alpha=0.3)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def _colour(number: int) -> str:

@@ -42,6 +42,8 @@ class Answer:
         ttft_ms: from the request's arrival to its first token.
         stats: what happened to the context.
         prefix_hit_tokens: prompt tokens that lay in the engine's pages already or were blended into them.
+        prefill_ms: from when the engine scheduled what was left to prefill (the suffix of a blend, else the
+            prompt) to the first token; None when it keeps no times.
         first_logprobs: of the first token, by token id, where they were asked for.
         logprobs: float32 [A, V] on the CPU, of the whole vocabulary at each of the answer's `A` tokens,
             where they were asked for.
@@ -53,6 +55,7 @@ class Answer:
     ttft_ms: float
     stats: BlendStats
     prefix_hit_tokens: int = 0
+    prefill_ms: float | None = None
     first_logprobs: dict[int, float] | None = None
     logprobs: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
@@ -85,9 +88,17 @@ def answer_of(output: Any, ttft_ms: float, *, all_logprobs: bool = False) -> Ans
         ttft_ms=ttft_ms,
         stats=stats,
         prefix_hit_tokens=output.num_cached_tokens or 0,
+        prefill_ms=_prefill_ms(output.metrics),
         first_logprobs=first_logprobs,
         logprobs=_dense(done.logprobs) if all_logprobs else None,
     )
+
+
+def _prefill_ms(metrics: Any) -> float | None:
+    """From vLLM's own times of a request; both are the engine process's."""
+    if metrics is None or not metrics.scheduled_ts or not metrics.first_token_ts:
+        return None
+    return float(metrics.first_token_ts - metrics.scheduled_ts) * 1e3
 
 
 def _dense(flat: Any) -> torch.Tensor:

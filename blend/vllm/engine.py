@@ -46,6 +46,7 @@ class Engine:
         store: the chunks of this model.
         max_model_len: most tokens of a prompt with its answer.
         max_batch_tokens: tokens per `compute` call that are efficient.
+        device: kind of device that the model runs on, "cpu" for instance.
 
     Raises:
         ModelError: the model cannot be found, or vLLM is not a supported version.
@@ -79,6 +80,7 @@ class Engine:
         self._frame = ChatFrame(self.tokenizer)
         self.max_model_len: int = llm.vllm_config.model_config.max_model_len
         self.max_batch_tokens: int = llm.vllm_config.scheduler_config.max_num_batched_tokens
+        self.device: str = llm.vllm_config.device_config.device_type
         if self_check and self.setup.not_blendable is None:
             from blend.vllm.gate import ensure_verdict
 

@@ -121,9 +121,13 @@ def prepare_engine(
         arguments |= _blending(settings)
         if _on_cpu():
             arguments["distributed_executor_backend"] = CPU_EXECUTOR
+    return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _reference(model: str) -> str:
+    """What finds the model again from any folder."""
     local = Path(model).expanduser()
-    reference = str(local.resolve()) if local.exists() else model
-    return EngineSetup(folder.name, reference, settings, reason, arguments | overrides)
+    return str(local.resolve()) if local.exists() else model
 
 
 def _blending(settings: Settings) -> dict[str, Any]:

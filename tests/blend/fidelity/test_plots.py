@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from blend import figure
 from blend.errors import RequestError
 from blend.fidelity import plots
 from blend.fidelity.journal import Journal
 from blend.fidelity.method import Method
-from blend.fidelity.plots import check_plots, plot_kl, plot_layer_errors, plot_picks
+from blend.fidelity.plots import plot_kl, plot_layer_errors, plot_picks
 from blend.fidelity.question import Question
 from blend.fidelity.run import LabSettings, prompt_builder, run
 from blend.fidelity.scores import Scores
 from blend.fidelity.summary import summarise
+from blend.figure import check_plots
 from tests.blend.fidelity.conftest import HEADER, METHODS
 from tests.reference.random_backend import RandomBackend
 
@@ -77,6 +79,6 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.M
     def find_nothing(name: str) -> ModuleSpec | None:
         return None
 
-    monkeypatch.setattr(plots, "find_spec", find_nothing)
+    monkeypatch.setattr(figure, "find_spec", find_nothing)
     with pytest.raises(RequestError, match=r"pip install 'kvblend\[bench\]'"):
         plot_kl([], Path("never.png"))

@@ -1,0 +1,1 @@
+"""How soon blends answer: time to first token of arms that take turns, in engines under the same binding."""

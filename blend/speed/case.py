@@ -1,0 +1,59 @@
+"""What a prompt of the bench is like: its size, how much of it is known, and where that comes from."""
+
+from dataclasses import dataclass
+
+from blend.errors import RequestError
+
+MEMORY = "memory"
+DISK_WARM = "disk-warm"
+DISK_COLD = "disk-cold"
+TIERS = (MEMORY, DISK_WARM, DISK_COLD)
+"""`DISK_WARM`: no memory tier, but the files lie in the page cache; `DISK_COLD`: neither."""
+
+TO_COME = ("device", "redis")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Prompts of one kind.
+
+    Attributes:
+        chunks: how many stand in a prompt.
+        tokens: of each chunk.
+        question_tokens: of the question's own text; what the chat template puts around it comes on top.
+        known: share of the chunks whose KV is stored, in [0, 1].
+        tier: where stored chunks come from, one of `TIERS`.
+        at_once: requests that arrive together.
+    """
+
+    chunks: int = 6
+    tokens: int = 512
+    question_tokens: int = 30
+    known: float = 1.0
+    tier: str = MEMORY
+    at_once: int = 1
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens of all chunks of a prompt."""
+        return self.chunks * self.tokens
+
+    @property
+    def known_chunks(self) -> int:
+        """Chunks of a prompt whose KV is stored."""
+        return round(self.known * self.chunks)
+
+
+def check_tier(tier: str) -> str:
+    """A tier that can be measured.
+
+    Raises:
+        RequestError: there is no such tier, or not yet.
+    """
+    if tier in TO_COME:
+        raise RequestError(
+            f"got tier {tier!r}, which comes with the store's own tiers; expected one of: {', '.join(TIERS)}"
+        )
+    if tier not in TIERS:
+        raise RequestError(f"got tier {tier!r}, expected one of: {', '.join(TIERS)}")
+    return tier
