@@ -4,16 +4,17 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.bench import fidelity
+from api.bench import fidelity, load, precompute, soak
 
-_RUN = {"fidelity": "api.bench.fidelity"}
+_RUN = {name: f"api.bench.{name}" for name in ("fidelity", "load", "precompute", "soak")}
 
 
 def add_parser(subparsers: Any) -> None:
     """The command's own subcommands."""
     parser = subparsers.add_parser("bench", help="measure how good and how fast blends are")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
-    fidelity.add_parser(benches)
+    for bench in (fidelity, load, soak, precompute):
+        bench.add_parser(benches)
 
 
 def run(args: argparse.Namespace) -> int:
