@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from math import perm
@@ -101,7 +101,7 @@ def _ask(
     return answer.ttft_ms, answer.stats.fallback
 
 
-def _told(samples: "Any", total: int) -> "list[Sample]":
+def _told(samples: "Iterable[Sample]", total: int) -> "list[Sample]":
     """All samples, with a line on standard error now and then."""
     found: list[Sample] = []
     last_s = -float("inf")

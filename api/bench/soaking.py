@@ -21,7 +21,8 @@ class Gauge:
 
     Attributes:
         own_bytes: resident memory of this process.
-        engine_bytes: resident memory of the processes that it started, the engine's among them.
+        engine_bytes: resident memory of the processes that it started, the engine's among them; what they
+            share (a chunk file that is mapped, say) counts in each.
         store_bytes, store_files: everything in the store's folder.
     """
 

@@ -1,11 +1,12 @@
 """`kvblend serve` as a process of one's own, from its start to its end."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import httpx
 
 from blend.errors import EngineNotReady
 
-START_S = 900.0
+START_S = 1800.0
 STOP_S = 60.0
 LOG_CHARS = 2000
 HOST = "127.0.0.1"
@@ -32,11 +33,21 @@ def serve_process(store: Path, collection: str, log: Path) -> Iterator[str]:
     Raises:
         EngineNotReady: it did not start; the end of its log is part of the message.
     """
-    port = _free_port()
     command = [sys.executable, "-m", "api.cli", "serve", "--collection", collection, "--store", str(store)]
+    with http_process([*command, "--host", HOST], log) as url:
+        yield url
+
+
+@contextmanager
+def http_process(command: Sequence[str], log: Path) -> Iterator[str]:
+    """The same with any command that takes `--port` and answers `/health`."""
+    port = _free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--host", HOST, "--port", str(port)], stdout=output, stderr=subprocess.STDOUT
+            [*command, "--port", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, so that its engine can be ended with it
         )
         try:
             url = f"http://{HOST}:{port}"
@@ -75,5 +86,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(timeout=STOP_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
