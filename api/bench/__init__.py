@@ -4,17 +4,17 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.bench import fidelity, ttft
+from api.bench import fidelity, load, precompute, soak, ttft
 
-_RUN = {"fidelity": "api.bench.fidelity", "ttft": "api.bench.ttft"}
+_RUN = {name: f"api.bench.{name}" for name in ("fidelity", "ttft", "load", "soak", "precompute")}
 
 
 def add_parser(subparsers: Any) -> None:
     """The command's own subcommands."""
     parser = subparsers.add_parser("bench", help="measure how good and how fast blends are")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
-    fidelity.add_parser(benches)
-    ttft.add_parser(benches)
+    for bench in (fidelity, ttft, load, soak, precompute):
+        bench.add_parser(benches)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from blend.speed.backend import Reply, Request
 from blend.speed.case import MEMORY
 from blend.speed.processes import children
 from blend.speed.prompts import Ids
-from blend.store.disk import SUFFIX
+from blend.store.ledger import SUFFIX
 from blend.text.lead import lead_ids
 from blend.versions import Prefixes
 from blend.vllm.answer import Answer, Ask

@@ -44,7 +44,8 @@ def flops_share(shape: ModelShape, one: Measured) -> float:
     # A blend that was found as it is, or never made, has not looked at anything.
     looked = stats.fallback is None and stats.select_ms > 0
     rule = selector(stats.selector) if looked else None
-    flops = blend_flops(shape, rule, stats.selected, hit, one.num_tokens - hit)
+    by_layer = [stats.selected] * shape.num_layers
+    flops = blend_flops(shape, rule, by_layer, hit, one.num_tokens - hit)
     return flops / full_flops(shape, one.num_tokens)
 
 

@@ -1,0 +1,41 @@
+"""A collection whose chunks are given, made by the precompute job that users run."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from precompute.config import PrecomputeConfig
+from precompute.engine import ChunkEngine
+from precompute.events import Finished, Report
+from precompute.job import Precompute
+from precompute.progress import PlainLines
+from retriever.embed import Embedder
+
+NAME = "bench"
+
+
+def make_collection(
+    engine: ChunkEngine,
+    embedder: Embedder,
+    texts: Sequence[str],
+    store: Path,
+    chunk_tokens: int,
+    report: Report | None = None,
+) -> Finished:
+    """Write each text into a file of its own, and run the job on them.
+
+    Args:
+        texts: different ones, none longer than `chunk_tokens`, without white space at their ends; the
+            collection's chunks are these, in this order.
+        store: the engine's.
+        report: standard error when None, where it does not mix with results.
+    """
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        for number, text in enumerate(texts):
+            (folder / f"{number:06}.txt").write_text(text, encoding="utf-8")
+        config = PrecomputeConfig(folder, store, NAME, chunk_tokens)
+        finished = Precompute(engine, embedder, config, report or PlainLines(sys.stderr, sys.stderr)).run()
+    assert finished.chunks == len(texts), "a text is a chunk: the splitter has cut one, or two are the same"
+    return finished
