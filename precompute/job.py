@@ -129,12 +129,13 @@ class Precompute:
 
     def _check_kept(self, plan: Plan) -> None:
         """Whether a byte budget was too small for the plan, and made the store evict what was just stored."""
-        evicted = plan.ids - set(self._engine.store.ids())
+        versions = frozenset[str]().union(*(chunk.ids for chunk in plan.chunks))
+        evicted = versions - set(self._engine.store.ids())
         if evicted:
             raise StoreFull(
-                f"got a byte budget too small for this collection: of its {len(plan.ids)} stored chunks (two "
-                f"versions of each, and what they stand behind) {len(evicted)} were evicted by others; raise "
-                "disk_bytes (`kvblend store config` shows it) or take fewer documents, and run again"
+                f"got a byte budget too small for this collection: {len(evicted)} of its {len(versions)} "
+                "versions of chunks were evicted while others were stored; raise disk_bytes (`kvblend store "
+                "config` shows it) or take fewer documents, and run again"
             )
 
     def _missing(self, plan: Plan, batch: list[PlannedChunk]) -> Iterator[list[ChunkRecord]]:

@@ -11,7 +11,7 @@ from blend.config import DEFAULT_MODEL
 from blend.errors import NotBlendable, RequestError
 from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
-from blend.models.resolve import resolve
+from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
 from blend.store.config import load_config
 from blend.vllm.settings import ATTENTIONS, Settings
@@ -86,10 +86,7 @@ def prepare_engine(
         ConfigError: the store's configuration makes no sense.
     """
     check_vllm_version()
-    if recompute_ratio is not None:
-        check_ratio(recompute_ratio)
-    if attention not in ATTENTIONS:
-        raise RequestError(f"got attention {attention!r}, expected one of: {', '.join(ATTENTIONS)}")
+    _check_settings(recompute_ratio, attention)
     flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes}
     tiers = load_config(flags).config
     folder = resolve(model)
@@ -108,7 +105,16 @@ def prepare_engine(
         disk_bytes=tiers.disk_bytes,
         memory_bytes=tiers.memory_bytes,
     )
-    arguments: dict[str, Any] = {
+    arguments = _serving(folder, dtype)
+    reason = _refusal(folder.path, arguments | overrides)
+    if reason is None:
+        arguments |= _blending(settings)
+    return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:
+    """The arguments of an engine that serves a model, whether it blends or not."""
+    return {
         "model": str(folder.path),
         "served_model_name": [folder.name],
         "dtype": dtype,
@@ -116,12 +122,13 @@ def prepare_engine(
         "enforce_eager": _on_cpu(),
         "enable_prefix_caching": True,
     }
-    reason = _refusal(folder.path, arguments | overrides)
-    if reason is None:
-        arguments |= _blending(settings)
-        if _on_cpu():
-            arguments["distributed_executor_backend"] = CPU_EXECUTOR
-    return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _check_settings(recompute_ratio: Ratio | None, attention: str) -> None:
+    if recompute_ratio is not None:
+        check_ratio(recompute_ratio)
+    if attention not in ATTENTIONS:
+        raise RequestError(f"got attention {attention!r}, expected one of: {', '.join(ATTENTIONS)}")
 
 
 def _reference(model: str) -> str:
@@ -139,7 +146,8 @@ def _blending(settings: Settings) -> dict[str, Any]:
         "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": settings.to_extra_config(),
     }
-    return {"worker_cls": WORKER, "kv_transfer_config": transfer}
+    executor = {"distributed_executor_backend": CPU_EXECUTOR} if _on_cpu() else {}
+    return {"worker_cls": WORKER, "kv_transfer_config": transfer, **executor}
 
 
 def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:

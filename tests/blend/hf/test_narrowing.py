@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from blend.chunk import make_record
-from blend.fidelity.cost import blend_flops, shape_of
+from blend.cost import blend_flops, shape_of
 from blend.fidelity.narrowing import Narrowing
 from blend.hf import blend, compute_chunks
 from tests.conftest import RandomIds

@@ -42,19 +42,20 @@ def test_a_prefix_hit_costs_the_rest_only() -> None:
 def test_a_blend_costs_what_was_recomputed_the_probe_and_the_suffix() -> None:
     share = flops_share(SHAPE, measured(blend_at(0.02), 100, BLENDED))
     rule = selector("question-late")
-    assert share == blend_flops(SHAPE, rule, (7, 9), 100, 20) / full_flops(SHAPE, 120)
+    assert share == blend_flops(SHAPE, rule, [(7, 9)] * SHAPE.num_layers, 100, 20) / full_flops(SHAPE, 120)
 
 
 def test_a_blend_that_was_found_costs_no_probe() -> None:
     share = flops_share(SHAPE, measured(blend_at(0.02, "again"), 112, AGAIN))
-    assert share == blend_flops(SHAPE, None, (), 112, 8) / full_flops(SHAPE, 120)
+    assert share == blend_flops(SHAPE, None, [()] * SHAPE.num_layers, 112, 8) / full_flops(SHAPE, 120)
     assert share < flops_share(SHAPE, measured(blend_at(0.02), 100, BLENDED))
 
 
 def test_stages_add_up_to_the_time_and_say_what_is_left() -> None:
     stages = stages_ms(Reply(50.0, 100, 30.0, BLENDED))
     assert stages == {
-        "match": 1, "load": 2, "realign": 3, "select": 4, "recompute": 5, "suffix": 30, "scheduling": 5
+        "match": 1, "load": 2, "realign": 3, "select": 4, "recompute": 5, "write": 0,
+        "suffix": 30, "scheduling": 5,
     }  # fmt: skip
     assert sum(stages.values()) == 50
 

@@ -47,5 +47,5 @@ def test_the_table_names_what_is_varied_and_nothing_else() -> None:
 def test_stages_that_no_arm_has_are_left_out() -> None:
     table = render_table(measure("compare", Case(2, 64, 8)), {})
     (head,) = [line for line in table.splitlines() if line.startswith("arm") and "match" in line]
-    assert "write" not in head and head.split()[-2:] == ["prefill", "scheduling"]
+    assert "rest" not in head and head.split()[-2:] == ["prefill", "scheduling"]
     assert "grows" not in table
