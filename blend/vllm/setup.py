@@ -20,7 +20,7 @@ from blend.vllm.version import check_vllm_version
 CONNECTOR = "KVBlendConnector"
 CONNECTOR_MODULE = "blend.vllm.connector"
 WORKER = "blend.vllm.worker.BlendWorker"
-CPU_EXECUTOR = "blend.vllm.executor.QuietExecutor"
+CPU_EXECUTOR = "blend.vllm.executor.NappingExecutor"
 FORCING = "blend.vllm.forcing:ForcedAnswers"
 """For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
 
