@@ -32,12 +32,14 @@ def weigh(
     [[0.5, 0.5, 0.0]]
     """
     num_tokens, num_heads, head_size = queries.shape
-    by_group = queries.float().reshape(num_tokens, keys.shape[1], -1, head_size).permute(1, 2, 0, 3)
-    scores = torch.matmul(by_group, keys.float().permute(1, 2, 0)[:, None]) * scale  # [H, group, P, M]
+    num_kv_heads = keys.shape[1]
+    by_group = (queries.float() * scale).reshape(num_tokens, num_kv_heads, -1, head_size).permute(1, 2, 0, 3)
+    # One product per key head: a broadcast over the query heads that share it would copy the keys for each.
+    folded = by_group.reshape(num_kv_heads, -1, head_size)  # [H, Hq / H * P, D]
+    scores = torch.bmm(folded, keys.float().permute(1, 2, 0)).view(num_heads, num_tokens, -1)  # [Hq, P, M]
     if soft_cap:
         scores = (scores / soft_cap).tanh() * soft_cap
-    weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
-    return weights.reshape(num_heads, num_tokens, -1)
+    return scores.masked_fill_(~visible, -torch.inf).softmax(dim=-1)
 
 
 def mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -51,6 +53,6 @@ def mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         [P, Hq, D], in the values' dtype.
     """
     num_heads, num_tokens, num_rows = weights.shape
-    by_group = weights.reshape(values.shape[1], -1, num_tokens, num_rows)  # [H, group, P, M]
-    mixed = torch.matmul(by_group, values.float().transpose(0, 1)[:, None])  # [H, group, P, D]
+    folded = weights.reshape(values.shape[1], -1, num_rows)  # [H, Hq / H * P, M]
+    mixed = torch.bmm(folded, values.float().transpose(0, 1))  # [H, Hq / H * P, D]
     return mixed.reshape(num_heads, num_tokens, -1).transpose(0, 1).to(values.dtype)
