@@ -35,7 +35,11 @@ class KVBlendConnector(KVConnectorBase_V1):
     ) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         self._settings = Settings.from_extra_config(self._kv_transfer_config.kv_connector_extra_config)
-        self._scheduler = SchedulerSide(self._settings) if role == KVConnectorRole.SCHEDULER else None
+        self._scheduler = (
+            SchedulerSide(self._settings, vllm_config.cache_config.block_size)
+            if role == KVConnectorRole.SCHEDULER
+            else None
+        )
         self._worker: WorkerSide | None = None
 
     @property

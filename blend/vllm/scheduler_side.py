@@ -33,6 +33,7 @@ class InFlight:
     Attributes:
         plan: None when it is prefilled normally.
         own_salt: the salt that it came with.
+        found_tokens: context tokens that lay in the engine's cache when it was last asked.
     """
 
     request: Request
@@ -40,6 +41,7 @@ class InFlight:
     terms: Terms
     own_salt: str | None
     stats: BlendStats
+    found_tokens: int = 0
 
 
 class SchedulerSide:
@@ -47,10 +49,12 @@ class SchedulerSide:
 
     Args:
         settings: of the connector.
+        block_size: tokens per block of the engine's cache, which holds whole blocks only.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, block_size: int) -> None:
         self._settings = settings
+        self._block_size = block_size
         self._gate = GateFile(settings.verdict_file)
         self._known = KnownChunks(DiskStore(settings.chunks_folder))
         self._requests: dict[str, InFlight] = {}
@@ -111,11 +115,19 @@ class SchedulerSide:
         return "the model has not passed the self-check (see `kvblend doctor`)"
 
     def matched(self, request: Request, num_computed: int) -> tuple[int, bool]:
-        """How many tokens beyond `num_computed` a blend will fill, asynchronously; without side effects."""
+        """How many tokens beyond `num_computed` a blend will fill, asynchronously; may be asked again.
+
+        Of a blend that is there, all but the beginning of a block is found; that is prefilled with the
+        suffix, which costs less than looking at the whole context once more.
+        """
         state = self._requests.get(request.request_id)
-        if state is None or state.plan is None or num_computed >= state.plan.num_tokens:
+        if state is None or state.plan is None:
             return 0, False
-        return state.plan.num_tokens - num_computed, True
+        state.found_tokens = min(num_computed, state.plan.num_tokens)
+        left = state.plan.num_tokens - state.found_tokens
+        if left == 0 or (num_computed and left < self._block_size):
+            return 0, False
+        return left, True
 
     def allocated(self, request: Request, blocks: KVCacheBlocks, num_external: int) -> None:
         """The request's blocks are there; begin its blend if it was promised one."""
@@ -124,8 +136,9 @@ class SchedulerSide:
             return
         if num_external == 0:
             if not _was_blended(state.stats):
-                # The whole context was found in the engine's cache, from an earlier blend just like it.
-                state.stats = replace(state.stats, reused_tokens=state.plan.num_tokens)
+                # The context was found in the engine's cache, from an earlier blend just like it.
+                left = state.plan.num_tokens - state.found_tokens
+                state.stats = replace(state.stats, reused_tokens=state.found_tokens, recomputed_tokens=left)
             return
         start = state.plan.num_tokens - num_external
         (block_ids,) = blocks.get_block_ids()

@@ -123,7 +123,7 @@ def test_the_same_request_again_is_a_free_hit_and_a_plain_one_never_sees_it(
     assert plain.text == reference.text
     assert again.text == first.text
     assert first.stats.recomputed_tokens > 0
-    # Whole blocks are found again; the rest of the last one is blended anew.
+    # Whole blocks are found again; the rest of the last one is prefilled.
     assert again.stats.reused_tokens >= first.stats.context_tokens - 128 and adds_up(again)
     other = engine.submit(replace(blended, params=BlendParams(recompute_ratio=0.4)))
     assert other.stats.recomputed_tokens > first.stats.recomputed_tokens

@@ -58,7 +58,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def side(settings: Settings) -> SchedulerSide:
     GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
-    return SchedulerSide(settings)
+    return SchedulerSide(settings, BLOCK)
 
 
 def request(params: BlendParams | None = None, prompt: list[int] = PROMPT, **more: Any) -> Request:
@@ -123,7 +123,7 @@ def test_what_is_not_blended_says_why_and_keeps_its_hashes(
 
 
 def test_nothing_is_blended_before_the_gate_has_passed_but_the_self_check(settings: Settings) -> None:
-    side = SchedulerSide(settings)
+    side = SchedulerSide(settings, BLOCK)
     waiting = request()
     side.add(waiting)
     assert side.matched(waiting, 0) == (0, False)
@@ -217,6 +217,21 @@ def test_a_blend_found_whole_in_the_engines_cache_counts_as_reused(side: Schedul
     assert stats is not None and stats.reused_tokens == CONTEXT
 
 
+def test_what_a_found_blend_lacks_of_a_block_is_prefilled(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    found = CONTEXT - CONTEXT % BLOCK
+    assert side.matched(ours, found - BLOCK) == (CONTEXT - found + BLOCK, True), (
+        "more than a block is blended"
+    )
+    assert side.matched(ours, found) == (0, False)
+    side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    assert side.orders(others_run=False).tasks == ()
+    stats = side.remove(ours.request_id)
+    assert stats is not None
+    assert (stats.reused_tokens, stats.recomputed_tokens) == (found, CONTEXT - found)
+
+
 def test_a_failed_blend_is_not_tried_again(side: SchedulerSide) -> None:
     ours = request()
     side.add(ours)
@@ -260,7 +275,7 @@ CALIBRATION = Calibration(
 def calibrated(settings: Settings) -> SchedulerSide:
     verdict = Verdict(True, "agrees", installed_vllm(), calibration=CALIBRATION)
     GateFile(settings.verdict_file).write(verdict)
-    return SchedulerSide(settings)
+    return SchedulerSide(settings, BLOCK)
 
 
 def task_of(side: SchedulerSide, params: BlendParams) -> BlendTask:
@@ -301,7 +316,7 @@ def test_another_question_finds_the_blend_only_where_blends_are_shared(
     settings: Settings, shares: bool
 ) -> None:
     GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
-    side = SchedulerSide(replace(settings, shares_blends=shares))
+    side = SchedulerSide(replace(settings, shares_blends=shares), BLOCK)
     one, other = request(), request(prompt=[*PROMPT[:-1], 99])
     side.add(one)
     side.add(other)
