@@ -61,6 +61,7 @@ class Context:
 
     Attributes:
         cold: bool [N - start], rows of gaps and of chunks that could not be read.
+        cold_from_first: bool [N], the same of all rows; those before `first` count as cold.
         loaded: the spans that were read, those before `task.start` included if they were asked for.
     """
 
@@ -83,8 +84,9 @@ class Context:
         ]
         self._shelves: dict[int, _Shelf] = {}
         covered = self.covered()
-        self.cold = torch.ones(self.num_rows, dtype=torch.bool)
-        self.cold[covered[covered >= self.start] - self.start] = False
+        self.cold_from_first = torch.ones(task.plan.num_tokens, dtype=torch.bool)
+        self.cold_from_first[covered] = False
+        self.cold = self.cold_from_first[self.start :]
 
     def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)

@@ -37,11 +37,14 @@ def blend(
     rule = selector(task.selector)
     blocks = runner.kernel_blocks(task.block_ids)
     with clock.time("load"):
-        first_row = task.start if rule.question_layers is None else 0
+        first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
         context = Context(task, store, runner, ranks, first_row)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
-        chosen = select(given, rule, context.cold, task.ratio, task.max_residual)
+        cold = context.cold if given.start else context.cold_from_first
+        chosen = select(given, rule, cold, task.ratio, task.max_residual)
+        # What lies before the start was chosen by this same rule when it was blended.
+        chosen = replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
     if (reason := _leaves_too_much(chosen, task.give_up_residual)) is not None:
         return BlendOutcome(
             task.request_id, residual=chosen.residual, failed=reason, unreadable=context.unreadable
@@ -64,7 +67,9 @@ def _look(
     plan, start = context.plan, context.start
     with clock.time("select"):
         stream = runner.embed(list(plan.token_ids[start:]))
-    given = SelectorInput(plan, start, reduce=ranks.sum)
+    # Without a probe layer all rows are scored, whatever is in the pages: a blend that goes on where an
+    # earlier one was evicted chooses as that one did.
+    given = SelectorInput(plan, 0, reduce=ranks.sum)
     if rule.probe_layer is not None:
         with clock.time("select"):
             pieces = Pieces(torch.arange(start, plan.num_tokens), blocks, runner)
@@ -78,7 +83,7 @@ def _look(
         given = SelectorInput(plan, start, *fresh, *cached, reduce=ranks.sum)
     if rule.question_layers is not None:
         attention = yield from question_attention(context, rule.question_layers, runner, ranks, clock)
-        given = replace(given, attention=attention)
+        given = replace(given, attention=attention[:, given.start :])
     return stream, given
 
 

@@ -23,12 +23,12 @@ def question_attention(
         part: of the depth, over whose layers the mean is taken.
 
     Returns:
-        float32 [P, N - start] on the CPU, as in `SelectorInput.attention`.
+        float32 [P, N] on the CPU, as in `SelectorInput.attention`, of all rows of the context.
     """
     plan = context.plan
     token_ids, own_positions, num_suffix = probe_tokens(plan)
     if not num_suffix:
-        return torch.zeros(0, context.num_rows)
+        return torch.zeros(0, plan.num_tokens)
     covered = context.covered()  # [M]
     positions = own_positions.to(runner.device)
     columns = covered.to(runner.device)
@@ -46,7 +46,7 @@ def question_attention(
         yield
     attention = torch.zeros(num_suffix, plan.num_tokens)
     attention[:, covered] = ranks.sum(total).cpu() / (len(wanted) * ranks.size)
-    return attention[:, context.start :]
+    return attention
 
 
 def _look(

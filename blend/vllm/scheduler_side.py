@@ -118,14 +118,16 @@ class SchedulerSide:
         """How many tokens beyond `num_computed` a blend will fill, asynchronously; may be asked again.
 
         Of a blend that is there, all but the beginning of a block is found; that is prefilled with the
-        suffix, which costs less than looking at the whole context once more.
+        suffix, which costs less than looking at the whole context once more. A request that was blended
+        itself and had to give way is blended as before: its answer has begun.
         """
         state = self._requests.get(request.request_id)
         if state is None or state.plan is None:
             return 0, False
         state.found_tokens = min(num_computed, state.plan.num_tokens)
         left = state.plan.num_tokens - state.found_tokens
-        if left == 0 or (num_computed and left < self._block_size):
+        is_found = num_computed > 0 and left < self._block_size and not _was_blended(state.stats)
+        if left == 0 or is_found:
             return 0, False
         return left, True
 

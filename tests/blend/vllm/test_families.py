@@ -163,7 +163,7 @@ def test_an_unknown_chunk_in_the_middle_and_a_repeated_one(pair: Pair) -> None:
 
 def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> None:
     orders = [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1), (0, 2, 1), (1, 2, 0)]
-    requests = [ask(pair, prompt_of(pair, order), 0.3, "deviation", max_tokens=120) for order in orders]
+    requests = [ask(pair, prompt_of(pair, order), 0.3, "question-late", max_tokens=120) for order in orders]
     alone = [pair.engine.submit(request).token_ids for request in requests]
     before = preemptions()
 
