@@ -12,6 +12,7 @@ from api import ask, bench, calibrate, doctor, store
 from api.version import kvblend_version
 from blend.errors import BlendError
 from blend.ratio import parse_ratio
+from blend.sharing import Sharing
 from precompute.errors import PrecomputeError
 from retriever.errors import RetrieverError
 
@@ -82,8 +83,10 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--share-blends",
-        action="store_true",
-        help="answer other questions on the same context from the same blend: sooner, a little less closely",
+        choices=tuple(Sharing),
+        default=Sharing.NO.value,
+        help="for other questions on the same context: as-is answers them from the same blend, for the cost "
+        "of a prefix hit and less closely; topped-up recomputes what else they need (default: %(default)s)",
     )
 
 

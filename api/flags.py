@@ -57,7 +57,7 @@ def prepare_launch(model: str, store: Path | None, args: Namespace, **blending: 
     Args:
         model: name, local folder, GGUF file or hub id.
         store: folder of the store; the default one when None.
-        blending: `recompute_ratio` and `shares_blends` of the connector's settings.
+        blending: `recompute_ratio` and `sharing` of the connector's settings.
 
     Raises:
         ModelError: the model cannot be found or read.

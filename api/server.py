@@ -40,7 +40,7 @@ class ServeOptions:
         store: the default one when None.
         model: None takes the collections' model, or the default one.
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
-        shares_blends: whether another question on the same context is answered from the same blend.
+        sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         flags: vLLM's own, passed through.
     """
 
@@ -48,7 +48,7 @@ class ServeOptions:
     store: Path | None
     model: str | None
     recompute_ratio: Ratio | None
-    shares_blends: bool
+    sharing: str
     flags: Sequence[str]
 
 
@@ -69,7 +69,7 @@ def serve(options: ServeOptions) -> int:
         store,
         args,
         recompute_ratio=options.recompute_ratio,
-        shares_blends=options.shares_blends,
+        sharing=options.sharing,
     )
     library.check_model(launch.setup.settings.fingerprint)
     # Until the HTTP server installs its own handlers, a polite kill is as good as Ctrl-C.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from api.bench.arguments import names, not_negative, positive, ratios
 from blend.config import DEFAULT_MODEL
 from blend.errors import RequestError
+from blend.sharing import Sharing
 
 if TYPE_CHECKING:
     from api.bench.ttft_result import TtftResult
@@ -48,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
     add("--pool", type=count, default=24, metavar="N", help="chunks that these draw from (default: 24)")
     add("--data", type=Path, default=None, metavar="FILE", help="questions as JSON lines, to make prompts of")
     add("--store", type=Path, default=None, metavar="FOLDER", help="that keeps the chunks; none unless given")
-    add("--share-blends", action="store_true", help="answer other questions from a blend that is there")
+    add("--share-blends", choices=tuple(Sharing), default=Sharing.NO.value, help="(default: %(default)s)")
     add("--seed", type=not_negative, default=0, help="of what is drawn (default: %(default)s)")
     add("--profile", type=Path, default=None, metavar="FILE", help="of a blend: .svg, or for speedscope")
     add("--out", type=Path, default=None, metavar="FOLDER", help="for table, plots and result.json")
@@ -88,9 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _backend(args: argparse.Namespace) -> "Backend":
     module, _, name = BACKEND.partition(":")
-    backend: Backend = getattr(import_module(module), name)(
-        args.model, args.store, shares_blends=args.share_blends
-    )
+    backend: Backend = getattr(import_module(module), name)(args.model, args.store, sharing=args.share_blends)
     return backend
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -16,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from blend.chunk import ChunkKV
 from blend.config import DEFAULTS
 from blend.correct import Corrector, Identity
+from blend.errors import RequestError
 from blend.hf.context import Context, realign_chunks
 from blend.hf.decoder import KVLayout, kv_layout, project, run
 from blend.hf.probe import question_attention
@@ -41,12 +43,14 @@ class HFBlend:
         cache: holds positions `0 .. N - 1`; `generate` with the whole prompt goes on from there.
         stats: what happened.
         selected: int64 [S], context positions that were computed, ascending, on the CPU.
+        computed: bool [N], the same, with those of the blend that this one was put on top of.
         by_layer: those whose fresh rows were used, layer by layer: `selected`, unless some were dropped.
     """
 
     cache: DynamicCache
     stats: BlendStats
     selected: torch.Tensor
+    computed: torch.Tensor
     by_layer: tuple[torch.Tensor, ...]
 
 
@@ -60,6 +64,7 @@ def blend(
     selector: str | Selector = DEFAULTS.selector,
     corrector: Corrector | None = None,
     keep: Keep | None = None,
+    onto: HFBlend | None = None,
 ) -> HFBlend:
     """Context KV for a prompt, made of the KV of its chunks. Not thread-safe: one blend at a time.
 
@@ -71,10 +76,13 @@ def blend(
         selector: rule that picks them, by name or itself.
         corrector: rule that adjusts the others; none by default.
         keep: rule that drops selected rows on the way through the layers; none by default.
+        onto: a blend of the same context for another question, to be topped up for this one: what was
+            computed there stays, and what the selector picks besides is computed. It is not changed, and may
+            have been generated from.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.
-        RequestError: the ratio, the selector or a chunk's shape is wrong.
+        RequestError: the ratio, the selector or a chunk's shape is wrong, or `onto` is of another length.
     """
     check_blendable(model.config)
     check_ratio(recompute_ratio)
@@ -86,14 +94,31 @@ def blend(
         return _nothing_known(model, rule)
     farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
     layout = kv_layout(model, plan.token_ids, farthest + 1)
-    cached = realign_chunks(layout, plan, chunks)
+    cached = realign_chunks(layout, plan, chunks) if onto is None else _rows_of(onto, plan)
+    computed = torch.zeros(plan.num_tokens, dtype=torch.bool) if onto is None else onto.computed
     times.append(time.perf_counter())
-    chosen = _select(model, layout, plan, cached, rule, recompute_ratio)
+    chosen = _select(model, layout, plan, cached, computed, rule, recompute_ratio)
     selected = chosen.positions
     times.append(time.perf_counter())
     blended, by_layer = _recompute(model, plan, cached, selected, corrector or Identity(), keep)
     times.append(time.perf_counter())
-    return HFBlend(_cache(model, blended), _stats(plan, cached, chosen, rule, times), selected, by_layer)
+    stats = _stats(plan, cached, chosen, rule, times)
+    return HFBlend(_cache(model, blended), stats, selected, computed.index_fill(0, selected, True), by_layer)
+
+
+def _rows_of(blended: HFBlend, plan: BlendPlan) -> Context:
+    """The rows of an earlier blend."""
+    if len(blended.computed) != plan.num_tokens:
+        raise RequestError(
+            f"got a blend of {len(blended.computed)} context tokens to top up, expected one of the same "
+            f"context: {plan.num_tokens} tokens"
+        )
+    layers: list[Any] = list(blended.cache.layers)
+    keys, values = (
+        torch.stack([rows[0, :, : plan.num_tokens].transpose(0, 1) for rows in kind])  # [L, N, H, D]
+        for kind in ([layer.keys for layer in layers], [layer.values for layer in layers])
+    )
+    return Context(keys, values, torch.zeros(plan.num_tokens, dtype=torch.bool))
 
 
 def _find(prompt_ids: Sequence[int], chunks: Sequence[ChunkKV]) -> BlendPlan:
@@ -108,6 +133,7 @@ def _select(
     layout: KVLayout,
     plan: BlendPlan,
     cached: Context,
+    computed: torch.Tensor,
     rule: Selector,
     ratio: Ratio,
 ) -> Selection:
@@ -119,7 +145,7 @@ def _select(
         given = SelectorInput(plan, 0, fresh_keys, fresh_values, cached.keys[layer], cached.values[layer])
     if rule.question_layers is not None:
         given = replace(given, attention=question_attention(model, plan, cached, rule.question_layers))
-    return select(given, rule, cached.cold, ratio, DEFAULTS.max_residual)
+    return select(given, rule, cached.cold, computed, ratio, DEFAULTS.max_residual)
 
 
 def _recompute(
@@ -163,7 +189,8 @@ def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
 
 def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
     stats = BlendStats(selector=rule.name, fallback="no known chunk in the prompt")
-    return HFBlend(DynamicCache(config=model.config), stats, torch.empty(0, dtype=torch.int64), ())
+    nothing = torch.empty(0, dtype=torch.int64)
+    return HFBlend(DynamicCache(config=model.config), stats, nothing, nothing.bool(), ())
 
 
 def _stats(

@@ -10,6 +10,10 @@ from blend.select.base import Selector, SelectorInput
 from blend.select.choose import choose
 from blend.select.residual import ratio_for, residual
 
+TOP_UP_SHARE = 1 / 3
+"""Of the ratio, for a question on a context that was blended for another one. Questions on one context look
+at much the same rows: where this was measured, a third more gave the fidelity of a blend of one's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -27,24 +31,37 @@ class Selection:
 
 
 def select(
-    given: SelectorInput, rule: Selector, cold: torch.Tensor, ratio: Ratio, max_residual: float
+    given: SelectorInput,
+    rule: Selector,
+    cold: torch.Tensor,
+    computed: torch.Tensor,
+    ratio: Ratio,
+    max_residual: float,
 ) -> Selection:
     """Score the rows and choose among them.
 
     Args:
         cold: bool [N - start], rows of gaps and of chunks that could not be read.
+        computed: bool [N - start], rows that were computed for this very context, for another question.
+            They are not computed again, and others get `TOP_UP_SHARE` of the budget. Only a ratio of 1
+            computes them too: full prefill's rows stand on nothing approximate.
         ratio: recompute ratio in [0, 1], or "auto": as little as leaves at most `max_residual`.
 
     Raises:
         RequestError: the ratio is none, or "auto" with a selector that does not look at the question.
     """
-    scores, plan, start = rule.score(given).cpu(), given.plan, given.start
+    plan, start = given.plan, given.start
+    if ratio == 1:
+        computed = torch.zeros_like(computed)
+    scores = rule.score(given).cpu().masked_fill(computed, -torch.inf)
+    paid = None if given.attention is None else given.attention.masked_fill(computed, 0.0)
     if ratio == AUTO:
-        if given.attention is None:
+        if paid is None:
             raise RequestError(auto_needs_question(rule.name))
-        ratio = ratio_for(plan, start, given.attention, scores, cold, max_residual)
+        ratio = ratio_for(plan, start, paid, scores, cold, max_residual)
+    elif computed.any():
+        ratio *= TOP_UP_SHARE
     positions = choose(plan, start, scores, cold, ratio)
     # Of rows before the start it is not known which of them are right.
-    known = None if start else given.attention
-    left = None if known is None else residual(plan, start, known, positions)
-    return Selection(positions, ratio, left)
+    left = None if start or paid is None else residual(plan, start, paid, positions)
+    return Selection(positions[~computed[positions - start]], ratio, left)

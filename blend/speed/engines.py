@@ -35,7 +35,7 @@ class VllmEngines:
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: the store's folder; one that goes when it is closed, when None.
-        overrides: `shares_blends`, and any argument of vLLM's `AsyncEngineArgs`; the same for all engines.
+        overrides: `sharing`, and any argument of vLLM's `AsyncEngineArgs`; the same for all engines.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.

@@ -36,7 +36,7 @@ class KVBlendConnector(KVConnectorBase_V1):
         super().__init__(vllm_config, role, kv_cache_config)
         self._settings = Settings.from_extra_config(self._kv_transfer_config.kv_connector_extra_config)
         self._scheduler = (
-            SchedulerSide(self._settings, vllm_config.cache_config.block_size)
+            SchedulerSide(self._settings, vllm_config.cache_config.block_size, self._found_tokens)
             if role == KVConnectorRole.SCHEDULER
             else None
         )
@@ -90,6 +90,12 @@ class KVBlendConnector(KVConnectorBase_V1):
         """The scheduler's half; only in the scheduler's process."""
         assert self._scheduler is not None, "this connector was made for a worker"
         return self._scheduler
+
+    def _found_tokens(self, request: Request) -> int:
+        """How many leading tokens of a request lie in the engine's cache under the salt it bears now."""
+        assert self._kv_cache_manager is not None, "vLLM binds it before a request can come"
+        _, num_tokens, _ = self._kv_cache_manager.get_computed_blocks(request)
+        return num_tokens
 
     def on_new_request(self, request: Request) -> None:
         self.scheduler.add(request)

@@ -1,7 +1,8 @@
-"""The cached rows of one request's context: stored rows of this rank's heads, realigned layer by layer."""
+"""The cached rows of one request's context, layer by layer: stored rows of this rank's heads, realigned."""
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -15,6 +16,47 @@ from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
 
 logger = logging.getLogger(__name__)
+
+
+class Context(Protocol):
+    """The cached rows of a plan: what they are at a layer, and how good.
+
+    Attributes:
+        start: first row that is to be filled; those before it lie in the engine's pages.
+        cold: bool [N - start], rows of which nothing is cached.
+        cold_from_first: bool [N], the same of all rows.
+        computed: bool [N], rows that were computed for this very context.
+        unreadable: ids of chunks that were planned but could not be read.
+        exact_tokens: rows from the start on that equal a full prefill's.
+        is_known_before_start: whether every row before the start is at hand here and the same as in the
+            engine's pages.
+    """
+
+    plan: BlendPlan
+    start: int
+    cold: torch.Tensor
+    cold_from_first: torch.Tensor
+    computed: torch.Tensor
+    unreadable: tuple[str, ...]
+
+    @property
+    def exact_tokens(self) -> int: ...
+
+    @property
+    def is_known_before_start(self) -> bool: ...
+
+    def covered(self) -> torch.Tensor:
+        """Context positions of which there are cached rows: int64 [M], ascending."""
+
+    def at_layer(self, layer: int, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [N - first, H, D], the caller's to write to; cold rows are zero.
+
+        Args:
+            first: the first row wanted; the task's start unless given.
+        """
+
+    def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [M, H, D] of the positions `covered`; not to be written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +93,13 @@ class _Shelf:
         return placed.index_copy_(0, self.rows, covered)
 
 
-class Context:
-    """The cached rows of a plan: where they come from and what they are at a layer.
+class StoredContext:
+    """The rows of a plan's chunks, realigned to their places; implements `Context`.
 
     Args:
         task: what is to be blended.
         store: where chunk KV is.
-        first: first row that is asked for; chunks that end before it are not read.
-
-    Attributes:
-        cold: bool [N - start], rows of gaps and of chunks that could not be read.
-        cold_from_first: bool [N], the same of all rows; those before `first` count as cold.
-        loaded: the spans that were read, those before `task.start` included if they were asked for.
+        first: first row that is asked for; chunks that end before it are not read, and count as cold.
     """
 
     def __init__(
@@ -71,13 +108,13 @@ class Context:
         self._runner = runner
         self.plan: BlendPlan = task.plan
         self.start = task.start
-        self.num_rows = task.plan.num_tokens - task.start
         wanted = [span for span in task.plan.spans if span.stop > first]
         found = [_read(store, span) for span in wanted]
         # A chunk that one rank cannot read is cold on all: the ranks must select the same tokens.
         readable = ranks.all_true([chunk is not None for chunk in found])
         self.unreadable = tuple(s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok)
-        self.loaded = [
+        # Spans before the start too, where they were asked for.
+        self._loaded = [
             self._place(span, chunk, ranks)
             for span, chunk, ok in zip(wanted, found, readable, strict=True)
             if ok and chunk is not None
@@ -87,6 +124,7 @@ class Context:
         self.cold_from_first = torch.ones(task.plan.num_tokens, dtype=torch.bool)
         self.cold_from_first[covered] = False
         self.cold = self.cold_from_first[self.start :]
+        self.computed = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
 
     def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)
@@ -95,15 +133,21 @@ class Context:
 
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
-        spans = [torch.arange(one.span.start, self._stop(one)) for one in self.loaded]
+        spans = [torch.arange(one.span.start, self._stop(one)) for one in self._loaded]
         return torch.cat([torch.empty(0, dtype=torch.int64), *spans])
+
+    @property
+    def exact_tokens(self) -> int:
+        """Rows from the start on that equal a full prefill's."""
+        exact = [one.span for one in self._loaded if one.span.exact]
+        return sum(max(0, min(s.stop, self.plan.num_tokens) - max(s.start, self.start)) for s in exact)
 
     @property
     def is_known_before_start(self) -> bool:
         """Whether every row before the start is at hand here and the same as in the engine's pages."""
         exact = sum(
             min(self._stop(one), self.start) - one.span.start
-            for one in self.loaded
+            for one in self._loaded
             if one.span.exact and one.span.start < self.start
         )
         return exact == self.start
@@ -143,7 +187,7 @@ class Context:
 
     def _make_shelf(self, first: int) -> "_Shelf":
         parts, rows = [], [torch.empty(0, dtype=torch.int64)]
-        for one in self.loaded:
+        for one in self._loaded:
             begin, stop = max(one.span.start, first), self._stop(one)
             if begin < stop:
                 # Positions begin .. stop of the context are rows begin - span.start .. of the chunk.

@@ -16,7 +16,8 @@ from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
 from blend.store.base import ChunkStore
 from blend.vllm.clock import Clock
-from blend.vllm.context import Context
+from blend.vllm.context import Context, StoredContext
+from blend.vllm.kept import KeptContext, KeptRows
 from blend.vllm.layers import LayerRunner, Stream
 from blend.vllm.messages import BlendOutcome, BlendTask
 from blend.vllm.pieces import Pieces
@@ -26,9 +27,12 @@ from blend.vllm.recompute import recomputing
 
 
 def blend(
-    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks
+    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks, kept: dict[str, KeptRows]
 ) -> Generator[None, None, BlendOutcome]:
     """Fill the task's rows in the engine's pages; yields after each layer, returns what was done.
+
+    Args:
+        kept: blends to top up, by name; this one is added where the task says so.
 
     Raises:
         RequestError: the ratio or the selector is not one that exists.
@@ -37,14 +41,10 @@ def blend(
     rule = selector(task.selector)
     blocks = runner.kernel_blocks(task.block_ids)
     with clock.time("load"):
-        first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
-        context = Context(task, store, runner, ranks, first_row)
+        context = _context(task, rule, store, runner, ranks, kept)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
-        cold = context.cold if given.start else context.cold_from_first
-        chosen = select(given, rule, cold, task.ratio, task.max_residual)
-        # What lies before the start was chosen by this same rule when it was blended.
-        chosen = replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
+        chosen = _choose(task, context, given, rule)
     if (reason := _leaves_too_much(chosen, task.give_up_residual)) is not None:
         return BlendOutcome(
             task.request_id, residual=chosen.residual, failed=reason, unreadable=context.unreadable
@@ -52,12 +52,38 @@ def blend(
     stream = stream.at((chosen.positions - task.start).to(runner.device))
     first = rule.probe_layer or 0
     with clock.time("recompute"):
-        rows = recomputing(context, chosen.positions, blocks, runner)
+        rows = recomputing(context, chosen.positions, blocks, runner, keeps=task.keep_as is not None)
     for layer in range(first, runner.num_layers - 1):
         stream = yield from rows.run(layer, stream, clock)
         yield
     rows.finish(runner.num_layers - 1, stream, clock)
-    return _outcome(task, context, chosen, clock)
+    kept_bytes = 0 if task.keep_as is None else _keep(kept, task.keep_as, rows.kept, chosen)
+    return _outcome(task, context, chosen, kept_bytes, clock)
+
+
+def _context(
+    task: BlendTask,
+    rule: Selector,
+    store: ChunkStore,
+    runner: LayerRunner,
+    ranks: Ranks,
+    kept: dict[str, KeptRows],
+) -> Context:
+    """The rows that the task starts from: an earlier blend's where all ranks keep it, else stored ones."""
+    earlier = None if task.onto is None else kept.get(task.onto)
+    if task.onto is not None and ranks.all_true([earlier is not None])[0]:
+        assert earlier is not None
+        return KeptContext(task.plan, task.start, earlier)
+    first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
+    return StoredContext(task, store, runner, ranks, first_row)
+
+
+def _choose(task: BlendTask, context: Context, given: SelectorInput, rule: Selector) -> Selection:
+    """What is to be computed from the task's start on."""
+    cold, computed = context.cold_from_first[given.start :], context.computed[given.start :]
+    chosen = select(given, rule, cold, computed, task.ratio, task.max_residual)
+    # What lies before the start was chosen by this same rule when it was blended.
+    return replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
 
 
 def _look(
@@ -87,18 +113,24 @@ def _look(
     return stream, given
 
 
-def _outcome(task: BlendTask, context: Context, chosen: Selection, clock: Clock) -> BlendOutcome:
-    cold = int(context.cold.sum())
-    exact = sum(
-        max(0, min(one.span.stop, task.plan.num_tokens) - max(one.span.start, task.start))
-        for one in context.loaded
-        if one.span.exact
-    )
+def _keep(kept: dict[str, KeptRows], name: str, rows: KeptRows | None, chosen: Selection) -> int:
+    """Put the rows in place of what is kept under a name; returns the bytes that are kept there now."""
+    if rows is not None:
+        kept[name] = rows
+    elif len(chosen.positions):
+        kept.pop(name, None)  # they were changed in the pages only
+    return kept[name].num_bytes if name in kept else 0
+
+
+def _outcome(
+    task: BlendTask, context: Context, chosen: Selection, kept_bytes: int, clock: Clock
+) -> BlendOutcome:
+    cold, exact = int(context.cold.sum()), context.exact_tokens
     recomputed = chosen.positions.numel() - cold
     return BlendOutcome(
         task.request_id,
         exact_tokens=exact,
-        reused_tokens=context.num_rows - exact - cold - recomputed,
+        reused_tokens=len(context.cold) - exact - cold - recomputed,
         recomputed_tokens=recomputed,
         cold_tokens=cold,
         load_ms=clock.ms["load"],
@@ -110,6 +142,7 @@ def _outcome(task: BlendTask, context: Context, chosen: Selection, clock: Clock)
         residual=chosen.residual,
         unreadable=context.unreadable,
         selected=tuple(chosen.positions.tolist()) if task.trace else (),
+        kept_bytes=kept_bytes,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata, KVConnectorWorkerMetadata
 
+from blend.controller import Rates
 from blend.plan import BlendPlan
 from blend.ratio import Ratio
 
@@ -18,6 +19,8 @@ class BlendTask:
         ratio: recompute ratio, or "auto": as little as leaves at most `max_residual`.
         give_up_residual: a blend that would leave more than this is left to full prefill; None: never.
         trace: the outcome is to say which positions were selected.
+        onto: name of the kept blend to top up; where there is none any more, it is made of stored chunks.
+        keep_as: name to keep the rows under, for blends to come; None: they are not kept.
     """
 
     request_id: str
@@ -29,6 +32,8 @@ class BlendTask:
     max_residual: float
     give_up_residual: float | None = None
     trace: bool = False
+    onto: str | None = None
+    keep_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class BlendOutcome:
         failed: why the blend was given up, or None; the engine then prefills the context itself.
         unreadable: ids of chunks that were planned but could not be read, and were computed cold.
         selected: context positions that were computed, where the task asked for them.
+        kept_bytes: of this worker's memory that hold the rows now, under the task's `keep_as`.
     """
 
     request_id: str
@@ -57,6 +63,7 @@ class BlendOutcome:
     failed: str | None = None
     unreadable: tuple[str, ...] = ()
     selected: tuple[int, ...] = ()
+    kept_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -65,18 +72,25 @@ class StepOrders(KVConnectorMetadata):
 
     Attributes:
         tasks: blends to begin.
+        dropped: names of kept blends to forget.
         others_run: whether other requests compute tokens in this step, which blends must not hold up.
     """
 
     tasks: tuple[BlendTask, ...] = ()
+    dropped: tuple[str, ...] = ()
     others_run: bool = False
 
 
 @dataclass(slots=True)
 class StepReport(KVConnectorWorkerMetadata):
-    """Workers to scheduler, once per engine step."""
+    """Workers to scheduler, once per engine step.
+
+    Attributes:
+        rates: of the worker's layers, with its first report.
+    """
 
     outcomes: dict[str, BlendOutcome] = field(default_factory=dict)
+    rates: Rates | None = None
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> "StepReport":
         assert isinstance(other, StepReport)
@@ -85,4 +99,4 @@ class StepReport(KVConnectorWorkerMetadata):
             # One rank's failure is the request's failure: the ranks' pages must agree.
             if request_id not in merged or outcome.failed:
                 merged[request_id] = outcome
-        return StepReport(merged)
+        return StepReport(merged, self.rates or other.rates)

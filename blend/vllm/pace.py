@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable
 
 SHARE = 0.8
-"""Of a decoding step's own time: with it, no token comes more than twice as late as without blends."""
+"""Of a decoding step's own time, for each request that waits for its blend: with one of them, no token comes
+more than twice as late as without. Whoever waits for a first token counts as much as all that decode."""
 
 REMEMBERED_STEPS = 8
 
@@ -15,7 +16,7 @@ class Pace:
 
     ::
 
-        begin()  slice  may_go_on()  slice  may_go_on() = False  end()  ...the step's forward...  stepped()
+        begin(1)  slice  may_go_on()  slice  may_go_on() = False  end()  ...the step's forward...  stepped()
 
     Args:
         now: the clock, in seconds.
@@ -25,10 +26,16 @@ class Pace:
         self._now = now
         self._own_s: deque[float] = deque(maxlen=REMEMBERED_STEPS)
         self._began_s = self._slice_s = 0.0
+        self._share = SHARE
         self._ended_s: float | None = None
 
-    def begin(self) -> None:
-        """A step begins; its first slice is always run, or a blend would never end."""
+    def begin(self, waiting: int) -> None:
+        """A step begins; its first slice is always run, or a blend would never end.
+
+        Args:
+            waiting: requests that wait for blends.
+        """
+        self._share = SHARE * waiting
         self._began_s = self._slice_s = self._now()
 
     def may_go_on(self) -> bool:
@@ -36,7 +43,7 @@ class Pace:
         now = self._now()
         last_s, self._slice_s = now - self._slice_s, now
         # The shortest of the last steps decoded only; others prefilled as well.
-        allowed_s = SHARE * min(self._own_s, default=0.0)
+        allowed_s = self._share * min(self._own_s, default=0.0)
         return now - self._began_s + last_s <= allowed_s
 
     def end(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from blend.vllm.clock import Clock
 from blend.vllm.context import Context
 from blend.vllm.dense import DenseAttention, mask_bytes
+from blend.vllm.kept import KeptRows
 from blend.vllm.layers import LayerRunner, Stream
 from blend.vllm.pieces import Pieces
 from blend.vllm.rows import slots_of
@@ -27,7 +28,13 @@ MAX_MASK_BYTES = 256 << 20
 
 
 class Recomputing(Protocol):
-    """Selected rows of one blend; used for one layer after the other, then thrown away."""
+    """Selected rows of one blend; used for one layer after the other, then thrown away.
+
+    Attributes:
+        kept: the context's rows, whole after `finish`; None where they are in the pages only.
+    """
+
+    kept: KeptRows | None
 
     def run(self, layer: int, stream: Stream, clock: Clock) -> Generator[None, None, Stream]:
         """A layer: the context's rows come to lie in its pages, the selected ones fresh; may yield within.
@@ -41,13 +48,14 @@ class Recomputing(Protocol):
 
 
 def recomputing(
-    context: Context, selected: torch.Tensor, blocks: torch.Tensor, runner: LayerRunner
+    context: Context, selected: torch.Tensor, blocks: torch.Tensor, runner: LayerRunner, *, keeps: bool
 ) -> Recomputing:
     """The faster form that is possible for these rows.
 
     Args:
         selected: int64 [S], context positions, ascending, on the CPU.
         blocks: int32 [B], the request's kernel blocks, on the CPU.
+        keeps: whether the rows are wanted afterwards.
     """
     if (
         runner.attends_densely
@@ -55,7 +63,7 @@ def recomputing(
         and context.is_known_before_start
         and mask_bytes(selected, runner.dtype) <= MAX_MASK_BYTES
     ):
-        return DenseRows(context, selected, blocks, runner)
+        return DenseRows(context, selected, blocks, runner, keeps=keeps)
     return PagedRows(context, selected, blocks, runner)
 
 
@@ -89,6 +97,7 @@ class PagedRows:
         self, context: Context, selected: torch.Tensor, blocks: torch.Tensor, runner: LayerRunner
     ) -> None:
         self._context, self._runner = context, runner
+        self.kept: KeptRows | None = None
         slots = _own_slots(context, blocks, runner)
         self._slots = slots.to(runner.device)
         self._own_slots = slots[selected - context.start].to(runner.device)
@@ -121,9 +130,16 @@ class DenseRows:
     """
 
     def __init__(
-        self, context: Context, selected: torch.Tensor, blocks: torch.Tensor, runner: LayerRunner
+        self,
+        context: Context,
+        selected: torch.Tensor,
+        blocks: torch.Tensor,
+        runner: LayerRunner,
+        *,
+        keeps: bool,
     ) -> None:
         self._context, self._runner = context, runner
+        self.kept = KeptRows(context.computed.index_fill(0, selected, True)) if keeps else None
         self._slots = _own_slots(context, blocks, runner).to(runner.device)
         index = selected.to(runner.device)
         self._index = index
@@ -170,6 +186,8 @@ class DenseRows:
 
     def _write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, clock: Clock) -> None:
         start = self._context.start
+        if self.kept is not None:
+            self.kept.layers.append((keys, values))
         with clock.time("write"):
             self._runner.write(layer, keys[start:], values[start:], self._slots)
 

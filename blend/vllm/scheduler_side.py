@@ -2,28 +2,28 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.request import Request
 
+from blend.controller import Controller
 from blend.errors import RequestError
 from blend.plan import BlendPlan, make_plan
-from blend.salt import blend_salt
 from blend.select import check_rule, selector
+from blend.sharing import Sharing
 from blend.stats import BlendStats
 from blend.store.disk import DiskStore
 from blend.vllm.gate_file import GateFile
 from blend.vllm.known_chunks import KnownChunks
+from blend.vllm.lineage import Lineage, Origin, set_salt
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
 from blend.vllm.terms import Terms, terms_of
 
 logger = logging.getLogger(__name__)
-
-MIN_KNOWN_TOKENS = 16
-MIN_KNOWN_SHARE = 0.1
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class InFlight:
     Attributes:
         plan: None when it is prefilled normally.
         own_salt: the salt that it came with.
+        origin: what its rows are made of; None when it is prefilled normally.
         found_tokens: context tokens that lay in the engine's cache when it was last asked.
     """
 
@@ -41,6 +42,7 @@ class InFlight:
     terms: Terms
     own_salt: str | None
     stats: BlendStats
+    origin: Origin | None = None
     found_tokens: int = 0
 
 
@@ -50,13 +52,17 @@ class SchedulerSide:
     Args:
         settings: of the connector.
         block_size: tokens per block of the engine's cache, which holds whole blocks only.
+        found: how many leading tokens of a request lie in the engine's cache under the salt it bears now.
     """
 
-    def __init__(self, settings: Settings, block_size: int) -> None:
+    def __init__(self, settings: Settings, block_size: int, found: Callable[[Request], int]) -> None:
         self._settings = settings
         self._block_size = block_size
         self._gate = GateFile(settings.verdict_file)
         self._known = KnownChunks(DiskStore(settings.chunks_folder))
+        self._found = found
+        self._lineage = Lineage(Sharing(settings.sharing), settings.kept_bytes, self._is_there)
+        self._floor, self._controller = Controller(), Controller()
         self._requests: dict[str, InFlight] = {}
         self._new_tasks: list[BlendTask] = []
 
@@ -94,16 +100,20 @@ class SchedulerSide:
             return InFlight(request, None, terms, own_salt, replace(stats, fallback=reason))
         assert request.prompt_token_ids is not None
         plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
-        if not _is_worth_it(plan):
-            stats = replace(stats, fallback="no known chunk in the prompt")
-            return InFlight(request, None, terms, own_salt, stats)
-        looks = selector(terms.selector).question_layers is not None
-        suffix = plan.suffix_ids if looks and not self._settings.shares_blends else None
-        limits = (terms.max_residual, terms.give_up_residual)
-        _set_salt(request, blend_salt(own_salt, plan, terms.ratio, terms.selector, suffix, limits=limits))
+        rule, is_own = selector(terms.selector), self._is_own(params)
+        num_held = 0 if is_own else self._found(request)
+        controller = self._floor if is_own else self._controller
+        if (reason := controller.why_not(plan, rule, terms.ratio, num_held)) is not None:
+            return InFlight(request, None, terms, own_salt, replace(stats, fallback=reason))
+        looks = rule.question_layers is not None
+        origin = self._lineage.salt(request, plan, terms, looks=looks)
         chunks = tuple(map(self._known.use_of, plan.spans))
         stats = replace(stats, chunks=chunks, context_tokens=plan.num_tokens)
-        return InFlight(request, plan, terms, own_salt, stats)
+        return InFlight(request, plan, terms, own_salt, stats, origin)
+
+    def _is_there(self, request: Request, num_tokens: int) -> bool:
+        """Whether so many leading tokens lie in the engine's cache, but for the beginning of a block."""
+        return num_tokens - self._found(request) < self._block_size
 
     def _is_own(self, params: BlendParams) -> bool:
         """Whether the request is the self-check's or the calibration's own."""
@@ -129,6 +139,8 @@ class SchedulerSide:
         is_found = num_computed > 0 and left < self._block_size and not _was_blended(state.stats)
         if left == 0 or is_found:
             return 0, False
+        if state.origin is not None and state.origin.is_found:
+            state.origin = self._lineage.lost(request)
         return left, True
 
     def allocated(self, request: Request, blocks: KVCacheBlocks, num_external: int) -> None:
@@ -144,6 +156,7 @@ class SchedulerSide:
             return
         start = state.plan.num_tokens - num_external
         (block_ids,) = blocks.get_block_ids()
+        assert state.origin is not None, "what has a plan has an origin"
         state.stats = replace(
             state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0
         )
@@ -158,34 +171,69 @@ class SchedulerSide:
                 max_residual=state.terms.max_residual,
                 give_up_residual=state.terms.give_up_residual,
                 trace=BlendParams.from_transfer(request.kv_transfer_params).trace,
+                onto=state.origin.onto,
+                keep_as=state.origin.keep_as,
             )
         )
 
     def orders(self, *, others_run: bool) -> StepOrders:
         """What the workers are to do in this step."""
         tasks, self._new_tasks = tuple(self._new_tasks), []
-        return StepOrders(tasks, others_run)
+        return StepOrders(tasks, self._lineage.take_dropped(), others_run)
 
     def report(self, report: StepReport) -> None:
         """Take in what the workers finished."""
+        if report.rates is not None and not self._settings.always_blends:
+            self._controller.learn_rates(report.rates)
         for request_id, outcome in report.outcomes.items():
             state = self._requests.get(request_id)
             if state is not None:
-                _take_in(state, outcome)
+                self._take_in(state, outcome)
             for chunk_id in outcome.unreadable:
                 self._known.forget(chunk_id)
+
+    def _take_in(self, state: InFlight, outcome: BlendOutcome) -> None:
+        if state.plan is None:
+            return  # another rank has failed, and the request was given up
+        if outcome.failed:
+            state.plan = None
+            # What is prefilled now is exact: it must not be found by requests that expect the blend.
+            set_salt(state.request, state.own_salt)
+            # Nothing of the context was taken from the store: there is nothing to count.
+            state.stats = replace(
+                state.stats,
+                chunks=(),
+                context_tokens=0,
+                reused_tokens=0,
+                residual=outcome.residual,
+                fallback=outcome.failed,
+            )
+            return
+        cached_ms = outcome.load_ms + outcome.realign_ms + outcome.write_ms
+        self._controller.learn_cached(outcome.reused_tokens + outcome.exact_tokens, cached_ms / 1e3)
+        if state.origin is not None and state.origin.keep_as is not None:
+            self._lineage.kept(state.origin.keep_as, outcome.kept_bytes)
+        state.stats = replace(
+            state.stats,
+            exact_tokens=outcome.exact_tokens,
+            reused_tokens=state.stats.reused_tokens + outcome.reused_tokens,
+            recomputed_tokens=outcome.recomputed_tokens,
+            cold_tokens=outcome.cold_tokens,
+            load_ms=outcome.load_ms,
+            realign_ms=outcome.realign_ms,
+            select_ms=outcome.select_ms,
+            recompute_ms=outcome.recompute_ms,
+            write_ms=outcome.write_ms,
+            ratio=outcome.ratio,
+            residual=outcome.residual,
+            selected=outcome.selected,
+        )
 
     def remove(self, request_id: str) -> BlendStats | None:
         """Forget a request that ended, and say what happened to it."""
         self._new_tasks = [task for task in self._new_tasks if task.request_id != request_id]
         state = self._requests.pop(request_id, None)
         return state.stats if state else None
-
-
-def _set_salt(request: Request, salt: str | None) -> None:
-    request.cache_salt = salt
-    request.block_hashes.clear()
-    request.update_block_hashes()
 
 
 def _refuse(terms: Terms) -> str | None:
@@ -199,50 +247,6 @@ def _refuse(terms: Terms) -> str | None:
 
 def _was_blended(stats: BlendStats) -> bool:
     return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
-
-
-def _is_worth_it(plan: BlendPlan) -> bool:
-    """Whether enough is known of a prompt for a blend to gain anything.
-
-    A prefix alone is better left to the engine's own prefix caching, which shares it between all
-    requests; and a few known words must not turn a long plain prompt into a blend that computes it all.
-    """
-    known = sum(span.record.num_tokens for span in plan.spans if span.start > 0 or not span.exact)
-    return known >= max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * plan.num_tokens)
-
-
-def _take_in(state: InFlight, outcome: BlendOutcome) -> None:
-    if state.plan is None:
-        return  # another rank has failed, and the request was given up
-    if outcome.failed:
-        state.plan = None
-        # What is prefilled now is exact: it must not be found by requests that expect the blend.
-        _set_salt(state.request, state.own_salt)
-        # Nothing of the context was taken from the store: there is nothing to count.
-        state.stats = replace(
-            state.stats,
-            chunks=(),
-            context_tokens=0,
-            reused_tokens=0,
-            residual=outcome.residual,
-            fallback=outcome.failed,
-        )
-        return
-    state.stats = replace(
-        state.stats,
-        exact_tokens=outcome.exact_tokens,
-        reused_tokens=state.stats.reused_tokens + outcome.reused_tokens,
-        recomputed_tokens=outcome.recomputed_tokens,
-        cold_tokens=outcome.cold_tokens,
-        load_ms=outcome.load_ms,
-        realign_ms=outcome.realign_ms,
-        select_ms=outcome.select_ms,
-        recompute_ms=outcome.recompute_ms,
-        write_ms=outcome.write_ms,
-        ratio=outcome.ratio,
-        residual=outcome.residual,
-        selected=outcome.selected,
-    )
 
 
 def _cannot_blend(request: Request) -> str | None:

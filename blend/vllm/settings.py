@@ -7,6 +7,7 @@ from typing import Any
 
 from blend.config import DEFAULTS
 from blend.ratio import Ratio
+from blend.sharing import Sharing
 from blend.store.base import ChunkStore
 from blend.store.config import StoreConfig
 from blend.store.layout import chunks_folder, mark_of
@@ -25,7 +26,9 @@ class Settings:
         engine: what of the engine's own configuration changes numbers or pages; a verdict holds for one.
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
         recompute_ratio: of requests that ask for none; None: the calibrated one, else the default.
-        shares_blends: whether a blend serves other questions on the same context too, as it is.
+        sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
+        kept_bytes: most bytes that each worker keeps of blends to top up.
+        always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
         disk_bytes, memory_bytes: see `blend.store.config.StoreConfig`.
@@ -37,7 +40,9 @@ class Settings:
     gate_key: str
     recompute_ratio: Ratio | None = None
     selector: str = DEFAULTS.selector
-    shares_blends: bool = False
+    sharing: str = Sharing.NO.value
+    kept_bytes: int = DEFAULTS.kept_bytes
+    always_blends: bool = False
     attention: str = "auto"
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes

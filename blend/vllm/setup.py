@@ -13,7 +13,8 @@ from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
-from blend.store.config import load_config
+from blend.sharing import Sharing
+from blend.store.config import KEYS, load_config
 from blend.vllm.settings import ATTENTIONS, Settings
 from blend.vllm.version import check_vllm_version
 
@@ -23,6 +24,10 @@ WORKER = "blend.vllm.worker.BlendWorker"
 CPU_EXECUTOR = "blend.vllm.executor.NappingExecutor"
 FORCING = "blend.vllm.forcing:ForcedAnswers"
 """For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
+
+BLENDING = ("recompute_ratio", "sharing", "kept_bytes", "always_blends", "attention")
+"""What of `Settings` whoever starts an engine may say."""
+TIERS = tuple(key for key in KEYS if key != "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +66,24 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_engine(
-    model: str = DEFAULT_MODEL,
-    store: Path | None = None,
-    *,
-    recompute_ratio: Ratio | None = None,
-    shares_blends: bool = False,
-    attention: str = "auto",
-    disk_bytes: int | None = None,
-    memory_bytes: int | None = None,
-    **overrides: Any,
-) -> EngineSetup:
+def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
 
     Args:
         model: name, local folder, GGUF file or hub id.
-        store, disk_bytes, memory_bytes: see `StoreConfig`; what is None is as the configuration says.
-        recompute_ratio, shares_blends, attention: see `Settings`.
-        overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
+        store: its folder; None: as the configuration says.
+        overrides: what `BLENDING` names of `Settings`; the other keys of `StoreConfig`, of which those that
+            are None are as the configuration says; and any argument of vLLM's `AsyncEngineArgs`. They win.
 
     Raises:
         ModelError: the model or a supported vLLM is not there.
-        RequestError: the ratio or the attention is none.
+        RequestError: the ratio, the sharing or the attention is none.
         ConfigError: the store's configuration makes no sense.
     """
     check_vllm_version()
-    _check_settings(recompute_ratio, attention)
-    flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes}
-    tiers = load_config(flags).config
+    blending = {name: overrides.pop(name) for name in BLENDING if name in overrides}
+    _check_settings(**blending)
+    tiers = load_config({"path": store, **{key: overrides.pop(key, None) for key in TIERS}}).config
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
@@ -99,11 +94,8 @@ def prepare_engine(
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
-        recompute_ratio=recompute_ratio,
-        shares_blends=shares_blends,
-        attention=attention,
-        disk_bytes=tiers.disk_bytes,
-        memory_bytes=tiers.memory_bytes,
+        **{key: getattr(tiers, key) for key in TIERS},
+        **blending,
     )
     arguments = _serving(folder, dtype)
     reason = _refusal(folder.path, arguments | overrides)
@@ -124,11 +116,21 @@ def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:
     }
 
 
-def _check_settings(recompute_ratio: Ratio | None, attention: str) -> None:
+def _check_settings(
+    recompute_ratio: Ratio | None = None,
+    sharing: str = Sharing.NO,
+    attention: str = ATTENTIONS[0],
+    kept_bytes: int = 0,
+    always_blends: bool = False,
+) -> None:
     if recompute_ratio is not None:
         check_ratio(recompute_ratio)
+    if sharing not in tuple(Sharing):
+        raise RequestError(f"got sharing {sharing!r}, expected one of: {', '.join(Sharing)}")
     if attention not in ATTENTIONS:
         raise RequestError(f"got attention {attention!r}, expected one of: {', '.join(ATTENTIONS)}")
+    if kept_bytes < 0:
+        raise RequestError(f"got {kept_bytes} bytes for kept blends, expected 0 or more")
 
 
 def _reference(model: str) -> str:

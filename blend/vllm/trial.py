@@ -1,4 +1,4 @@
-"""Which attention over selected rows is faster here: tried out once per worker, never assumed."""
+"""What is faster here, and how fast: tried out once per worker, never assumed."""
 
 import logging
 import time
@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import torch
 
+from blend.controller import Rates
 from blend.vllm.dense import DenseAttention
 from blend.vllm.layers import LayerRunner
+from blend.vllm.recompute import SLICE_ROWS
 from blend.vllm.rows import rows_of_one
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,7 @@ NUM_POSITIONS = 2048
 RUN_TOKENS, RUN_EVERY = 2, 16
 """Late attention picks runs of one to three tokens at the usual ratios, an eighth of the context here."""
 NUM_ROUNDS = 3
+FEW_ROWS, MANY_ROWS = 16, 256
 
 
 def dense_is_faster(runner: LayerRunner) -> bool:
@@ -47,6 +50,29 @@ def dense_is_faster(runner: LayerRunner) -> bool:
         dense_ms, dense = _best(lambda: attention(queries, keys, values, scale).flatten(1))
     logger.info("attention of %d rows: paged %.2f ms, dense %.2f ms", len(positions), paged_ms, dense_ms)
     return dense_ms < paged_ms and _same(dense, paged)
+
+
+def measure_rates(runner: LayerRunner, max_batched_tokens: int) -> Rates:
+    """What a layer takes, from a few rows and from many.
+
+    Args:
+        max_batched_tokens: of one pass of prefill.
+    """
+    few_s, many_s = (_layer_s(runner, num_rows) for num_rows in (FEW_ROWS, MANY_ROWS))
+    # Not from the difference: one disturbed measurement would make rows look free, and no blend worth it.
+    row_s = many_s / MANY_ROWS
+    layer_s = max(0.0, few_s - FEW_ROWS * row_s)
+    logger.info("a layer takes %.2f ms, and %.3f ms more for each row", layer_s * 1e3, row_s * 1e3)
+    return Rates(runner.num_layers, layer_s, row_s, (max_batched_tokens, SLICE_ROWS))
+
+
+def _layer_s(runner: LayerRunner, num_rows: int) -> float:
+    """Seconds of a layer over consecutive rows, as full prefill runs them."""
+    blocks = torch.arange(-(-num_rows // runner.block_size), dtype=torch.int32)
+    stream = runner.embed([1] * num_rows)
+    with runner.scratch_pages(len(blocks)):
+        prepared = runner.prepare(rows_of_one(torch.arange(num_rows), blocks, runner.block_size))
+        return _best(lambda: runner.run(0, prepared, stream.copy()).hidden)[0] / 1e3
 
 
 def _best(attend: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:

@@ -8,16 +8,18 @@ import torch
 from vllm.config import VllmConfig
 
 from blend.chunk import ChunkKV, make_record
+from blend.controller import Rates
 from blend.errors import CorruptChunk, NotBlendable, StoreError
 from blend.vllm.checks import check_layers
 from blend.vllm.compute import compute_chunks
 from blend.vllm.job import blend
+from blend.vllm.kept import KeptRows
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.pace import Pace
 from blend.vllm.ranks import Ranks
 from blend.vllm.settings import Settings
-from blend.vllm.trial import dense_is_faster
+from blend.vllm.trial import dense_is_faster, measure_rates
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,11 @@ class WorkerSide:
         self._ranks = Ranks(heads, torch.device(runner.device))
         self._layers: LayerRunner | None = None
         self._refused: str | None = None
+        self._rates: Rates | None = None
         try:
             self._layers = LayerRunner(runner, vllm_config)
             self._layers.attends_densely = self._attends_densely(settings.attention, self._layers)
+            self._rates = measure_rates(self._layers, vllm_config.scheduler_config.max_num_batched_tokens)
         except NotBlendable as error:
             self._refused = str(error)
             logger.warning("kvblend serves without blending: %s", error)
@@ -55,6 +59,7 @@ class WorkerSide:
         self._active: dict[str, Steps] = {}
         self._outcomes: dict[str, BlendOutcome] = {}
         self._failed_blocks: set[int] = set()
+        self._kept: dict[str, KeptRows] = {}
 
     def _attends_densely(self, attention: str, layers: LayerRunner) -> bool:
         if attention != "auto":
@@ -69,6 +74,8 @@ class WorkerSide:
 
     def step(self, orders: StepOrders) -> None:
         """Begin new blends, and compute some slices of the oldest one; see `Pace`."""
+        for name in orders.dropped:
+            self._kept.pop(name, None)
         for task in orders.tasks:
             self._begin(task)
         if self._active:
@@ -82,7 +89,7 @@ class WorkerSide:
             self._pace.end()
 
     def _advance_in_step(self, request_id: str, steps: Steps) -> None:
-        self._pace.begin()
+        self._pace.begin(len(self._active))
         self._advance(request_id, steps)
         # All ranks go on or none: the layers' sums are collective.
         while request_id in self._active and self._ranks.all_true([self._pace.may_go_on()])[0]:
@@ -100,7 +107,7 @@ class WorkerSide:
             self._fail(task, self._refused or "the model's layers are not at hand")
             return
         self._tasks[task.request_id] = task
-        self._active[task.request_id] = blend(task, self._store, self._layers, self._ranks)
+        self._active[task.request_id] = blend(task, self._store, self._layers, self._ranks, self._kept)
 
     def _fail(self, task: BlendTask, reason: str) -> None:
         self._give_up(task, BlendOutcome(task.request_id, failed=reason))
@@ -146,9 +153,10 @@ class WorkerSide:
         return blocks
 
     def take_report(self) -> StepReport | None:
-        """What was finished since it was last asked, or None."""
+        """What was finished since it was last asked, and at first what was measured; or None."""
         outcomes, self._outcomes = self._outcomes, {}
-        return StepReport(outcomes) if outcomes else None
+        rates, self._rates = self._rates, None
+        return StepReport(outcomes, rates) if outcomes or rates else None
 
     def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]]) -> tuple[int, str, str]:
         """Compute and store chunks, and their prefix if it is not stored.

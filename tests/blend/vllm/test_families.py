@@ -20,6 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from blend import Engine
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.hf import blend, compute_chunks
+from blend.hf.blender import HFBlend
+from blend.sharing import Sharing
 from blend.vllm.answer import Answer, Ask
 from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.request_params import BlendParams
@@ -43,6 +45,7 @@ class Pair:
     """One model on both sides, with the same chunks known to each."""
 
     engine: Engine
+    attention: str
     model: PreTrainedModel
     prefix: ChunkRecord
     records: tuple[ChunkRecord, ...]
@@ -84,6 +87,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             max_num_seqs=8,
             tensor_parallel_size=num_ranks,
             attention=attention,
+            sharing=Sharing.TOPPED_UP,
+            always_blends=True,
             disable_log_stats=False,
         ) as engine:
             prefix = make_record(engine.fingerprint, (), ids(7, seed=0))
@@ -92,7 +97,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 for seed, num in enumerate((40, BLOCK_SIZE + 1, 25), start=1)
             )
             engine.compute(records)
-            yield Pair(engine, model, prefix, records, tuple(compute_chunks(model, [prefix, *records])))
+            yield Pair(
+                engine, attention, model, prefix, records, tuple(compute_chunks(model, [prefix, *records]))
+            )
 
 
 def ask(pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str, max_tokens: int = 4) -> Ask:
@@ -101,17 +108,25 @@ def ask(pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str, max_to
     return Ask(prompt, params, max_tokens, 0.0, uuid.uuid4().hex, logprobs=20)
 
 
-def prompt_of(pair: Pair, order: tuple[int, ...], unknown: tuple[int, ...] = ()) -> tuple[int, ...]:
+def prompt_of(
+    pair: Pair, order: tuple[int, ...], unknown: tuple[int, ...] = (), question: int = 99
+) -> tuple[int, ...]:
     first, *others = (pair.records[i].token_ids for i in order)
     joined = [token for chunk in (first, unknown, *others) for token in (*chunk, 3)]
-    return (*pair.prefix.token_ids, *joined, *ids(6, seed=99))
+    return (*pair.prefix.token_ids, *joined, *ids(6, seed=question))
 
 
 def reference(
     pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str
 ) -> tuple[torch.Tensor, list[int]]:
     """Log-probabilities of the first token, and greedy tokens, from the Hugging Face blend."""
-    blended = blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector)
+    return generated(
+        pair, prompt, blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector)
+    )
+
+
+def generated(pair: Pair, prompt: tuple[int, ...], blended: HFBlend) -> tuple[torch.Tensor, list[int]]:
+    """What is generated from a blend that is the beginning of the prompt."""
     done = pair.model.generate(
         torch.tensor([prompt]),
         past_key_values=blended.cache,
@@ -159,6 +174,39 @@ def test_an_unknown_chunk_in_the_middle_and_a_repeated_one(pair: Pair) -> None:
         agrees(answer, reference(pair, prompt, ratio, "deviation")[0])
     plain = pair.model(torch.tensor([prompt])).logits[0, -1]
     agrees(answer, torch.log_softmax(plain, -1))
+
+
+def test_another_question_tops_up_what_the_first_one_left(pair: Pair) -> None:
+    first, other = (prompt_of(pair, (2, 0, 1), question=seed) for seed in (99, 98))
+    asked = ask(pair, first, 0.3, "question-late")
+    blended = blend(pair.model, first, pair.chunks, recompute_ratio=0.3, selector="question-late")
+    pair.engine.submit(asked)
+    answer = pair.engine.submit(replace(asked, prompt_ids=other))
+    if pair.attention == "paged":  # rows in pages cannot be read back
+        assert answer.stats.recomputed_tokens == blended.stats.recomputed_tokens
+        agrees(answer, reference(pair, other, 0.3, "question-late")[0])
+        return
+    expected = blend(
+        pair.model, other, pair.chunks, recompute_ratio=0.3, selector="question-late", onto=blended
+    )
+    assert 0 < answer.stats.recomputed_tokens == expected.stats.recomputed_tokens
+    assert answer.stats.cold_tokens == expected.stats.cold_tokens == 0
+    agrees(answer, generated(pair, other, expected)[0])
+    # Both questions again: the first finds its own rows, and so does the second.
+    for prompt in (first, other):
+        again = pair.engine.submit(replace(asked, prompt_ids=prompt))
+        assert again.stats.recomputed_tokens < BLOCK_SIZE and again.stats.select_ms == 0
+
+
+def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> None:
+    first = prompt_of(pair, (1, 0, 2))
+    asked = ask(pair, first, 1.0, "question-late")
+    said = pair.engine.submit(asked).token_ids
+    follow_up = (*first, *said, *ids(9, seed=97))
+    answer = pair.engine.submit(replace(asked, prompt_ids=follow_up))
+    assert answer.stats.select_ms == 0 and answer.stats.fallback is None
+    assert answer.stats.reused_tokens > answer.stats.context_tokens - BLOCK_SIZE
+    agrees(answer, torch.log_softmax(pair.model(torch.tensor([follow_up])).logits[0, -1], -1))
 
 
 def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> None:

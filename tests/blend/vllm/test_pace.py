@@ -30,9 +30,9 @@ def pace(clock: Clock) -> Pace:
     return pace
 
 
-def slices_of(pace: Pace, clock: Clock, slice_s: float) -> int:
+def slices_of(pace: Pace, clock: Clock, slice_s: float, waiting: int = 1) -> int:
     """How many slices of a length one step runs."""
-    pace.begin()
+    pace.begin(waiting)
     num_slices = 0
     while True:
         clock.s += slice_s
@@ -46,6 +46,10 @@ def test_as_many_slices_as_fit_and_one_at_least(
     pace: Pace, clock: Clock, slice_s: float, num_slices: int
 ) -> None:
     assert slices_of(pace, clock, slice_s - 1e-9) == num_slices
+
+
+def test_each_that_waits_counts_as_much_as_all_that_decode(pace: Pace, clock: Clock) -> None:
+    assert slices_of(pace, clock, 0.1 - 1e-9, waiting=8) == 64
 
 
 def test_before_any_step_was_seen_one_slice_is_run(clock: Clock) -> None:

@@ -16,7 +16,9 @@ from vllm.v1.request import Request
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.config import DEFAULTS
+from blend.controller import Rates
 from blend.ratio import Ratio
+from blend.sharing import Sharing
 from blend.store.disk import DiskStore
 from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.messages import BlendOutcome, BlendTask, StepReport
@@ -40,6 +42,11 @@ class Blocks:
         return (list(range(-(-len(PROMPT) // BLOCK))),)
 
 
+def no_pages(request: Request) -> int:
+    """What an engine finds in its cache whose cache is empty."""
+    return 0
+
+
 def stored(record: ChunkRecord) -> ChunkKV:
     rows = torch.zeros(2, record.num_tokens, 1, 4)
     return ChunkKV(record, rows, rows)
@@ -58,7 +65,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def side(settings: Settings) -> SchedulerSide:
     GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
-    return SchedulerSide(settings, BLOCK)
+    return SchedulerSide(settings, BLOCK, no_pages)
 
 
 def request(params: BlendParams | None = None, prompt: list[int] = PROMPT, **more: Any) -> Request:
@@ -123,7 +130,7 @@ def test_what_is_not_blended_says_why_and_keeps_its_hashes(
 
 
 def test_nothing_is_blended_before_the_gate_has_passed_but_the_self_check(settings: Settings) -> None:
-    side = SchedulerSide(settings, BLOCK)
+    side = SchedulerSide(settings, BLOCK, no_pages)
     waiting = request()
     side.add(waiting)
     assert side.matched(waiting, 0) == (0, False)
@@ -275,7 +282,7 @@ CALIBRATION = Calibration(
 def calibrated(settings: Settings) -> SchedulerSide:
     verdict = Verdict(True, "agrees", installed_vllm(), calibration=CALIBRATION)
     GateFile(settings.verdict_file).write(verdict)
-    return SchedulerSide(settings, BLOCK)
+    return SchedulerSide(settings, BLOCK, no_pages)
 
 
 def task_of(side: SchedulerSide, params: BlendParams) -> BlendTask:
@@ -311,16 +318,66 @@ def test_the_ratio_auto_needs_a_selector_that_looks_at_the_question(side: Schedu
     assert "expected one that looks at the question" in stats.fallback
 
 
-@pytest.mark.parametrize("shares", [False, True])
-def test_another_question_finds_the_blend_only_where_blends_are_shared(
-    settings: Settings, shares: bool
+@pytest.mark.parametrize("sharing", Sharing)
+def test_another_question_finds_the_blend_as_it_is_only_where_blends_are_shared_so(
+    settings: Settings, sharing: Sharing
 ) -> None:
     GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
-    side = SchedulerSide(replace(settings, shares_blends=shares), BLOCK)
+    side = SchedulerSide(replace(settings, sharing=sharing.value), BLOCK, no_pages)
     one, other = request(), request(prompt=[*PROMPT[:-1], 99])
     side.add(one)
     side.add(other)
-    assert (one.cache_salt == other.cache_salt) is shares
+    assert (one.cache_salt == other.cache_salt) is (sharing is Sharing.AS_IS)
+
+
+def test_another_question_is_topped_up_from_rows_that_the_workers_keep(settings: Settings) -> None:
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
+    side = SchedulerSide(replace(settings, sharing="topped-up", kept_bytes=100), BLOCK, no_pages)
+    first = task_of(side, BlendParams())
+    assert first.onto is None and first.keep_as is not None
+    side.report(StepReport({"r": BlendOutcome("r", kept_bytes=80)}))
+    other = request(prompt=[*PROMPT[:-1], 99])
+    side.add(other)
+    side.allocated(other, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    (second,) = side.orders(others_run=False).tasks
+    assert second.onto == second.keep_as == first.keep_as
+    side.report(StepReport({"r": BlendOutcome("r", kept_bytes=120)}))
+    assert side.orders(others_run=False).dropped == (first.keep_as,)
+
+
+def test_rows_that_were_found_and_evicted_before_they_were_taken_are_blended_anew(settings: Settings) -> None:
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
+    held: list[int] = [0]
+    side = SchedulerSide(settings, BLOCK, lambda _: held[0])
+    first = request()
+    side.add(first)
+    held[0] = CONTEXT
+    follow_up = request(prompt=[*PROMPT, 20, 21])
+    side.add(follow_up)
+    assert follow_up.cache_salt == first.cache_salt
+    assert side.matched(follow_up, BLOCK) == (CONTEXT - BLOCK, True)
+    assert follow_up.cache_salt != first.cache_salt
+
+
+RATES = Rates(num_layers=10, layer_s=1.0, row_s=1e-3, most_rows=(1000, 100))
+"""Of layers that take a second each, whatever the rows: a blend has more passes than prefill."""
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_what_is_sooner_prefilled_is_prefilled_unless_blends_are_asked_for(
+    settings: Settings, always: bool
+) -> None:
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
+    side = SchedulerSide(replace(settings, always_blends=always), BLOCK, no_pages)
+    side.report(StepReport(rates=RATES))
+    for params, blended in ((BlendParams(), always), (BlendParams(gate_key="the self-check's"), True)):
+        ours = request(params)
+        side.add(ours)
+        assert side.matched(ours, 0)[1] is blended
+        stats = side.remove("r")
+        assert stats is not None
+        assert (stats.fallback is None) is blended
+        assert blended or "full prefill is predicted to be sooner" in str(stats.fallback)
 
 
 def test_a_rule_that_does_not_look_at_the_question_is_found_by_every_question(side: SchedulerSide) -> None:

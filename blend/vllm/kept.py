@@ -1,0 +1,68 @@
+"""Blends that a worker keeps in memory, to be topped up for other questions on the same context."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from blend.plan import BlendPlan
+from blend.select.choose import exact_rows
+
+
+@dataclass(slots=True)
+class KeptRows:
+    """The rows of one blended context, filled layer by layer; never written to once they are all there.
+
+    Attributes:
+        computed: bool [N], rows that were computed for this context.
+        layers: keys and values [N, H, D] of each layer, of this rank's heads.
+    """
+
+    computed: torch.Tensor
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
+class KeptContext:
+    """A context whose rows are those of an earlier blend of it; implements `blend.vllm.context.Context`.
+
+    Args:
+        plan: of a request on the same context.
+        start: its first row to fill.
+        kept: whole.
+    """
+
+    def __init__(self, plan: BlendPlan, start: int, kept: KeptRows) -> None:
+        self.plan = plan
+        self.start = start
+        self.computed = kept.computed
+        self.cold_from_first = torch.zeros(plan.num_tokens, dtype=torch.bool)
+        self.cold = self.cold_from_first[start:]
+        self.unreadable: tuple[str, ...] = ()
+        self._kept = kept
+
+    @property
+    def exact_tokens(self) -> int:
+        """Rows from the start on that equal a full prefill's."""
+        return int(exact_rows(self.plan, self.start).sum())
+
+    @property
+    def is_known_before_start(self) -> bool:
+        # What lies before it in the engine's pages was topped up already.
+        return self.start == 0
+
+    def covered(self) -> torch.Tensor:
+        """All context positions: int64 [N]."""
+        return torch.arange(self.plan.num_tokens)
+
+    def at_layer(self, layer: int, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [N - first, H, D], the caller's to write to."""
+        first = self.start if first is None else first
+        keys, values = self._kept.layers[layer]
+        return keys[first:].clone(), values[first:].clone()
+
+    def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [N, H, D], not to be written to."""
+        return self._kept.layers[layer]

@@ -1,0 +1,157 @@
+"""Which blend a request goes on from: none, one of its own conversation, or one of the same context.
+
+Three cases have a blend to go on from:
+
+- a *follow-up*: its suffix begins with that of an earlier request on the same context. It finds the rows
+  that the conversation has been answered from so far, and what was said since, as prefix caching does;
+- with blends *shared as they are*, any question on the same context;
+- with blends *topped up*, any question on the same context: the rows that it looks at, and that no earlier
+  question has had recomputed, are recomputed on top of the rows that the workers kept.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from vllm.v1.request import Request
+
+from blend.plan import BlendPlan
+from blend.salt import blend_salt
+from blend.sharing import Sharing
+from blend.vllm.terms import Terms
+
+Ids = tuple[int, ...]
+
+MAX_CONTEXTS = 1024
+MAX_TURNS = 64
+"""Suffixes that are remembered of one context; the oldest are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a request's rows are made of.
+
+    Attributes:
+        salt: of its blocks.
+        onto: name of the kept blend that it is topped up from, or None.
+        keep_as: the name under which the workers are to keep its rows, or None.
+        is_found: its rows are those of an earlier blend, and lie in the engine's pages.
+    """
+
+    salt: str
+    onto: str | None = None
+    keep_as: str | None = None
+    is_found: bool = False
+
+
+Salts = OrderedDict[Ids, str]
+"""Of the blends of one context on one set of terms, by suffix, latest last."""
+
+
+class Lineage:
+    """Remembers what was blended; one per scheduler, called from its thread only.
+
+    Args:
+        sharing: what other questions on the same context get.
+        kept_bytes: most bytes that each worker keeps of blends to top up.
+        is_there: whether a request's first so many tokens lie in the engine's pages, under the salt that
+            it bears now.
+    """
+
+    def __init__(self, sharing: Sharing, kept_bytes: int, is_there: Callable[[Request, int], bool]) -> None:
+        self._sharing = sharing
+        self._kept_bytes = kept_bytes
+        self._is_there = is_there
+        self._contexts: OrderedDict[str, Salts] = OrderedDict()
+        self._kept: OrderedDict[str, int] = OrderedDict()  # bytes by name, least recently used first
+        self._dropped: list[str] = []
+
+    def salt(self, request: Request, plan: BlendPlan, terms: Terms, *, looks: bool) -> Origin:
+        """Give a request the salt of the rows that it is to have.
+
+        Args:
+            looks: whether the selector looks at the suffix; if not, all suffixes have the same rows.
+        """
+        own_salt = request.cache_salt
+        limits = (terms.max_residual, terms.give_up_residual)
+        context = blend_salt(own_salt, plan, terms.ratio, terms.selector, limits=limits)
+        if not looks or self._sharing is Sharing.AS_IS:
+            set_salt(request, context)
+            return Origin(context)
+        salts = self._salts_of(context)
+        origin = self._found(request, plan, salts)
+        if origin is None:
+            origin = self._new(context, own_salt, plan, terms)
+            set_salt(request, origin.salt)
+        salts[plan.suffix_ids] = origin.salt
+        salts.move_to_end(plan.suffix_ids)
+        if len(salts) > MAX_TURNS:
+            salts.popitem(last=False)
+        return origin
+
+    def lost(self, request: Request) -> Origin:
+        """Rows that were found for a request have gone before it took them: what is left of them and what is
+        blended anew belong to it alone."""
+        origin = Origin(uuid4().hex)
+        set_salt(request, origin.salt)
+        return origin
+
+    def kept(self, name: str, num_bytes: int) -> None:
+        """The workers keep a blend's rows under this name, in place of what they had there."""
+        self._kept.pop(name, None)
+        if name in self._dropped:
+            self._dropped.remove(name)
+        while self._kept and sum(self._kept.values()) + num_bytes > self._kept_bytes:
+            self._dropped.append(self._kept.popitem(last=False)[0])
+        if num_bytes > self._kept_bytes:
+            self._dropped.append(name)
+        elif num_bytes:
+            self._kept[name] = num_bytes
+
+    def take_dropped(self) -> tuple[str, ...]:
+        """Names that the workers are to forget; forgotten here once taken."""
+        dropped, self._dropped = tuple(self._dropped), []
+        return dropped
+
+    def _salts_of(self, context: str) -> Salts:
+        salts = self._contexts.setdefault(context, OrderedDict())
+        self._contexts.move_to_end(context)
+        if len(self._contexts) > MAX_CONTEXTS:
+            self._contexts.popitem(last=False)
+        return salts
+
+    def _found(self, request: Request, plan: BlendPlan, salts: Salts) -> Origin | None:
+        """The blend of the longest earlier suffix that this one begins with, where its rows are all there."""
+        begun = [ids for ids in salts if plan.suffix_ids[: len(ids)] == ids]
+        if not begun:
+            return None
+        own_salt, salt = request.cache_salt, salts[max(begun, key=len)]
+        set_salt(request, salt)
+        if self._is_there(request, plan.num_tokens):
+            return Origin(salt, is_found=True)
+        set_salt(request, own_salt)
+        return None
+
+    def _new(self, context: str, own_salt: str | None, plan: BlendPlan, terms: Terms) -> Origin:
+        limits = (terms.max_residual, terms.give_up_residual)
+        salt = blend_salt(own_salt, plan, terms.ratio, terms.selector, plan.suffix_ids, limits=limits)
+        if self._sharing is Sharing.NO:
+            return Origin(salt)
+        if context not in self._kept:
+            return Origin(salt, keep_as=context)
+        self._kept.move_to_end(context)
+        # What the rows are topped up from differs from time to time: none but this request's own are these.
+        return Origin(_topped_up(salt), onto=context, keep_as=context)
+
+
+def set_salt(request: Request, salt: str | None) -> None:
+    """Give a request another cache salt, and with it other block keys."""
+    request.cache_salt = salt
+    request.block_hashes.clear()
+    request.update_block_hashes()
+
+
+def _topped_up(salt: str) -> str:
+    return hashlib.sha256(f"{salt} topped up {uuid4().hex}".encode()).hexdigest()
