@@ -41,8 +41,7 @@ def blend(
         context = Context(task, store, runner, ranks, first_row)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
-        cold = context.cold if given.start else context.cold_from_first
-        chosen = select(given, rule, cold, task.ratio, task.max_residual)
+        chosen = select(given, rule, context.cold_from_first[given.start :], task.ratio, task.max_residual)
         # What lies before the start was chosen by this same rule when it was blended.
         chosen = replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
     if (reason := _leaves_too_much(chosen, task.give_up_residual)) is not None:
