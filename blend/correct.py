@@ -12,11 +12,9 @@ class Corrector(Protocol):
 
     Attributes:
         name: what users write.
-        is_identity: True when rows never change, so that they may be written ahead.
     """
 
     name: str
-    is_identity: bool
 
     def correct(
         self,
@@ -40,7 +38,6 @@ class Identity:
     """Leaves the rows as they are."""
 
     name = "identity"
-    is_identity = True
 
     def correct(
         self,

@@ -20,7 +20,6 @@ def blend_salt(
     ratio: Ratio,
     selector_name: str,
     suffix_ids: Sequence[int] | None = None,
-    corrector_name: str = "identity",
     limits: Sequence[float | None] = (),
 ) -> str:
     """Salt that differs when anything differs that the blended rows depend on.
@@ -29,7 +28,7 @@ def blend_salt(
         user_salt: the request's own salt; None and "" are different salts.
         plan: chunk ids with their positions, and all context tokens, those of gaps too.
         ratio: recompute ratio, or "auto".
-        selector_name, corrector_name: the rules in force.
+        selector_name: the rule in force.
         limits: of the residual: what "auto" may leave, and from where on a blend is given up.
         suffix_ids: the tokens after the context when the selector looks at them, else None.
 
@@ -43,7 +42,7 @@ def blend_salt(
     digest = hashlib.sha256(struct.pack("<Q", FORMAT_VERSION))
     _add(digest, ratio.encode() if isinstance(ratio, str) else struct.pack("<d", ratio))
     # Each field is led by its length, or by -1 when absent: no two requests give the same bytes.
-    for text in (user_salt, selector_name, corrector_name):
+    for text in (user_salt, selector_name):
         _add(digest, None if text is None else text.encode())
     for limit in limits:
         _add(digest, None if limit is None else struct.pack("<d", limit))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from api.bench.report import aligned
+from blend.columns import aligned
 
 if TYPE_CHECKING:
     from api.bench.precomputing import Job, Material, Prefill
@@ -58,8 +58,9 @@ def make_rates(material: "Material", jobs: "Sequence[Job]", prefills: "Sequence[
 
 def render_rates(rates: Rates, material: "Material", repetitions: int) -> str:
     """What was computed, at which rate, against the engine's own prefill."""
+    head = ("", "document tokens/s", "computed tokens/s", "over prefill")
     rows = [
-        ("", "document tokens/s", "computed tokens/s", "over prefill"),
+        head,
         ("computing", "", f"{rates.computing:.0f}", f"{rates.computing_over_prefill:.3f}"),
         (
             *("computing and storing", f"{rates.document:.0f}"),
@@ -75,7 +76,7 @@ def render_rates(rates: Rates, material: "Material", repetitions: int) -> str:
         chunks=len(material.texts), chunk_tokens=material.chunk_tokens, repetitions=repetitions
     )
     once = f"Document tokens/s against the engine's, which reads them once: {rates.document_over_prefill:.3f}"
-    return f"{aligned(rows)}\n\n{once}\n{legend}"
+    return f"{aligned(rows, right=head[1:])}\n\n{once}\n{legend}"
 
 
 def as_object(rates: Rates) -> dict[str, Any]:

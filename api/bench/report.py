@@ -2,33 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from blend.errors import RequestError
 from retriever.durable import write_durably
-
-
-def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Rows in columns.
-
-    Args:
-        rows: of the same length, the head first.
-        left: columns of names; the others are numbers, and stand to the right.
-
-    >>> print(aligned([("arm", "ms"), ("blend", "7")]))
-    arm    ms
-    blend   7
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def prepare_out(folder: Path | None) -> None:
@@ -62,11 +41,25 @@ def finish(
         RequestError: the folder cannot be written to.
     """
     print(json.dumps(line) if args.json else f"{table}\n\n{json.dumps(line)}")
-    if args.out is None:
-        return
+    if args.out is not None:
+        keep(args.out, table, {**line, **details}, draw)
+
+
+def keep(folder: Path, table: str, whole: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
+    """`table.txt`, `result.json` and pictures, in place of those of an earlier run.
+
+    Args:
+        folder: made where it is missing.
+        whole: all figures, for `result.json`.
+        draw: puts pictures into the folder.
+
+    Raises:
+        RequestError: they cannot be written.
+    """
     try:
-        write_durably(args.out / "result.json", json.dumps({**line, **details}, indent=1).encode())
-        write_durably(args.out / "table.txt", f"{table}\n".encode())
-        draw(args.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / "result.json", json.dumps(whole, indent=1).encode())
+        write_durably(folder / "table.txt", f"{table}\n".encode())
+        draw(folder)
     except OSError as error:
-        raise RequestError(f"cannot write the result to {args.out}: {error.strerror}") from error
+        raise RequestError(f"cannot write the result to {folder}: {error.strerror}") from error

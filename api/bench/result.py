@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from blend.errors import RequestError
+from api.bench.report import keep
 from blend.fidelity.journal import Header
 from blend.fidelity.plots import plot_kl, plot_layer_errors, plot_picks
 from blend.fidelity.question import LabPrompt
 from blend.fidelity.scores import Scores
 from blend.fidelity.summary import Summary
 from blend.fidelity.table import render_table
-from retriever.durable import write_durably
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def write_result(folder: Path, result: Result, prompt: LabPrompt) -> None:
     """`result.json`, `table.txt` and the pictures, in place of those of an earlier run.
 
     Args:
-        folder: there already.
+        folder: made where it is missing.
         prompt: the one whose picks are drawn.
 
     Raises:
@@ -54,16 +53,15 @@ def write_result(folder: Path, result: Result, prompt: LabPrompt) -> None:
     header = asdict(result.header)
     whole = {**_as_object(result), "header": header, "baseline": result.baseline}
     whole["summaries"] = [one.to_json() for one in result.summaries]
-    try:
-        write_durably(folder / "result.json", json.dumps(whole, indent=1).encode())
-        write_durably(folder / "table.txt", f"{result.table}\n".encode())
-        plot_kl(result.summaries, folder / "kl_by_ratio.png")
+
+    def draw(place: Path) -> None:
+        plot_kl(result.summaries, place / "kl_by_ratio.png")
         own = [one for one in result.scores if one.question == prompt.key]
-        plot_picks(prompt, own, folder / "picks.png")
+        plot_picks(prompt, own, place / "picks.png")
         if any(one.key_error for one in result.summaries):  # some backends cannot see them
-            plot_layer_errors(result.summaries, folder / "layer_errors.png")
-    except OSError as error:
-        raise RequestError(f"cannot write the result to {folder}: {error.strerror}") from error
+            plot_layer_errors(result.summaries, place / "layer_errors.png")
+
+    keep(folder, result.table, whole, draw)
 
 
 def _as_object(result: Result) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from api.bench.arguments import add_chunks, add_ending, positive
-from api.bench.report import aligned, finish, prepare_out
+from api.bench.report import finish, prepare_out
+from blend.columns import aligned
 from blend.errors import RequestError
 
 if TYPE_CHECKING:
@@ -132,13 +133,14 @@ def _figures(samples: "Sequence[Sample]") -> "dict[str, Drift]":
 
 
 def _table(samples: "Sequence[Sample]", figures: "dict[str, Drift]") -> str:
+    head = ("", "first", "last", "most", "last over first")
     rows = [
         (name, f"{one.first:,.0f}", f"{one.last:,.0f}", f"{one.max:,.0f}", f"{one.ratio:.3f}")
         for name, one in figures.items()
     ]
     blended = sum(one.fallback is None for one in samples)
     return (
-        f"{aligned([('', 'first', 'last', 'most', 'last over first'), *rows])}\n\n"
+        f"{aligned([head, *rows], right=head[1:])}\n\n"
         f"{len(samples)} novel combinations, {blended} blended. "
         "first, last: medians of up to 100 requests at either end."
     )

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from api.bench.arguments import names, not_negative, positive, ratios
+from api.bench.arguments import add_ending, names, positive, ratios
 from blend.config import DEFAULT_MODEL
 from blend.errors import RequestError
 from blend.sharing import Sharing
@@ -50,10 +50,8 @@ def add_parser(subparsers: Any) -> None:
     add("--data", type=Path, default=None, metavar="FILE", help="questions as JSON lines, to make prompts of")
     add("--store", type=Path, default=None, metavar="FOLDER", help="that keeps the chunks; none unless given")
     add("--share-blends", choices=tuple(Sharing), default=Sharing.NO.value, help="(default: %(default)s)")
-    add("--seed", type=not_negative, default=0, help="of what is drawn (default: %(default)s)")
     add("--profile", type=Path, default=None, metavar="FILE", help="of a blend: .svg, or for speedscope")
-    add("--out", type=Path, default=None, metavar="FOLDER", help="for table, plots and result.json")
-    add("--json", action="store_true", help="print the JSON line alone")
+    add_ending(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blend.errors import RequestError
+from api.bench.report import keep
 from blend.speed.plots import plot_known, plot_lengths, plot_stages
 from blend.speed.processes import Threads
 from blend.speed.summary import Summary
 from blend.speed.table import render_table
-from retriever.durable import write_durably
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +69,12 @@ def write_ttft_result(folder: Path, result: TtftResult) -> None:
     Raises:
         RequestError: they cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / "result.json", json.dumps(result.to_json(), indent=1).encode())
-        write_durably(folder / "table.txt", f"{result.table}\n".encode())
-        plot_stages(result.rows, folder / "stages.png")
+
+    def draw(place: Path) -> None:
+        plot_stages(result.rows, place / "stages.png")
         if len({row.case.chunk_tokens for row in result.rows}) > 1:
-            plot_lengths(result.rows, folder / "ttft_by_context.png")
+            plot_lengths(result.rows, place / "ttft_by_context.png")
         if len({row.case.known for row in result.rows}) > 1:
-            plot_known(result.rows, folder / "ttft_by_known.png")
-    except OSError as error:
-        raise RequestError(f"cannot write the result to {folder}: {error.strerror}") from error
+            plot_known(result.rows, place / "ttft_by_known.png")
+
+    keep(folder, result.table, result.to_json(), draw)

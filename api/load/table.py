@@ -6,9 +6,9 @@ from itertools import chain
 from statistics import median
 from typing import Any
 
-from api.bench.report import aligned
 from api.load.beside import Beside
 from api.load.figures import LoadFigures, Percentiles, percentiles
+from blend.columns import aligned
 
 _HEAD = (
     *("requests/s", "arm", "sent", "finished", "failed", "TTFT p50", "p90", "p99"),
@@ -27,7 +27,7 @@ sending and its first token. TTFT: ms, median."""
 
 def render_load(found: Sequence[LoadFigures]) -> str:
     """A line per rate and arm; "-" stands for what there was none of."""
-    return f"{aligned([_HEAD, *map(_cells, found)], left=0)}\n\n{_LEGEND}"
+    return f"{aligned([_HEAD, *map(_cells, found)], right=_HEAD)}\n\n{_LEGEND}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def render_beside(found: Sequence[BesideFigures]) -> str:
         )
         for one in found
     ]
-    return f"{aligned([_BESIDE_HEAD, *rows])}\n\n{_BESIDE_LEGEND}"
+    return f"{aligned([_BESIDE_HEAD, *rows], right=_BESIDE_HEAD[1:])}\n\n{_BESIDE_LEGEND}"
 
 
 def _beside(

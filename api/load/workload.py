@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from api.bench.combinations import zipf_draw
 from api.conversation import Message, lay_out
+from blend.speed.stream import draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Mix:
     Attributes:
         passages: chunks of a request that has some.
         share: of the requests that have chunks, in [0, 1]; the others are short, and only decode.
-        exponent: of the chunks' popularity, see `zipf_draw`.
+        exponent: of the chunks' popularity, see `blend.speed.stream.draw`.
     """
 
     passages: int
@@ -86,7 +86,7 @@ def poisson_arrivals(rate: float, seconds: float, rng: np.random.Generator) -> l
 
 def _arrival(at_s: float, number: int, num_chunks: int, mix: Mix, rng: np.random.Generator) -> Arrival:
     # Drawn for short ones too, so that another share changes nothing about the requests that stay.
-    chunks = zipf_draw(num_chunks, mix.passages, mix.exponent, rng)
+    chunks = draw(num_chunks, mix.passages, rng, mix.exponent)
     if rng.random() < mix.share:
         return Arrival(at_s, f"Request {number}: what do these pages say about memory?", chunks)
     return Arrival(at_s, f"Request {number}: tell a story about a lighthouse.", ())

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from api.store.arguments import add_collection, add_ids, add_verb, config_of
-from api.store.table import render, show_age, sum_line
+from api.store.table import show_age, sum_line
+from blend.columns import aligned
 from blend.store.sizes import show_bytes
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _ls(catalogue: "Catalogue", args: argparse.Namespace) -> str:
         )
         for one in rows
     ]
-    table = render(head, cells, frozenset({"tokens", "behind", "size"}))
+    table = aligned([head, *cells], right={"tokens", "behind", "size"})
     return f"{table}\n{sum_line(len(rows), sum(one.num_bytes for one in rows))}"
 
 
@@ -118,7 +119,7 @@ def _stats(catalogue: "Catalogue", args: argparse.Namespace) -> str:
         return "no model has stored anything"
     head = tuple(objects[0])
     cells = [tuple(_cell(name, value) for name, value in one.items()) for one in objects]
-    return render(head, cells, frozenset(head) - {"model"})
+    return aligned([head, *cells], right=set(head) - {"model"})
 
 
 def _count(catalogue: "Catalogue", mark: str) -> dict[str, Any]:

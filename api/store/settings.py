@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from api.store.arguments import add_verb, in_force
-from api.store.table import render
+from blend.columns import aligned
 
 
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
@@ -26,9 +26,10 @@ def run(args: argparse.Namespace) -> int:
             json.dumps({key: {"value": value, "source": found.sources[key]} for key, value in values.items()})
         )
     else:
+        head = ("setting", "value", "from")
         rows = [
             (key, "none" if value is None else str(value), found.sources[key])
             for key, value in values.items()
         ]
-        print(render(("setting", "value", "from"), rows))
+        print(aligned([head, *rows], right=()))
     return 0

@@ -1,30 +1,10 @@
-"""Tables for people."""
+"""Ages and sums in tables, for people."""
 
 import time
-from collections.abc import Sequence
 
 from blend.store.sizes import show_bytes
 
 AGES = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-
-def render(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> str:
-    """Aligned columns; those named in `right` stand to the right.
-
-    >>> print(render(("id", "bytes"), [("a", "10"), ("bcd", "9")], frozenset({"bytes"})))
-    id   bytes
-    a       10
-    bcd      9
-    """
-    table = [head, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(head, row, widths, strict=True)
-        ).rstrip()
-        for row in table
-    )
 
 
 def show_age(used_s: float, now_s: float | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from blend.columns import aligned
 from blend.fidelity.resample import Interval
 from blend.fidelity.summary import Summary
 
@@ -9,8 +10,7 @@ _HEAD = (
     *("method", "chunks", "ratio", "KL mean", "[95 % CI]", "median", "first", "top-1", "match", "catastr."),
     *("margin", "F1", "EM", "FLOPs", "ms", "vs baseline", "[95 % CI]", "p"),
 )
-_LEFT = 2
-"""Columns of names; the others are numbers, and stand to the right."""
+_NUMBERS = _HEAD[2:]
 
 _LEGEND = """\
 {num} questions. KL: divergence from full prefill in nats, its mean over the answer; median: that of the
@@ -30,18 +30,10 @@ def render_table(summaries: Sequence[Summary], baseline: str | None = None) -> s
         baseline: name of the method in `Summary.against`.
     """
     rows = [_HEAD, *([_full(summaries[0])] if summaries else []), *map(_cells, summaries)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < _LEFT else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
     legend = _LEGEND.format(num=max((one.num for one in summaries), default=0))
     if baseline:
         legend += _BASELINE.format(name=baseline)
-    return "\n".join([*lines, "", legend])
+    return f"{aligned(rows, right=_NUMBERS)}\n\n{legend}"
 
 
 def _full(one: Summary) -> tuple[str, ...]:

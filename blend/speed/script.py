@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 from uuid import uuid4
+
+import numpy as np
 
 from blend.config import DEFAULTS
 from blend.speed.arm import AS_GIVEN, BLEND, FULL, PLAIN, RATIOS, REUSE, SORTED, Arm, blend_at, middle
@@ -40,7 +41,7 @@ class Script:
         self, maker: PromptMaker, ratios: tuple[float, ...], stream_pool: int = 24, seed: int = 0
     ) -> None:
         self._maker, self._ratios, self._stream_pool = maker, ratios, stream_pool
-        self._random = Random(f"{seed} stream")
+        self._rng = np.random.default_rng(seed)
         self._stream_salts = {arm: uuid4().hex for arm in (AS_GIVEN, SORTED)}
 
     def of(self, sweep: str) -> Callable[[Case, Sequence[Ids], int], list[Step]]:
@@ -77,7 +78,7 @@ class Script:
         steps = []
         chunks = [self._maker.chunk(f"popular {rank}", case.tokens) for rank in range(self._stream_pool)]
         for _ in range(num):
-            drawn = draw(self._random, self._stream_pool, case.chunks)
+            drawn = draw(self._stream_pool, case.chunks, self._rng)
             question = self._maker.question(case.question_tokens)
             for arm, ranks in ((AS_GIVEN, drawn), (SORTED, sorted(drawn))):
                 prompt = self._maker.prompt([chunks[rank] for rank in ranks], question)

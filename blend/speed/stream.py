@@ -1,30 +1,27 @@
 """A stream of requests whose chunks are drawn by popularity, as retrieval draws them."""
 
 from itertools import pairwise
-from random import Random
+
+import numpy as np
 
 ZIPF = 1.0
 """Exponent of Zipf's law: the chunk of popularity rank k is asked for k times less often than the first."""
 
 
-def draw(random: Random, size: int, num: int, exponent: float = ZIPF) -> list[int]:
-    """Different popularity ranks from 0, in the order in which they were drawn.
+def draw(num_chunks: int, size: int, rng: np.random.Generator, exponent: float = ZIPF) -> tuple[int, ...]:
+    """Different chunks as they were drawn, where the chunk of rank `n` is as popular as `n ** -exponent`.
 
     Args:
-        size: chunks to draw from.
-        num: how many to draw, at most `size`.
+        num_chunks: to draw from; chunk 0 has rank 1, and is the most popular one.
+        size: how many to draw, at most `num_chunks`.
+        exponent: 0 makes all alike.
 
-    >>> sorted(draw(Random(0), 3, 3))
+    >>> sorted(draw(3, 3, np.random.default_rng(0)))
     [0, 1, 2]
     """
-    ranks = list(range(size))
-    drawn = []
-    for _ in range(num):
-        weights = [(rank + 1) ** -exponent for rank in ranks]
-        (rank,) = random.choices(ranks, weights)
-        ranks.remove(rank)
-        drawn.append(rank)
-    return drawn
+    weights = np.arange(1, num_chunks + 1, dtype=np.float64) ** -exponent
+    drawn = rng.choice(num_chunks, size=size, replace=False, p=weights / weights.sum())
+    return tuple(int(chunk) for chunk in drawn)
 
 
 def shares(total: int, parts: int) -> list[int]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from blend.columns import aligned
 from blend.speed.case import Case
 from blend.speed.measured import STAGES
 from blend.speed.summary import Summary
 
 _HEAD = ("arm", "context", "suffix", "TTFT ms", "p90", "CPU ms", "in pages", "sooner", "bound", "of bound")
+_NUMBERS = _HEAD[1:]
 _CASE: Mapping[str, Callable[[Case], str]] = {
     "chunks": lambda case: f"{case.chunks}x{case.tokens}",
     "known": lambda case: f"{case.known:.0%}",
@@ -32,15 +34,18 @@ def render_table(rows: Sequence[Summary], growth: Mapping[str, float]) -> str:
     varied = [name for name, show in _CASE.items() if len({show(row.case) for row in rows}) > 1]
     stages = [name for name in ALL_STAGES if any(name in row.stages_ms for row in rows)]
     cases = [[_CASE[name](row.case) for name in varied] for row in rows]
-    figures = _aligned([(*varied, *_HEAD), *((*case, *_cells(row)) for case, row in _pairs(cases, rows))])
-    times = _aligned(
+    figures = aligned(
+        [(*varied, *_HEAD), *((*case, *_cells(row)) for case, row in _pairs(cases, rows))], right=_NUMBERS
+    )
+    times = aligned(
         [
             (*varied, "arm", *stages),
             *((*case, row.arm.label, *_times(row, stages)) for case, row in _pairs(cases, rows)),
-        ]
+        ],
+        right=stages,
     )
     fits = [f"{label}: grows with context ** {value:.2f}" for label, value in growth.items()]
-    return "\n".join([*figures, "", _LEGEND, "", *times, *([""] if fits else []), *fits])
+    return "\n".join([figures, "", _LEGEND, "", times, *([""] if fits else []), *fits])
 
 
 def _pairs(cases: list[list[str]], rows: Sequence[Summary]) -> Iterable[tuple[list[str], Summary]]:
@@ -59,16 +64,3 @@ def _cells(row: Summary) -> tuple[str, ...]:
 
 def _times(row: Summary, stages: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{row.stages_ms[name]:.1f}" if name in row.stages_ms else "" for name in stages)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Names to the left, numbers to the right."""
-    left = rows[0].index("arm") + 1
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

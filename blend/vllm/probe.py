@@ -31,16 +31,16 @@ def question_attention(
         return torch.zeros(0, plan.num_tokens)
     covered = context.covered()  # [M]
     positions = own_positions.to(runner.device)
-    columns = covered.to(runner.device)
     wanted = layers_of(part, runner.num_layers)
     with clock.time("select"):
         stream = runner.embed(token_ids.tolist())
+        distance = positions[:, None] - torch.cat([covered.to(runner.device), positions])  # [P, M + P]
         total = torch.zeros(num_suffix, len(covered), device=runner.device)
     for layer in range(wanted[-1] + 1):
         with clock.time("realign"):
             keys, values = context.covered_at_layer(layer)
         with clock.time("select"):
-            stream, paid = _look(runner, layer, stream, positions, columns, keys, values)
+            stream, paid = _look(runner, layer, stream, positions, distance, keys, values)
             if layer in wanted:
                 total += paid[-num_suffix:]
         yield
@@ -54,7 +54,7 @@ def _look(
     layer: int,
     stream: Stream,
     positions: torch.Tensor,
-    columns: torch.Tensor,
+    distance: torch.Tensor,
     cached_keys: torch.Tensor,
     cached_values: torch.Tensor,
 ) -> tuple[Stream, torch.Tensor]:
@@ -62,7 +62,7 @@ def _look(
 
     Args:
         stream: of the tokens, [P, hidden]; positions, int64 [P], say where they stand.
-        columns: int64 [M], where the given rows stand.
+        distance: int64 [P, M + P], how far before each token the given rows stand, and then the tokens.
         cached_keys, cached_values: [M, H, D].
 
     Returns:
@@ -70,7 +70,6 @@ def _look(
         this rank's heads.
     """
     attention: Any = runner.attentions[layer]
-    distance = positions[:, None] - torch.cat([columns, positions])  # [P, M + P]
     visible = distance >= 0
     if (window := runner.window(layer)) is not None:
         visible &= distance < window
@@ -84,7 +83,7 @@ def _look(
         )
         scale, soft_cap = attention.impl.scale, getattr(attention.impl, "logits_soft_cap", None)
         weights = weigh(query.reshape(shape), keys, visible, scale, soft_cap)
-        seen.append(weights[:, :, : len(columns)].mean(0))
+        seen.append(weights[:, :, : len(cached_keys)].mean(0))
         return mix(weights, values).flatten(1)
 
     return runner.run_attending(layer, positions, stream, attend), seen[0]

@@ -22,7 +22,6 @@ CHANGES = {
     "empty user salt": {"user_salt": ""},
     "ratio": {"ratio": 0.16},
     "selector": {"selector_name": "first"},
-    "corrector": {"corrector_name": "median"},
     "suffix": {"suffix_ids": (30, 32)},
     "empty suffix": {"suffix_ids": ()},
     "no suffix": {"suffix_ids": None},

@@ -1,14 +1,12 @@
 """A disk that fills up, a real one: clear words, a valid store, and a job that goes on when there is room."""
 
-import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.precompute.apart import reports_of, write_documents
+
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
@@ -24,20 +22,9 @@ def test_a_disk_that_fills_up_anywhere_in_a_job(tmp_path: Path) -> None:
     if not may_mount(tmp_path):
         pytest.skip("this user may not mount a file system, not even in a namespace of its own")
     folder, root = tmp_path / "documents", tmp_path / "root"
-    folder.mkdir()
     root.mkdir()
-    for name in "ab":
-        (folder / f"{name}.txt").write_text(" ".join(f"{name}{i}" for i in range(320)))
-    done = subprocess.run(
-        [*OWN_MOUNTS, sys.executable, "-m", "tests.precompute.filled_disk", str(folder), str(root)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    write_documents(folder, "ab", num_words=320)
+    reports = reports_of("filled_disk", folder, root, timeout_s=500, under=OWN_MOUNTS)
     *filled, last = reports
     assert len(filled) >= 3 and last["error"] is None
     assert len({report["stored"] for report in filled}) >= 3  # it filled up in different places

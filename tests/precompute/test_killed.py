@@ -1,16 +1,9 @@
 """A job that is killed, at whatever step, is continued by the next one."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-TEXTS = {name: " ".join(f"{name}{i}" for i in range(64)) for name in ("a", "b", "c")}  # two chunks each
+from tests.precompute.apart import Reports, reports_of, write_documents
+
 # Documents of a job that had finished before, of the one that is killed, of the one that goes on.
 SCENARIOS = {
     "first run": ("", "ab", "ab"),
@@ -21,8 +14,6 @@ SCENARIOS = {
 # or b's in two versions), two data files, manifest.
 NUM_STEPS = {"first run": 1 + 10 + 3, "update": 1 + 4 + 3, "changed in between": 1 + 10 + 3}
 
-Reports = list[dict[str, Any]]
-
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
@@ -30,20 +21,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
     root = tmp_path_factory.mktemp("scenarios")
     for scenario, stages in SCENARIOS.items():
         for stage, names in zip(("before", "killed", "finished"), stages, strict=True):
-            folder = root / scenario / stage
-            folder.mkdir(parents=True)
-            for name in names:
-                (folder / f"{name}.txt").write_text(TEXTS[name])
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.precompute.killed_job", str(root)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+            write_documents(root / scenario / stage, names, num_words=64)  # two chunks each
+    return reports_of("killed_job", root, timeout_s=300)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -175,7 +175,6 @@ class TowardsFresh:
     """Shifts rows by the mean fresh value: a correction with an effect that is easy to see."""
 
     name = "towards-fresh"
-    is_identity = False
 
     def correct(
         self,
