@@ -10,6 +10,7 @@ Three cases have a blend to go on from:
 """
 
 import hashlib
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from blend.salt import blend_salt
 from blend.sharing import Sharing
 from blend.vllm.terms import Terms
 
-Ids = tuple[int, ...]
+Mark = tuple[int, bytes]
+"""Length and digest of a suffix: what was said may be long, and is kept by those who said it."""
 
 MAX_CONTEXTS = 1024
 MAX_TURNS = 64
@@ -46,7 +48,7 @@ class Origin:
     is_found: bool = False
 
 
-Salts = OrderedDict[Ids, str]
+Salts = OrderedDict[Mark, str]
 """Of the blends of one context on one set of terms, by suffix, latest last."""
 
 
@@ -85,8 +87,9 @@ class Lineage:
         if origin is None:
             origin = self._new(context, own_salt, plan, terms)
             set_salt(request, origin.salt)
-        salts[plan.suffix_ids] = origin.salt
-        salts.move_to_end(plan.suffix_ids)
+        mark = _mark(plan.suffix_ids)
+        salts[mark] = origin.salt
+        salts.move_to_end(mark)
         if len(salts) > MAX_TURNS:
             salts.popitem(last=False)
         return origin
@@ -124,10 +127,11 @@ class Lineage:
 
     def _found(self, request: Request, plan: BlendPlan, salts: Salts) -> Origin | None:
         """The blend of the longest earlier suffix that this one begins with, where its rows are all there."""
-        begun = [ids for ids in salts if plan.suffix_ids[: len(ids)] == ids]
+        lengths = {length for length, _ in salts if length <= len(plan.suffix_ids)}
+        begun = [mark for length in lengths if (mark := _mark(plan.suffix_ids[:length])) in salts]
         if not begun:
             return None
-        own_salt, salt = request.cache_salt, salts[max(begun, key=len)]
+        own_salt, salt = request.cache_salt, salts[max(begun)]
         set_salt(request, salt)
         if self._is_there(request, plan.num_tokens):
             return Origin(salt, is_found=True)
@@ -151,6 +155,10 @@ def set_salt(request: Request, salt: str | None) -> None:
     request.cache_salt = salt
     request.block_hashes.clear()
     request.update_block_hashes()
+
+
+def _mark(ids: tuple[int, ...]) -> Mark:
+    return len(ids), hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).digest()
 
 
 def _topped_up(salt: str) -> str:
