@@ -49,6 +49,8 @@ def blend(
         return BlendOutcome(
             task.request_id, residual=chosen.residual, failed=reason, unreadable=context.unreadable
         )
+    if task.onto is not None:
+        kept.pop(task.onto, None)  # from here on they are this blend's; one that is aborted leaves none
     stream = stream.at((chosen.positions - task.start).to(runner.device))
     first = rule.probe_layer or 0
     with clock.time("recompute"):
@@ -57,8 +59,12 @@ def blend(
         stream = yield from rows.run(layer, stream, clock)
         yield
     rows.finish(runner.num_layers - 1, stream, clock)
-    kept_bytes = 0 if task.keep_as is None else _keep(kept, task.keep_as, rows.kept, chosen)
-    return _outcome(task, context, chosen, kept_bytes, clock)
+    held = rows.kept
+    if held is None and isinstance(context, KeptContext) and not len(chosen.positions):
+        held = context.kept  # nothing was lacking
+    if task.keep_as is not None and held is not None:
+        kept[task.keep_as] = held
+    return _outcome(task, context, chosen, held, clock)
 
 
 def _context(
@@ -113,17 +119,8 @@ def _look(
     return stream, given
 
 
-def _keep(kept: dict[str, KeptRows], name: str, rows: KeptRows | None, chosen: Selection) -> int:
-    """Put the rows in place of what is kept under a name; returns the bytes that are kept there now."""
-    if rows is not None:
-        kept[name] = rows
-    elif len(chosen.positions):
-        kept.pop(name, None)  # they were changed in the pages only
-    return kept[name].num_bytes if name in kept else 0
-
-
 def _outcome(
-    task: BlendTask, context: Context, chosen: Selection, kept_bytes: int, clock: Clock
+    task: BlendTask, context: Context, chosen: Selection, kept: KeptRows | None, clock: Clock
 ) -> BlendOutcome:
     cold, exact = int(context.cold.sum()), context.exact_tokens
     recomputed = chosen.positions.numel() - cold
@@ -142,7 +139,7 @@ def _outcome(
         residual=chosen.residual,
         unreadable=context.unreadable,
         selected=tuple(chosen.positions.tolist()) if task.trace else (),
-        kept_bytes=kept_bytes,
+        kept_bytes=kept.num_bytes if kept is not None else 0,
     )
 
 

@@ -10,7 +10,7 @@ from blend.select.choose import exact_rows
 
 @dataclass(slots=True)
 class KeptRows:
-    """The rows of one blended context, filled layer by layer; never written to once they are all there.
+    """The rows of one blended context, filled layer by layer.
 
     Attributes:
         computed: bool [N], rows that were computed for this context.
@@ -28,10 +28,16 @@ class KeptRows:
 class KeptContext:
     """A context whose rows are those of an earlier blend of it; implements `blend.vllm.context.Context`.
 
+    They are topped up where they are, since copying them takes as long as computing a few: who begins to
+    write takes them away from those who might begin next.
+
     Args:
         plan: of a request on the same context.
         start: its first row to fill.
         kept: whole.
+
+    Attributes:
+        kept: the same.
     """
 
     def __init__(self, plan: BlendPlan, start: int, kept: KeptRows) -> None:
@@ -41,7 +47,7 @@ class KeptContext:
         self.cold_from_first = torch.zeros(plan.num_tokens, dtype=torch.bool)
         self.cold = self.cold_from_first[start:]
         self.unreadable: tuple[str, ...] = ()
-        self._kept = kept
+        self.kept = kept
 
     @property
     def exact_tokens(self) -> int:
@@ -58,11 +64,11 @@ class KeptContext:
         return torch.arange(self.plan.num_tokens)
 
     def at_layer(self, layer: int, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [N - first, H, D], the caller's to write to."""
+        """Keys and values [N - first, H, D]; what is written to them is written to what is kept."""
         first = self.start if first is None else first
-        keys, values = self._kept.layers[layer]
-        return keys[first:].clone(), values[first:].clone()
+        keys, values = self.kept.layers[layer]
+        return keys[first:], values[first:]
 
     def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [N, H, D], not to be written to."""
-        return self._kept.layers[layer]
+        return self.kept.layers[layer]
