@@ -23,6 +23,7 @@ from blend.vllm.pieces import Pieces
 from blend.vllm.probe import question_attention
 from blend.vllm.ranks import Ranks
 from blend.vllm.recompute import recomputing
+from blend.vllm.refusal import Reason
 
 
 def blend(
@@ -46,7 +47,11 @@ def blend(
         chosen = replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
     if (reason := _leaves_too_much(chosen, task.give_up_residual)) is not None:
         return BlendOutcome(
-            task.request_id, residual=chosen.residual, failed=reason, unreadable=context.unreadable
+            task.request_id,
+            residual=chosen.residual,
+            failed=reason,
+            reason=Reason.RESIDUAL,
+            unreadable=context.unreadable,
         )
     stream = stream.at((chosen.positions - task.start).to(runner.device))
     first = rule.probe_layer or 0

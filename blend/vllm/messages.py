@@ -6,6 +6,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadat
 
 from blend.plan import BlendPlan
 from blend.ratio import Ratio
+from blend.vllm.refusal import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class BlendOutcome:
     Attributes:
         ratio, residual: see `BlendStats`.
         failed: why the blend was given up, or None; the engine then prefills the context itself.
+        reason: the same in a word.
         unreadable: ids of chunks that were planned but could not be read, and were computed cold.
         selected: context positions that were computed, where the task asked for them.
     """
@@ -55,8 +57,20 @@ class BlendOutcome:
     ratio: float = 0.0
     residual: float | None = None
     failed: str | None = None
+    reason: Reason = Reason.ERROR
     unreadable: tuple[str, ...] = ()
     selected: tuple[int, ...] = ()
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return {
+            "load": self.load_ms,
+            "realign": self.realign_ms,
+            "select": self.select_ms,
+            "recompute": self.recompute_ms,
+            "write": self.write_ms,
+        }
 
 
 @dataclass(slots=True)
