@@ -67,6 +67,11 @@ class ChunkKV:
     def num_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
+    @property
+    def tensor_bytes(self) -> int:
+        """Those of the scores too."""
+        return self.num_bytes + (0 if self.scores is None else self.scores.nbytes)
+
 
 def chunk_id(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
     """Digest of everything that a chunk's numbers depend on.

@@ -6,6 +6,7 @@ then takes a pass of its own for the suffix, which prefill does along with its l
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from blend.config import DEFAULTS
 from blend.plan import BlendPlan
@@ -55,6 +56,13 @@ class Rates:
         return -(-num_rows // most_rows) * self.layer_s + num_rows * self.row_s
 
 
+class Why(NamedTuple):
+    """Why a context is better prefilled: because it was predicted, or because too little of it is known."""
+
+    is_predicted: bool
+    text: str
+
+
 class Controller:
     """Chooses between prefill and blend; learns from what blends took. Not thread-safe."""
 
@@ -72,7 +80,7 @@ class Controller:
             weight = LEARNING if self._cached_row_s else 1.0
             self._cached_row_s += weight * (seconds / num_rows - self._cached_row_s)
 
-    def why_not(self, plan: BlendPlan, rule: Selector, ratio: Ratio, num_held: int = 0) -> str | None:
+    def why_not(self, plan: BlendPlan, rule: Selector, ratio: Ratio, num_held: int = 0) -> Why | None:
         """Why a context is better prefilled, or None where a blend is sooner.
 
         Args:
@@ -80,19 +88,17 @@ class Controller:
         """
         known = _known_tokens(plan)
         if known < MIN_KNOWN_TOKENS:
-            return "no known chunk in the prompt"
+            return Why(False, "no known chunk in the prompt")
         if self._rates is None:
             enough = known >= MIN_KNOWN_SHARE * plan.num_tokens
-            return None if enough else "too little of the prompt is known"
+            return None if enough else Why(False, "too little of the prompt is known")
         prefill_s = self._rates.prefill_s(max(0, plan.num_tokens - num_held))
         blend_s = self._blend_s(self._rates, plan, rule, ratio)
         if blend_s <= MARGIN * prefill_s:
             return None
         held = f" behind the {num_held} tokens that the engine holds" if num_held else ""
-        return (
-            f"full prefill is predicted to be sooner: {prefill_s * 1e3:.0f} ms{held}, "
-            f"a blend {blend_s * 1e3:.0f} ms"
-        )
+        text = f"full prefill is predicted to be sooner: {prefill_s * 1e3:.0f} ms{held}, a blend"
+        return Why(True, f"{text} {blend_s * 1e3:.0f} ms")
 
     def _blend_s(self, rates: Rates, plan: BlendPlan, rule: Selector, ratio: Ratio) -> float:
         cold = sum(stop - start for start, stop in plan.gaps)

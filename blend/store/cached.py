@@ -1,13 +1,16 @@
 """A memory tier in front of another store, so that a chunk is read and verified once."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Lock
 
 from blend.chunk import ChunkKV, ChunkRecord
+from blend.metrics import Meter
 from blend.store.base import ChunkReader, ChunkStore
 from blend.store.held import HeldChunk
 from blend.store.promoting import PromotingChunk
+from blend.store.tier_meter import MeteredChunk, TierMeter
 
 
 class CachedStore:
@@ -25,11 +28,12 @@ class CachedStore:
         held_bytes: bytes of tensors kept now.
     """
 
-    def __init__(self, inner: ChunkStore, budget_bytes: int) -> None:
+    def __init__(self, inner: ChunkStore, budget_bytes: int, meter: Meter | None = None) -> None:
         self.inner = inner
         self.budget_bytes = budget_bytes
         self.held_bytes = 0
         self._chunks: OrderedDict[str, ChunkKV] = OrderedDict()  # least recently used first
+        self._meter = TierMeter("memory", meter)
         self._lock = Lock()
 
     def put(self, chunk: ChunkKV) -> None:
@@ -50,7 +54,7 @@ class CachedStore:
         """
         held = self._held(record)
         if held is not None:
-            return held
+            return held.chunk()
         chunk = self.inner.get(record)
         return None if chunk is None else self._keep_copy(chunk)
 
@@ -62,7 +66,7 @@ class CachedStore:
         """
         held = self._held(record)
         if held is not None:
-            return HeldChunk(held)
+            return held
         reader = self.inner.open(record)
         return None if reader is None else PromotingChunk(reader, self._keep)
 
@@ -113,31 +117,36 @@ class CachedStore:
             self._forget(chunk_id)
         self.inner.delete(chunk_id)
 
-    def _held(self, record: ChunkRecord) -> ChunkKV | None:
+    def _held(self, record: ChunkRecord) -> ChunkReader | None:
         kept = self._chunks.get(record.chunk_id)
-        if kept is None or kept.record != record:
+        found = kept is not None and kept.record == record
+        self._meter.looked_up(found=found)
+        if kept is None or not found:
             return None
         self.touch(record.chunk_id)  # or the tier behind would take it for unused, and evict it
-        return kept
+        return MeteredChunk(HeldChunk(kept), self._meter)
 
     def _keep_copy(self, chunk: ChunkKV) -> ChunkKV:
-        if _tensor_bytes(chunk) > self.budget_bytes:
+        if chunk.tensor_bytes > self.budget_bytes:
             return chunk
+        begin = time.perf_counter()
         scores = None if chunk.scores is None else chunk.scores.clone()
         kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores)
-        self._keep(kept)
+        self._keep(kept, time.perf_counter() - begin)
         return kept
 
-    def _keep(self, chunk: ChunkKV) -> None:
-        size = _tensor_bytes(chunk)
+    def _keep(self, chunk: ChunkKV, copying_s: float) -> None:
+        size = chunk.tensor_bytes
         if size > self.budget_bytes:
             return
         with self._lock:
             self._forget(chunk.record.chunk_id)  # another thread may have read the same chunk meanwhile
             while self.held_bytes + size > self.budget_bytes:
                 self._forget(self._victim())
+                self._meter.evicted()
             self._chunks[chunk.record.chunk_id] = chunk
-            self.held_bytes += size
+            self._now_held(self.held_bytes + size)
+        self._meter.wrote(size, copying_s)
 
     def _victim(self) -> str:
         unpinned = (chunk_id for chunk_id in self._chunks if not self.inner.is_pinned(chunk_id))
@@ -146,8 +155,8 @@ class CachedStore:
     def _forget(self, chunk_id: str) -> None:
         chunk = self._chunks.pop(chunk_id, None)
         if chunk is not None:
-            self.held_bytes -= _tensor_bytes(chunk)
+            self._now_held(self.held_bytes - chunk.tensor_bytes)
 
-
-def _tensor_bytes(chunk: ChunkKV) -> int:
-    return chunk.num_bytes + (0 if chunk.scores is None else chunk.scores.nbytes)
+    def _now_held(self, num_bytes: int) -> None:
+        self.held_bytes = num_bytes
+        self._meter.holds(num_bytes)

@@ -15,12 +15,14 @@ from threading import Lock
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError, StoreFull
+from blend.metrics import Meter
 from blend.store.base import ChunkReader
 from blend.store.chunk_file import ChunkFile, encode, map_chunk, read_record
 from blend.store.chunk_header import BadFileError
 from blend.store.durable import make_folder, remove_leftovers, sync_folder, write_durably
 from blend.store.ledger import SUFFIX, Ledger
 from blend.store.mapped import MappedChunk
+from blend.store.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +40,9 @@ class DiskStore:
     Attributes:
         root: the folder. It belongs to one model.
         budget_bytes: most bytes of chunk files, or None for as many as the disk holds.
-        corrupt_found: entries that failed their checks since this store was opened.
-        evicted: chunks that went for want of room since this store was opened.
     """
 
-    def __init__(self, root: Path, budget_bytes: int | None = None) -> None:
+    def __init__(self, root: Path, budget_bytes: int | None = None, meter: Meter | None = None) -> None:
         """Open the folder, make it when it is missing, and clear what dead writers left in it.
 
         Raises:
@@ -50,8 +50,7 @@ class DiskStore:
         """
         self.root = root
         self.budget_bytes = budget_bytes
-        self.corrupt_found = 0
-        self.evicted = 0
+        self._meter = TierMeter("disk", meter)
         self._ledger = Ledger(root, self.is_pinned, self._remove)
         self._touched: dict[str, float] = {}
         self._lock = Lock()
@@ -60,6 +59,16 @@ class DiskStore:
         except OSError as error:
             raise _store_error(root, error) from error
         remove_leftovers(root)
+
+    @property
+    def corrupt_found(self) -> int:
+        """Entries that failed their checks since this store was opened."""
+        return self._meter.total(CORRUPT)
+
+    @property
+    def evicted(self) -> int:
+        """Chunks that went for want of room since this store was opened."""
+        return self._meter.total(EVICTIONS)
 
     def put(self, chunk: ChunkKV) -> None:
         """Store a chunk; when this returns it is found, whole, also after a crash.
@@ -70,7 +79,7 @@ class DiskStore:
             StoreError: the folder cannot be written to, the chunk's id is none, or its dtype is unknown.
         """
         chunk_id = chunk.record.chunk_id
-        path = self.path(chunk_id)
+        path, begin = self.path(chunk_id), time.perf_counter()
         pieces = encode(chunk)
         if self.budget_bytes is not None:
             self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
@@ -78,6 +87,7 @@ class DiskStore:
             write_durably(path, pieces)
         except OSError as error:
             raise _store_error(path, error) from error
+        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
         with self._lock:
             self._note_use(chunk_id)
 
@@ -97,15 +107,15 @@ class DiskStore:
         Raises:
             CorruptChunk: as `get`.
         """
-        if not _is_id(record.chunk_id):
-            return None
-        file = self._map(record.chunk_id)
+        file = None
+        try:
+            file = self._map(record)
+        finally:
+            self._meter.looked_up(found=file is not None)
         if file is None:
             return None
-        if file.record != record:
-            raise self._damaged(record.chunk_id, "its token ids are not those asked for")
         self.touch(record.chunk_id)
-        return MappedChunk(file, self._damaged)
+        return MeteredChunk(MappedChunk(file, self._damaged), self._meter)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -208,9 +218,12 @@ class DiskStore:
             raise StoreError(f"{chunk_id!r} is no chunk id: expected letters and digits only")
         return self.root / f"{chunk_id}{suffix}"
 
-    def _map(self, chunk_id: str) -> ChunkFile | None:
+    def _map(self, record: ChunkRecord) -> ChunkFile | None:
+        chunk_id = record.chunk_id
+        if not _is_id(chunk_id):
+            return None
         try:
-            return map_chunk(self.path(chunk_id), chunk_id)
+            file = map_chunk(self.path(chunk_id), chunk_id)
         except FileNotFoundError:
             return None
         except BadFileError as error:
@@ -219,10 +232,13 @@ class DiskStore:
             # A passing fault (too many open files, say) must not cost a chunk that is sound.
             logger.warning("stored chunk %s cannot be read: %s", self.path(chunk_id), error)
             raise CorruptChunk(f"stored chunk {chunk_id} cannot be read: {error}") from error
+        if file.record != record:
+            raise self._damaged(chunk_id, "its token ids are not those asked for")
+        return file
 
     def _damaged(self, chunk_id: str, reason: BadFileError | str) -> CorruptChunk:
         """Drop a chunk that failed a check; returns what is to be raised."""
-        self.corrupt_found += 1
+        self._meter.found_corrupt()
         logger.warning("dropped stored chunk %s: %s", self.path(chunk_id), reason)
         with suppress(OSError):
             self._remove(chunk_id)
@@ -234,7 +250,7 @@ class DiskStore:
                 evicted = self._ledger.make_room(num_bytes, budget_bytes, chunk_id)
         except OSError as error:
             raise _store_error(self.root, error) from error
-        self.evicted += len(evicted)
+        self._meter.evicted(len(evicted))
         return evicted
 
     def _note_use(self, chunk_id: str) -> None:

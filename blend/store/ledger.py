@@ -29,25 +29,10 @@ class Entry:
     used_ns: int
 
 
-def list_entries(root: Path, known: dict[str, Entry] | None = None) -> dict[str, Entry]:
-    """All chunk files of a folder, those of `known` as they stand there."""
-    known = {} if known is None else known
-    entries = {}
-    with os.scandir(root) as files:
-        for file in files:
-            chunk_id = file.name.removesuffix(SUFFIX)
-            if chunk_id == file.name or file.name.startswith("."):
-                continue
-            entry = known.get(chunk_id) or read_entry(root, chunk_id)
-            if entry is not None:
-                entries[chunk_id] = entry
-    return entries
-
-
 def read_entry(root: Path, chunk_id: str) -> Entry | None:
     """A chunk's file as it is now, or None when it has gone."""
     try:
-        status = (root / f"{chunk_id}{SUFFIX}").stat()
+        status = (root / _file(chunk_id)).stat()
     except OSError:
         return None
     return Entry(chunk_id, status.st_size, status.st_mtime_ns)
@@ -65,7 +50,7 @@ class Ledger:
         self._root = root
         self._is_pinned = is_pinned
         self._evict = evict
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Entry] = {}  # by the file's name
         self._used: dict[str, int] = {}
 
     def used(self, chunk_id: str, now_ns: int) -> None:
@@ -83,22 +68,30 @@ class Ledger:
         """
         self._refresh()
         others = [entry for entry in self._entries.values() if entry.chunk_id != chunk_id]
-        excess = sum(entry.num_bytes for entry in others) + num_bytes - budget_bytes
+        excess = sum([entry.num_bytes for entry in others]) + num_bytes - budget_bytes
         evicted = []
         victims = self._victims(others) if excess > 0 else iter(())
         while excess > 0 and (victim := next(victims, None)) is not None:
             self._evict(victim.chunk_id)
-            del self._entries[victim.chunk_id]
+            del self._entries[_file(victim.chunk_id)]
             excess -= victim.num_bytes
             evicted.append(victim.chunk_id)
         return evicted
 
     def _refresh(self) -> None:
-        entries = list_entries(self._root, self._entries)
+        # Whole sets of names: a folder of thousands is listed at every write, and few of them are new.
+        names = set(os.listdir(self._root))
+        for name in self._entries.keys() - names:
+            del self._entries[name]
+        for name in names - self._entries.keys():
+            chunk_id = name.removesuffix(SUFFIX)
+            is_chunk = chunk_id != name and not name.startswith(".")
+            if is_chunk and (entry := read_entry(self._root, chunk_id)) is not None:
+                self._entries[name] = entry
         for chunk_id, used_ns in self._used.items():
-            if chunk_id in entries and used_ns > entries[chunk_id].used_ns:
-                entries[chunk_id] = replace(entries[chunk_id], used_ns=used_ns)
-        self._entries = entries
+            entry = self._entries.get(_file(chunk_id))
+            if entry is not None and used_ns > entry.used_ns:
+                self._entries[_file(chunk_id)] = replace(entry, used_ns=used_ns)
         self._used.clear()
 
     def _victims(self, entries: list[Entry]) -> Iterator[Entry]:
@@ -110,10 +103,14 @@ class Ledger:
             used_ns, chunk_id = heappop(queue)
             current = read_entry(self._root, chunk_id)
             if current is not None and current.used_ns > used_ns:  # by another process
-                self._entries[chunk_id] = current
+                self._entries[_file(chunk_id)] = current
                 heappush(queue, (current.used_ns, chunk_id))
             elif self._is_pinned(chunk_id):
-                pinned.append(self._entries[chunk_id])
+                pinned.append(self._entries[_file(chunk_id)])
             else:
-                yield self._entries[chunk_id]
+                yield self._entries[_file(chunk_id)]
         yield from pinned
+
+
+def _file(chunk_id: str) -> str:
+    return f"{chunk_id}{SUFFIX}"

@@ -1,5 +1,6 @@
 """A chunk that is read layer by layer from the tier behind, and kept in memory once it was read whole."""
 
+import time
 from collections.abc import Callable
 from threading import Lock
 
@@ -16,19 +17,20 @@ class PromotingChunk:
 
     Args:
         behind: reader of the tier behind.
-        keep: takes the whole chunk, once.
+        keep: takes the whole chunk, once, and the seconds that copying it took.
 
     Raises:
         CorruptChunk: the scores failed their check. The entry has been dropped.
     """
 
-    def __init__(self, behind: ChunkReader, keep: Callable[[ChunkKV], None]) -> None:
+    def __init__(self, behind: ChunkReader, keep: Callable[[ChunkKV, float], None]) -> None:
         scores = behind.scores()
         self._behind = behind
         self._keep = keep
         self._scores = None if scores is None else scores.clone()
         self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values, [L, T, H, D] each
         self._read: set[int] = set()
+        self._copying_s = 0.0
         self._lock = Lock()
 
     @property
@@ -48,9 +50,10 @@ class PromotingChunk:
         if index not in self._read:
             # Read outside the lock: layers come in side by side. A second copy of one writes the same bits.
             layer = self._behind.layer(index)
+            begin = time.perf_counter()
             for rows, read in zip(self._space(layer[0]), layer, strict=True):
                 rows[index].copy_(read)
-            self._note(index)
+            self._note(index, time.perf_counter() - begin)
         assert self._rows is not None
         return self._rows[0][index], self._rows[1][index]
 
@@ -76,11 +79,12 @@ class PromotingChunk:
                 self._rows = torch.empty(shape, dtype=layer.dtype), torch.empty(shape, dtype=layer.dtype)
             return self._rows
 
-    def _note(self, index: int) -> None:
+    def _note(self, index: int, copying_s: float) -> None:
         with self._lock:
             if index in self._read:
                 return
             self._read.add(index)
+            self._copying_s += copying_s
             whole = len(self._read) == self.num_layers
         if whole:
-            self._keep(self.chunk())
+            self._keep(self.chunk(), self._copying_s)

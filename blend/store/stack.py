@@ -2,22 +2,24 @@
 
 from pathlib import Path
 
+from blend.metrics import Meter
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
 from blend.store.config import StoreConfig
 from blend.store.disk import DiskStore
 
 
-def open_store(config: StoreConfig, folder: Path) -> ChunkStore:
+def open_store(config: StoreConfig, folder: Path, meter: Meter | None = None) -> ChunkStore:
     """The store of one model, the quickest tier in front.
 
     Args:
         folder: of the model's chunk files, see `blend.store.layout`.
+        meter: counts what all tiers do.
 
     Raises:
         StoreError: the folder cannot be made.
     """
-    store: ChunkStore = DiskStore(folder, config.disk_bytes)
+    store: ChunkStore = DiskStore(folder, config.disk_bytes, meter)
     if config.memory_bytes:
-        store = CachedStore(store, config.memory_bytes)
+        store = CachedStore(store, config.memory_bytes, meter)
     return store

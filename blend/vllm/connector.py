@@ -13,6 +13,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorMetadata,
     KVConnectorRole,
 )
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
 from vllm.forward_context import ForwardContext
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -20,6 +21,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.request import Request
 
+from blend.vllm.exposition import BlendProm, ConnectorStats
 from blend.vllm.messages import StepOrders, StepReport
 from blend.vllm.request_params import KEY
 from blend.vllm.scheduler_side import SchedulerSide
@@ -45,6 +47,25 @@ class KVBlendConnector(KVConnectorBase_V1):
     @property
     def requires_kv_delivery(self) -> bool:
         return False  # nothing waits for what a finished request leaves behind
+
+    # Metrics
+
+    def get_kv_connector_stats(self) -> KVConnectorStats | None:
+        return ConnectorStats.of((self._scheduler or self.worker).meter)
+
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> KVConnectorStats:
+        return ConnectorStats(data or {})
+
+    @classmethod
+    def build_prom_metrics(
+        cls,
+        vllm_config: VllmConfig,
+        metric_types: dict[Any, Any],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> KVConnectorPromMetrics:
+        return BlendProm(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
     # Workers
 

@@ -24,6 +24,7 @@ from blend.vllm.pieces import Pieces
 from blend.vllm.probe import question_attention
 from blend.vllm.ranks import Ranks
 from blend.vllm.recompute import recomputing
+from blend.vllm.refusal import Reason
 
 
 def blend(
@@ -47,7 +48,11 @@ def blend(
         chosen = _choose(task, context, given, rule)
     if (reason := _leaves_too_much(chosen, task.give_up_residual)) is not None:
         return BlendOutcome(
-            task.request_id, residual=chosen.residual, failed=reason, unreadable=context.unreadable
+            task.request_id,
+            residual=chosen.residual,
+            failed=reason,
+            reason=Reason.RESIDUAL,
+            unreadable=context.unreadable,
         )
     if task.onto is not None:
         kept.pop(task.onto, None)  # from here on they are this blend's; one that is aborted leaves none

@@ -7,6 +7,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadat
 from blend.controller import Rates
 from blend.plan import BlendPlan
 from blend.ratio import Ratio
+from blend.vllm.refusal import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class BlendOutcome:
     Attributes:
         ratio, residual: see `BlendStats`.
         failed: why the blend was given up, or None; the engine then prefills the context itself.
+        reason: the same in a word.
         unreadable: ids of chunks that were planned but could not be read, and were computed cold.
         selected: context positions that were computed, where the task asked for them.
         kept_bytes: of this worker's memory that hold the rows now, under the task's `keep_as`.
@@ -61,9 +63,21 @@ class BlendOutcome:
     ratio: float = 0.0
     residual: float | None = None
     failed: str | None = None
+    reason: Reason = Reason.ERROR
     unreadable: tuple[str, ...] = ()
     selected: tuple[int, ...] = ()
     kept_bytes: int = 0
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return {
+            "load": self.load_ms,
+            "realign": self.realign_ms,
+            "select": self.select_ms,
+            "recompute": self.recompute_ms,
+            "write": self.write_ms,
+        }
 
 
 @dataclass(slots=True)

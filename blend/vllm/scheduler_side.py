@@ -10,15 +10,18 @@ from vllm.v1.request import Request
 
 from blend.controller import Controller
 from blend.errors import RequestError
+from blend.metrics import Meter
 from blend.plan import BlendPlan, make_plan
 from blend.select import check_rule, selector
 from blend.sharing import Sharing
 from blend.stats import BlendStats
 from blend.store.disk import DiskStore
+from blend.vllm.blend_metrics import count_blend, count_found, count_match, count_refused
 from blend.vllm.gate_file import GateFile
 from blend.vllm.known_chunks import KnownChunks
 from blend.vllm.lineage import Lineage, Origin, set_salt
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.refusal import Reason, Refusal, cannot_blend
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
 from blend.vllm.terms import Terms, terms_of
@@ -53,13 +56,17 @@ class SchedulerSide:
         settings: of the connector.
         block_size: tokens per block of the engine's cache, which holds whole blocks only.
         found: how many leading tokens of a request lie in the engine's cache under the salt it bears now.
+
+    Attributes:
+        meter: counts what becomes of requests.
     """
 
     def __init__(self, settings: Settings, block_size: int, found: Callable[[Request], int]) -> None:
         self._settings = settings
         self._block_size = block_size
         self._gate = GateFile(settings.verdict_file)
-        self._known = KnownChunks(DiskStore(settings.chunks_folder))
+        self.meter = Meter(process="scheduler")
+        self._known = KnownChunks(DiskStore(settings.chunks_folder, meter=self.meter))
         self._found = found
         self._lineage = Lineage(Sharing(settings.sharing), settings.kept_bytes, self._is_there)
         self._floor, self._controller = Controller(), Controller()
@@ -79,10 +86,12 @@ class SchedulerSide:
         except Exception as error:  # the scheduler's loop has nobody to catch it: the engine would die
             logger.exception("cannot tell whether %s can be blended; it is prefilled", request.request_id)
             request.cache_salt, request.block_hashes[:] = own_salt, own_hashes
-            stats = BlendStats(fallback=f"{type(error).__name__}: {error}")
             terms = terms_of(BlendParams(), self._settings, None)
-            state = InFlight(request, None, terms, own_salt, stats)
+            refusal = Refusal(Reason.ERROR, f"{type(error).__name__}: {error}")
+            state = self._refused(request, terms, BlendStats(), refusal)
         match_ms = (time.perf_counter() - begin) * 1e3
+        if state.plan is not None:
+            count_match(self.meter, match_ms)
         state.stats = replace(state.stats, match_ms=match_ms)
         self._requests[request.request_id] = state
 
@@ -93,18 +102,19 @@ class SchedulerSide:
         # What "auto" comes to is known when the blend is done.
         ratio = 0.0 if isinstance(terms.ratio, str) else terms.ratio
         stats = BlendStats(ratio=ratio, selector=terms.selector)
-        reason = _cannot_blend(request) or self._gated(params) or _refuse(terms)
-        if reason is None and not params.enabled:
-            reason = "blending was switched off for this request"
-        if reason is not None:
-            return InFlight(request, None, terms, own_salt, replace(stats, fallback=reason))
+        refusal = cannot_blend(request) or self._gated(params) or _refuse(terms)
+        if refusal is None and not params.enabled:
+            refusal = Refusal(Reason.SWITCHED_OFF, "blending was switched off for this request")
+        if refusal is not None:
+            return self._refused(request, terms, stats, refusal)
         assert request.prompt_token_ids is not None
         plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
         rule, is_own = selector(terms.selector), self._is_own(params)
         num_held = 0 if is_own else self._found(request)
         controller = self._floor if is_own else self._controller
-        if (reason := controller.why_not(plan, rule, terms.ratio, num_held)) is not None:
-            return InFlight(request, None, terms, own_salt, replace(stats, fallback=reason))
+        if (why := controller.why_not(plan, rule, terms.ratio, num_held)) is not None:
+            reason = Reason.PREFILL_SOONER if why.is_predicted else Reason.NOTHING_KNOWN
+            return self._refused(request, terms, stats, Refusal(reason, why.text))
         looks = rule.question_layers is not None
         origin = self._lineage.salt(request, plan, terms, looks=looks)
         chunks = tuple(map(self._known.use_of, plan.spans))
@@ -115,14 +125,18 @@ class SchedulerSide:
         """Whether so many leading tokens lie in the engine's cache, but for the beginning of a block."""
         return num_tokens - self._found(request) < self._block_size
 
+    def _refused(self, request: Request, terms: Terms, stats: BlendStats, refusal: Refusal) -> InFlight:
+        count_refused(self.meter, refusal.reason)
+        return InFlight(request, None, terms, request.cache_salt, replace(stats, fallback=refusal.text))
+
     def _is_own(self, params: BlendParams) -> bool:
         """Whether the request is the self-check's or the calibration's own."""
         return params.gate_key == self._settings.gate_key
 
-    def _gated(self, params: BlendParams) -> str | None:
+    def _gated(self, params: BlendParams) -> Refusal | None:
         if self._is_own(params) or self._gate.current() is not None:
             return None
-        return "the model has not passed the self-check (see `kvblend doctor`)"
+        return Refusal(Reason.SELF_CHECK, "the model has not passed the self-check (see `kvblend doctor`)")
 
     def matched(self, request: Request, num_computed: int) -> tuple[int, bool]:
         """How many tokens beyond `num_computed` a blend will fill, asynchronously; may be asked again.
@@ -152,6 +166,7 @@ class SchedulerSide:
             if not _was_blended(state.stats):
                 # The context was found in the engine's cache, from an earlier blend just like it.
                 left = state.plan.num_tokens - state.found_tokens
+                count_found(self.meter, state.found_tokens, left)
                 state.stats = replace(state.stats, reused_tokens=state.found_tokens, recomputed_tokens=left)
             return
         start = state.plan.num_tokens - num_external
@@ -196,6 +211,7 @@ class SchedulerSide:
         if state.plan is None:
             return  # another rank has failed, and the request was given up
         if outcome.failed:
+            count_refused(self.meter, outcome.reason)
             state.plan = None
             # What is prefilled now is exact: it must not be found by requests that expect the blend.
             set_salt(state.request, state.own_salt)
@@ -213,10 +229,12 @@ class SchedulerSide:
         self._controller.learn_cached(outcome.reused_tokens + outcome.exact_tokens, cached_ms / 1e3)
         if state.origin is not None and state.origin.keep_as is not None:
             self._lineage.kept(state.origin.keep_as, outcome.kept_bytes)
+        found_tokens = state.stats.reused_tokens
+        count_blend(self.meter, outcome, found_tokens)
         state.stats = replace(
             state.stats,
             exact_tokens=outcome.exact_tokens,
-            reused_tokens=state.stats.reused_tokens + outcome.reused_tokens,
+            reused_tokens=found_tokens + outcome.reused_tokens,
             recomputed_tokens=outcome.recomputed_tokens,
             cold_tokens=outcome.cold_tokens,
             load_ms=outcome.load_ms,
@@ -236,29 +254,14 @@ class SchedulerSide:
         return state.stats if state else None
 
 
-def _refuse(terms: Terms) -> str | None:
+def _refuse(terms: Terms) -> Refusal | None:
     """Why a request's terms cannot be met, or None."""
     try:
         check_rule(terms.ratio, terms.selector)
     except RequestError as error:
-        return str(error)
+        return Refusal(Reason.BAD_TERMS, str(error))
     return None
 
 
 def _was_blended(stats: BlendStats) -> bool:
     return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
-
-
-def _cannot_blend(request: Request) -> str | None:
-    """Why a request must be prefilled whatever it asks for, or None."""
-    if request.pooling_params is not None:
-        return "pooling requests are not blended"
-    if request.prompt_token_ids is None or request.prompt_embeds is not None or request.mm_features:
-        return "the prompt holds more than text"
-    if request.lora_request is not None:
-        return "chunk KV was computed without the LoRA adapter"
-    if request.skip_reading_prefix_cache:
-        return "the request asks for every prompt token to be computed (prompt logprobs)"
-    if request.resumable:
-        return "streaming-input sessions are not blended"
-    return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blend.config import DEFAULTS
+from blend.metrics import Meter
 from blend.ratio import Ratio
 from blend.sharing import Sharing
 from blend.store.base import ChunkStore
@@ -62,14 +63,14 @@ class Settings:
     def chunks_folder(self) -> Path:
         return chunks_folder(Path(self.store), mark_of(self.fingerprint))
 
-    def open_store(self) -> ChunkStore:
-        """The model's chunks, through the tiers that are configured.
+    def open_store(self, meter: Meter) -> ChunkStore:
+        """The model's chunks, through the tiers that are configured; the meter counts what they do.
 
         Raises:
             StoreError: its folder cannot be made.
         """
         config = StoreConfig(Path(self.store), self.disk_bytes, self.memory_bytes)
-        return open_store(config, self.chunks_folder)
+        return open_store(config, self.chunks_folder, meter)
 
     def to_extra_config(self) -> dict[str, Any]:
         return asdict(self)

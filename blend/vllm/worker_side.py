@@ -10,6 +10,7 @@ from vllm.config import VllmConfig
 from blend.chunk import ChunkKV, make_record
 from blend.controller import Rates
 from blend.errors import CorruptChunk, NotBlendable, StoreError
+from blend.metrics import Meter
 from blend.vllm.checks import check_layers
 from blend.vllm.compute import compute_chunks
 from blend.vllm.job import blend
@@ -18,6 +19,7 @@ from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.pace import Pace
 from blend.vllm.ranks import Ranks
+from blend.vllm.refusal import Reason
 from blend.vllm.settings import Settings
 from blend.vllm.trial import dense_is_faster, measure_rates
 
@@ -32,15 +34,19 @@ class WorkerSide:
     Args:
         settings: of the connector.
         runner: vLLM's model runner, with its KV cache initialised.
+
+    Attributes:
+        meter: counts what this process does.
     """
 
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
-        self._store = settings.open_store()
         self._block_size = vllm_config.cache_config.block_size
         self._fingerprint = settings.fingerprint
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()
         self._ranks = Ranks(heads, torch.device(runner.device))
+        self.meter = Meter(process=f"rank {self._ranks.rank}")
+        self._store = settings.open_store(self.meter)
         self._layers: LayerRunner | None = None
         self._refused: str | None = None
         self._rates: Rates | None = None
@@ -104,13 +110,13 @@ class WorkerSide:
 
     def _begin(self, task: BlendTask) -> None:
         if self._layers is None:
-            self._fail(task, self._refused or "the model's layers are not at hand")
+            self._fail(task, self._refused or "the model's layers are not at hand", Reason.MODEL)
             return
         self._tasks[task.request_id] = task
         self._active[task.request_id] = blend(task, self._store, self._layers, self._ranks, self._kept)
 
-    def _fail(self, task: BlendTask, reason: str) -> None:
-        self._give_up(task, BlendOutcome(task.request_id, failed=reason))
+    def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:
+        self._give_up(task, BlendOutcome(task.request_id, failed=why, reason=reason))
 
     def _give_up(self, task: BlendTask, outcome: BlendOutcome) -> None:
         self._outcomes[task.request_id] = outcome
@@ -129,7 +135,7 @@ class WorkerSide:
                 self._give_up(self._tasks[request_id], outcome)
         except Exception as error:  # whatever went wrong, the engine can still prefill the request
             logger.exception("blending %s failed; it is prefilled instead", request_id)
-            self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}")
+            self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}", Reason.ERROR)
         self._forget(request_id)
 
     def _forget(self, request_id: str) -> None:

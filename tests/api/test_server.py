@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from transformers import AutoTokenizer
 
 from api.cli import main
@@ -120,6 +121,43 @@ def test_a_plain_completion_is_blended_too_and_each_prompt_has_its_own_figures(s
     )
     assert [blend["fallback"] for blend in answer.blend] == [None, "no known chunk in the prompt"]
     assert answer.blend[0]["selector"] == "first"
+
+
+def counted(served: Served) -> dict[str, float]:
+    """kvblend's own metrics as the server exposes them, by name and labels."""
+    found = {}
+    for family in text_string_to_metric_families(httpx.get(f"{served.url}/metrics").text):
+        for sample in family.samples:
+            name, labels = sample.name.removeprefix("kvblend_"), dict(sample.labels)
+            if name != sample.name:
+                assert (labels.pop("model_name"), labels.pop("engine")) == (served.model, "0")
+                found[" ".join([name, *(labels[key] for key in sorted(labels))])] = sample.value
+    return found
+
+
+def test_metrics_count_what_answers_say(served):
+    prompt, _ = pasted(served, 3)
+    before = counted(served)
+    answers = [chat(served, prompt, {"cache_salt": "metrics"}) for _ in range(2)]
+    chat(served, "What is the capital of France?")
+    after = counted(served)
+    new = {name: value - before.get(name, 0) for name, value in after.items()}
+    blended, found = (answer.blend for answer in answers)
+    assert new["blends_total blended "] == new["blends_total found "] == 1
+    assert new["blends_total refused nothing_known"] == 1
+    for kind in ("exact", "cold"):
+        assert new[f"context_tokens_total {kind}"] == blended[f"{kind}_tokens"]
+    assert new["context_tokens_total reused"] == blended["reused_tokens"]
+    assert new["context_tokens_total found"] == found["reused_tokens"]
+    assert new["context_tokens_total recomputed"] == blended["recomputed_tokens"] + found["recomputed_tokens"]
+    for stage in ("load", "realign", "select", "recompute", "write"):
+        assert new[f"stage_seconds_count {stage}"] == 1
+        assert new[f"stage_seconds_sum {stage}"] == pytest.approx(blended[f"{stage}_ms"] / 1e3)
+    assert new["stage_seconds_count match"] == 2
+    looked_up = len(blended["chunks"])
+    assert new.get("store_hits_total memory", 0) + new.get("store_misses_total memory", 0) == looked_up
+    assert new.get("store_bytes_total read disk", 0) + new.get("store_bytes_total read memory", 0) > 0
+    assert after["store_held_bytes rank 0 memory"] > 0
 
 
 def test_blending_can_be_switched_off_for_a_request(served):

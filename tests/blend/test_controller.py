@@ -3,11 +3,13 @@
 import pytest
 
 from blend.chunk import make_record
-from blend.controller import Controller, Rates
+from blend.controller import Controller, Rates, Why
 from blend.plan import BlendPlan, make_plan
 from blend.select import selector
 
 LATE = selector("question-late")
+NOTHING = Why(False, "no known chunk in the prompt")
+LITTLE = Why(False, "too little of the prompt is known")
 # A layer takes 1 ms, and 0.1 ms more for each row.
 RATES = Rates(num_layers=10, layer_s=1e-3, row_s=1e-4, most_rows=(1000, 100))
 
@@ -39,9 +41,8 @@ def test_a_long_known_context_is_blended() -> None:
 @pytest.mark.parametrize("ratio", [0.9, 1.0])
 def test_what_recomputes_nearly_all_is_prefilled(ratio: float) -> None:
     reason = measured().why_not(plan_of(1000, unknown=30), LATE, ratio)
-    assert reason is not None and reason.startswith(
-        "full prefill is predicted to be sooner: 1050 ms, a blend"
-    )
+    assert reason is not None and reason.is_predicted
+    assert reason.text.startswith("full prefill is predicted to be sooner: 1050 ms, a blend")
 
 
 def test_a_mostly_unknown_context_is_prefilled() -> None:
@@ -64,7 +65,7 @@ def test_what_the_engine_holds_exactly_need_not_be_blended() -> None:
     plan, controller = plan_of(1000, unknown=30), measured()
     assert controller.why_not(plan, LATE, 0.15, num_held=500) is None
     reason = controller.why_not(plan, LATE, 0.15, num_held=1024)
-    assert reason is not None and "behind the 1024 tokens that the engine holds" in reason
+    assert reason is not None and "behind the 1024 tokens that the engine holds" in reason.text
 
 
 def test_the_cost_of_cached_rows_is_learned_from_blends() -> None:
@@ -81,10 +82,10 @@ def test_the_cost_of_cached_rows_is_learned_from_blends() -> None:
 def test_while_nothing_is_measured_a_tenth_must_be_known() -> None:
     controller = Controller()
     assert controller.why_not(plan_of(100, unknown=900), LATE, 0.15) is None
-    assert controller.why_not(plan_of(99, unknown=901), LATE, 0.15) == "too little of the prompt is known"
-    assert controller.why_not(plan_of(100), LATE, 1.0) == "no known chunk in the prompt"  # an exact beginning
-    assert controller.why_not(plan_of(15, unknown=3), LATE, 0.15) == "no known chunk in the prompt"
-    assert measured().why_not(plan_of(0, unknown=900), LATE, 0.15) == "no known chunk in the prompt"
+    assert controller.why_not(plan_of(99, unknown=901), LATE, 0.15) == LITTLE
+    assert controller.why_not(plan_of(100), LATE, 1.0) == NOTHING  # an exact beginning
+    assert controller.why_not(plan_of(15, unknown=3), LATE, 0.15) == NOTHING
+    assert measured().why_not(plan_of(0, unknown=900), LATE, 0.15) == NOTHING
 
 
 def test_auto_is_taken_for_the_default_ratio() -> None:

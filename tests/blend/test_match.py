@@ -167,9 +167,12 @@ def test_adding_twice_and_removing_the_unknown_do_nothing() -> None:
     assert known.find((1, 2, 3)) == []
 
 
+VOCABULARY = range(49_000)
+
+
 def many_records(random: Random, head: tuple[int, ...]) -> list[ChunkRecord]:
     def ids_of(num: int) -> tuple[int, ...]:
-        return head + tuple(random.randrange(49_000) for _ in range(num))
+        return head + tuple(random.choices(VOCABULARY, k=num))
 
     return [ChunkRecord(str(i), ids_of(random.randint(300, 512)), (1, 2, 3)) for i in range(10_000)]
 

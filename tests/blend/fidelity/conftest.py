@@ -17,7 +17,7 @@ METHODS = (
 HEADER = Header("tiny", "0" * 64, "random", "q.jsonl", "d" * 64, 2, "Be brief.", False, 4, 0, None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def questions() -> list[Question]:
     return [
         Question(f"nq-{i}", f"What is {i}?", ("the cache",), (f"Chunk {i}.", "A chunk."), ("token", "model"))

@@ -28,9 +28,9 @@ MANY = [
 ]
 
 
-@pytest.fixture
-def scores(tmp_path: Path, questions: list[Question]) -> list[Scores]:
-    with Journal(tmp_path / "journal.jsonl", HEADER) as journal:
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory, questions: list[Question]) -> list[Scores]:
+    with Journal(tmp_path_factory.mktemp("run") / "journal.jsonl", HEADER) as journal:
         return run(RandomBackend(), questions, [*METHODS, *MANY], journal)
 
 

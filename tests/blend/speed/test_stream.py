@@ -10,7 +10,7 @@ import pytest
 from blend.speed.stream import draw, shares
 
 
-def first_choices(exponent: float, num: int = 20_000) -> list[float]:
+def first_choices(exponent: float, num: int = 8_000) -> list[float]:
     """How often each of four chunks is drawn, as shares."""
     rng = np.random.default_rng(0)
     counts = Counter(draw(4, 1, rng, exponent)[0] for _ in range(num))

@@ -22,6 +22,7 @@ from blend.sharing import Sharing
 from blend.store.disk import DiskStore
 from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.messages import BlendOutcome, BlendTask, StepReport
+from blend.vllm.refusal import Reason
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler_side import KnownChunks, SchedulerSide
 from blend.vllm.settings import Settings
@@ -247,6 +248,82 @@ def test_a_failed_blend_is_not_tried_again(side: SchedulerSide) -> None:
     assert side.matched(ours, 0) == (0, False)
     stats = side.remove("r")
     assert stats is not None and stats.fallback == "OSError: gone" and stats.cached_tokens == 0
+
+
+def blends(side: SchedulerSide) -> dict[tuple[str, ...], float]:
+    """What was counted of blends since this was last asked."""
+    counted = side.meter.take().counts.items()
+    return {labels: value for (name, labels), value in counted if name == "kvblend_blends"}
+
+
+def test_each_blend_is_counted_once_with_its_tokens_and_stages(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    side.matched(ours, BLOCK)
+    side.allocated(ours, Blocks(), CONTEXT - BLOCK)  # type: ignore[arg-type]
+    outcome = BlendOutcome(
+        "r", exact_tokens=2, reused_tokens=40, recomputed_tokens=12, cold_tokens=1, load_ms=4.0
+    )
+    side.report(StepReport({"r": outcome}))
+    side.remove("r")
+    counted = side.meter.take()
+    tokens = {kind: num for (name, (kind, *_)), num in counted.counts.items() if name.endswith("tokens")}
+    assert tokens == {"found": BLOCK, "exact": 2, "reused": 40, "recomputed": 12, "cold": 1}
+    assert counted.counts["kvblend_blends", ("blended", "")] == 1
+    stages = {stage: seconds for (_, (stage,)), seconds in counted.observed.items()}
+    assert set(stages) == {"match", "load", "realign", "select", "recompute", "write"}
+    assert stages["load"] == (0.004,) and len(stages["match"]) == 1 and stages["match"][0] > 0
+
+
+def test_a_context_that_is_found_is_counted_once_however_often_its_request_gives_way(
+    side: SchedulerSide,
+) -> None:
+    ours = request()
+    side.add(ours)
+    for _ in range(2):
+        side.matched(ours, CONTEXT)
+        side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    side.remove("r")
+    assert blends(side) == {("found", ""): 1}
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: request(BlendParams(enabled=False)), "switched_off"),
+        (lambda: request(prompt=[4, 4, 4, 4]), "nothing_known"),
+        (lambda: request(BlendParams(recompute_ratio=1.5)), "bad_terms"),
+        (lambda: request(lora_request=LoRARequest("a", 1, "/nowhere")), "lora"),
+    ],
+)
+def test_what_is_refused_is_counted_by_its_reason(
+    side: SchedulerSide, make: Callable[[], Request], reason: str
+) -> None:
+    ours = make()
+    side.add(ours)
+    side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    side.remove("r")
+    assert blends(side) == {("refused", reason): 1}
+
+
+@pytest.mark.parametrize("reason", [Reason.RESIDUAL, Reason.ERROR])
+def test_a_blend_that_was_given_up_is_refused_once_and_nothing_else(
+    side: SchedulerSide, reason: Reason
+) -> None:
+    ours = request()
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    for _ in range(2):  # another rank may say so later
+        side.report(StepReport({"r": BlendOutcome("r", failed="no", reason=reason)}))
+    side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    side.remove("r")
+    assert blends(side) == {("refused", reason.value): 1}
+
+
+def test_before_the_gate_has_passed_that_is_the_reason(settings: Settings) -> None:
+    side = SchedulerSide(settings, BLOCK, no_pages)
+    side.add(request())
+    assert blends(side) == {("refused", "self_check"): 1}
 
 
 def test_one_ranks_failure_is_the_requests_failure() -> None:
