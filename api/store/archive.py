@@ -10,6 +10,7 @@ from pathlib import Path
 from api.store.catalogue import Catalogue, Key
 from blend.chunk import ChunkKV
 from blend.errors import StoreError
+from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile
 from blend.store.chunk_header import BadFileError
 from blend.store.layout import chunks_folder
@@ -72,7 +73,7 @@ def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tupl
         raise StoreError(f"{path} holds {member.name!r}: expected a file that kvblend store export wrote")
     data = bytearray(file.read())
     try:
-        return name[1], ChunkFile(data, name[2]).chunk(), len(data)
+        return name[1], ChunkFile(HeldBytes(data), name[2]).chunk(), len(data)
     except BadFileError as error:
         raise StoreError(f"{path}: chunk {name[2]} is damaged: {error}; export it again") from error
 

@@ -92,11 +92,13 @@ def _show(catalogue: "Catalogue", args: argparse.Namespace) -> str:
 
 
 def _parts(catalogue: "Catalogue", one: "Stored") -> dict[str, str] | None:
+    from blend.store.byte_source import FileBytes
     from blend.store.chunk_file import read_parts
     from blend.store.chunk_header import BadFileError
 
     try:
-        parts = read_parts(catalogue.stores[one.mark].path(one.chunk_id), one.chunk_id)
+        with open(catalogue.stores[one.mark].path(one.chunk_id), "rb", buffering=0) as file:
+            parts = read_parts(FileBytes(file.fileno()), one.chunk_id)
     except (BadFileError, OSError):
         return None
     return {name: f"{str(part.dtype)[6:]} {list(part.shape)}" for name, part in parts.items()}
