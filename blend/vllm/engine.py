@@ -36,14 +36,15 @@ class Engine:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the configured one when None.
         self_check: compare blending with full prefill before the model's first blend.
-        overrides: `recompute_ratio`, `shares_blends`, `attention`, `disk_bytes` and `memory_bytes` of
-            `blend.vllm.settings.Settings`, and any argument of vLLM's `AsyncEngineArgs`, such as
+        overrides: `recompute_ratio`, `shares_blends`, `attention`, `disk_bytes`, `memory_bytes` and
+            `remote` of `blend.vllm.settings.Settings`, and any argument of vLLM's `AsyncEngineArgs`, such as
             `max_model_len`.
 
     Attributes:
         model_name: what `model` takes to find the model again.
         fingerprint: digest of the model; part of every chunk id.
-        store: the chunks of this model.
+        store: the chunks of this model in the folder; a remote's are not among them.
+        sharing: takes chunks to the remote and from there, or None where none is configured.
         max_model_len: most tokens of a prompt with its answer.
         max_batch_tokens: tokens per `compute` call that are efficient.
         device: kind of device that the model runs on, "cpu" for instance.
@@ -66,6 +67,7 @@ class Engine:
         self.model_name = self.setup.reference
         self.fingerprint = self.setup.settings.fingerprint
         self.store = DiskStore(self.setup.settings.chunks_folder)
+        self.sharing = self.setup.settings.open_sharing()
         self._thread = EngineThread(self.setup.arguments)
         try:
             self._make_ready(self_check)
@@ -126,7 +128,8 @@ class Engine:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
 
         A chunk is stored in two versions, see `blend.versions`; one that is too long to stand behind prefix
-        and lead within `max_model_len` in its plain version only. The chunk id is the plain version's.
+        and lead within `max_model_len` in its plain version only. The chunk id is the plain version's. With
+        a remote, what is there is fetched and not computed, and what is not there is sent in the background.
 
         Args:
             texts: pieces of documents, each short enough for a prompt.
@@ -141,8 +144,13 @@ class Engine:
         for text, one in zip(texts, versions, strict=True):
             if not one.plain.num_tokens:
                 raise RequestError(f"got an empty chunk ({text!r}), expected text")
+        stored = [record.chunk_id for one in versions for record in one.records]
+        if self.sharing is not None:
+            self.sharing.fetch(stored)
         self._compute_missing(one.plain for one in versions)
         self._compute_missing(one.led for one in versions if one.led is not None)
+        if self.sharing is not None:
+            self.sharing.send(stored)
         return [one.plain.chunk_id for one in versions]
 
     def _compute_missing(self, records: Iterable[ChunkRecord]) -> None:
@@ -233,10 +241,16 @@ class Engine:
         separator = self.encode(SEPARATOR)
         ids = list(self.prefix_ids(prefix))
         for number, chunk in enumerate(chunks):
-            record = self.store.record(chunk)
+            record = self._record(chunk)
             ids += separator if number else []
             ids += record.token_ids if record else self.encode(chunk)
         return (*ids, *self._pieces.encode_markup(self._frame.tail(question)))
+
+    def _record(self, chunk: str) -> ChunkRecord | None:
+        found = self.store.record(chunk)
+        if found is None and self.sharing is not None:
+            found = self.sharing.remote.record(chunk)
+        return found
 
     def submit(self, ask: Ask) -> Answer:
         """Answer one prepared request."""
@@ -262,8 +276,13 @@ class Engine:
         return bool(self._thread.run(self._thread.llm.reset_prefix_cache()))
 
     def close(self) -> None:
-        """Stop the engine; a second call does nothing."""
-        self._thread.close()
+        """Stop the engine, when what it has to send to a remote was sent; a second call does nothing."""
+        sharing, self.sharing = self.sharing, None
+        try:
+            if sharing is not None:
+                sharing.close()
+        finally:
+            self._thread.close()
 
     def __enter__(self) -> "Engine":
         return self

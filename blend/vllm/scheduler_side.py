@@ -12,7 +12,6 @@ from blend.plan import BlendPlan, make_plan
 from blend.salt import blend_salt
 from blend.select import check_rule, selector
 from blend.stats import BlendStats
-from blend.store.disk import DiskStore
 from blend.vllm.gate_file import GateFile
 from blend.vllm.known_chunks import KnownChunks
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
@@ -56,7 +55,7 @@ class SchedulerSide:
         self._settings = settings
         self._block_size = block_size
         self._gate = GateFile(settings.verdict_file)
-        self._known = KnownChunks(DiskStore(settings.chunks_folder))
+        self._known = KnownChunks(settings.open_list())
         self._requests: dict[str, InFlight] = {}
         self._new_tasks: list[BlendTask] = []
 

@@ -1,11 +1,12 @@
 """Small chunks with real tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from blend.chunk import ChunkKV, make_record
+from tests.blend.store.servers import stop_all
 
 MakeChunk = Callable[..., ChunkKV]
 
@@ -23,3 +24,12 @@ def make(
 @pytest.fixture
 def make_chunk() -> MakeChunk:
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers() -> Iterator[None]:
+    """What tests have started is stopped, whatever became of them."""
+    try:
+        yield
+    finally:
+        stop_all()
