@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from api.store.catalogue import Catalogue, Key
+from api.store.shelves import DiskShelf
 from blend.chunk import ChunkKV
 from blend.errors import StoreError
 from blend.store.byte_source import HeldBytes
@@ -38,7 +39,9 @@ def write_archive(path: Path, catalogue: Catalogue, keys: Sequence[Key]) -> tupl
                     raise StoreError(
                         f"chunk {key.chunk_id} is damaged: {problem}; run kvblend store verify --repair"
                     )
-                file = catalogue.stores[key.mark].path(key.chunk_id)
+                store = catalogue.stores[key.mark]
+                assert isinstance(store, DiskShelf), "the command refuses other tiers"
+                file = store.path(key.chunk_id)
                 name = chunks_folder(Path(), key.mark) / file.name
                 archive.add(file, arcname=str(name), filter=_without_owner)
                 num_bytes += archive.getmember(str(name)).size

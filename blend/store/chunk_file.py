@@ -59,6 +59,7 @@ class ChunkFile:
 
     Attributes:
         record: what they do hold.
+        parts: its tensors by name.
         num_layers: L.
 
     Raises:
@@ -67,14 +68,14 @@ class ChunkFile:
 
     def __init__(self, source: ByteSource, chunk_id: str) -> None:
         self._source = source
-        self._parts = read_parts(source, chunk_id)
+        self.parts = read_parts(source, chunk_id)
         ids = (tuple(self._tensor(name).tolist()) for name in ("token_ids", "prefix_ids"))
         self.record = ChunkRecord(chunk_id, *ids)
-        self.num_layers = self._parts["kv"].shape[0]
+        self.num_layers = self.parts["kv"].shape[0]
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer; no other layer is touched."""
-        part = self._parts["kv"]
+        part = self.parts["kv"]
         size = (part.stop - part.start) // self.num_layers
         start = part.start + index * size
         data = self._source.read(start, start + size)
@@ -84,11 +85,11 @@ class ChunkFile:
 
     def scores(self) -> torch.Tensor | None:
         """float32 [T], or None."""
-        return self._tensor("scores") if "scores" in self._parts else None
+        return self._tensor("scores") if "scores" in self.parts else None
 
     def chunk(self) -> ChunkKV:
         """All of it: every byte is verified. The layers are read at once."""
-        part = self._parts["kv"]
+        part = self.parts["kv"]
         data = self._source.read(part.start, part.stop)
         size = (part.stop - part.start) // self.num_layers
         for index in range(self.num_layers):
@@ -97,11 +98,11 @@ class ChunkFile:
         return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores())
 
     def _check_layer(self, index: int, data: torch.Tensor) -> None:
-        if _checksum(_bytes_of(data)) != self._parts["kv"].checksums[index]:
+        if _checksum(_bytes_of(data)) != self.parts["kv"].checksums[index]:
             raise BadFileError(f"checksum of layer {index} differs")
 
     def _tensor(self, name: str) -> torch.Tensor:
-        part = self._parts[name]
+        part = self.parts[name]
         data = self._source.read(part.start, part.stop)
         if (_checksum(_bytes_of(data)),) != part.checksums:
             raise BadFileError(f"checksum of {name} differs")

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blend.errors import ConfigError
-from blend.store.remote_client import RemoteClient
+
+if TYPE_CHECKING:
+    from blend.store.remote_client import RemoteClient
 
 SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "s3")
 _URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?P<rest>[^\s]+)")
@@ -52,7 +54,7 @@ def hide_in(text: str, url: str) -> str:
     return text
 
 
-def make_client(url: str, mark: str, timeout_s: float) -> RemoteClient:
+def make_client(url: str, mark: str, timeout_s: float) -> "RemoteClient":
     """The client of one model's chunks on a remote. It connects when it is used.
 
     Raises:

@@ -16,19 +16,24 @@ from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
 from blend.store.base import ChunkStore
 from blend.vllm.clock import Clock
-from blend.vllm.context import Context
+from blend.vllm.context import Context, wanted_spans
 from blend.vllm.layers import LayerRunner, Stream
 from blend.vllm.messages import BlendOutcome, BlendTask
 from blend.vllm.pieces import Pieces
 from blend.vllm.probe import question_attention
 from blend.vllm.ranks import Ranks
+from blend.vllm.reading import Reading
 from blend.vllm.recompute import recomputing
 
 
 def blend(
-    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks
+    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks, *, reads_beside: bool = False
 ) -> Generator[None, None, BlendOutcome]:
     """Fill the task's rows in the engine's pages; yields after each layer, returns what was done.
+
+    Args:
+        reads_beside: chunks are read on threads of their own, and it yields until they are there: for a
+            store behind which there is a server.
 
     Raises:
         RequestError: the ratio or the selector is not one that exists.
@@ -38,7 +43,13 @@ def blend(
     blocks = runner.kernel_blocks(task.block_ids)
     with clock.time("load"):
         first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
-        context = Context(task, store, runner, ranks, first_row)
+        wanted = wanted_spans(task.plan, first_row)
+        records = [span.record for span in wanted]
+        reading = Reading(store, records, beside=reads_beside)
+    while reads_beside and not ranks.all_true([_look_up(reading, clock)])[0]:
+        yield  # on all ranks or none
+    with clock.time("load"):
+        context = Context(task, wanted, reading.chunks(records), runner, ranks)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
         cold = context.cold if given.start else context.cold_from_first
@@ -58,6 +69,11 @@ def blend(
         yield
     rows.finish(runner.num_layers - 1, stream, clock)
     return _outcome(task, context, chosen, clock)
+
+
+def _look_up(reading: Reading, clock: Clock) -> bool:
+    with clock.time("load"):
+        return reading.is_done()
 
 
 def _look(

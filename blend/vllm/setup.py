@@ -14,6 +14,7 @@ from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
 from blend.store.config import load_config
+from blend.store.remote_url import make_client
 from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
 from blend.vllm.version import check_vllm_version
 
@@ -90,6 +91,8 @@ def prepare_engine(
     _check_settings(recompute_ratio, attention)
     flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes, "remote": remote}
     tiers = load_config(flags).config
+    if tiers.remote is not None:
+        make_client(tiers.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked

@@ -1,12 +1,11 @@
 """Small chunks with real tensors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from blend.chunk import ChunkKV, make_record
-from tests.blend.store.servers import stop_all
 
 MakeChunk = Callable[..., ChunkKV]
 
@@ -24,12 +23,3 @@ def make(
 @pytest.fixture
 def make_chunk() -> MakeChunk:
     return make
-
-
-@pytest.fixture(scope="session", autouse=True)
-def servers() -> Iterator[None]:
-    """What tests have started is stopped, whatever became of them."""
-    try:
-        yield
-    finally:
-        stop_all()

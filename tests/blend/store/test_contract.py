@@ -18,7 +18,7 @@ from blend.store.cached import CachedStore
 from blend.store.disk import DiskStore
 from blend.store.memory import MemoryStore
 from blend.store.remote import RemoteStore
-from tests.blend.store.servers import cluster_url, mark_of_path, redis_url, s3_url
+from tests.servers import cluster_url, mark_of_path, redis_url, s3_url
 
 MakeChunk = Callable[..., ChunkKV]
 

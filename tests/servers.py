@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -65,8 +66,12 @@ class RedisServer:
         self._process = subprocess.Popen(
             [*command, *durable, *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        with self.client as client:
-            wait_for(client.ping)
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        with self.client as client, suppress(redis.AuthenticationError):
+            client.ping()
+        return True  # also when it asks for a password
 
     def kill(self) -> None:
         assert self._process is not None
