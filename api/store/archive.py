@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from api.store.catalogue import Catalogue, Key
+from api.store.shelves import DiskShelf
 from blend.chunk import ChunkKV
 from blend.errors import StoreError
+from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile
 from blend.store.chunk_header import BadFileError
 from blend.store.layout import chunks_folder
@@ -37,7 +39,9 @@ def write_archive(path: Path, catalogue: Catalogue, keys: Sequence[Key]) -> tupl
                     raise StoreError(
                         f"chunk {key.chunk_id} is damaged: {problem}; run kvblend store verify --repair"
                     )
-                file = catalogue.stores[key.mark].path(key.chunk_id)
+                store = catalogue.stores[key.mark]
+                assert isinstance(store, DiskShelf), "the command refuses other tiers"
+                file = store.path(key.chunk_id)
                 name = chunks_folder(Path(), key.mark) / file.name
                 archive.add(file, arcname=str(name), filter=_without_owner)
                 num_bytes += archive.getmember(str(name)).size
@@ -72,7 +76,7 @@ def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tupl
         raise StoreError(f"{path} holds {member.name!r}: expected a file that kvblend store export wrote")
     data = bytearray(file.read())
     try:
-        return name[1], ChunkFile(data, name[2]).chunk(), len(data)
+        return name[1], ChunkFile(HeldBytes(data), name[2]).chunk(), len(data)
     except BadFileError as error:
         raise StoreError(f"{path}: chunk {name[2]} is damaged: {error}; export it again") from error
 

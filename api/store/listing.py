@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what is asked for."""
     from api.store.catalogue import Catalogue
 
-    catalogue = Catalogue(config_of(args))
+    catalogue = Catalogue(config_of(args), args.tier)
     verbs: dict[str, Callable[[Catalogue, argparse.Namespace], str]] = {
         "ls": _ls,
         "show": _show,
@@ -82,7 +82,7 @@ def _show(catalogue: "Catalogue", args: argparse.Namespace) -> str:
     keys = catalogue.find_all(args.ids)
     objects = [
         as_object(one)
-        | {"file": str(catalogue.stores[one.mark].path(one.chunk_id)), "parts": _parts(catalogue, one)}
+        | {"file": catalogue.stores[one.mark].place(one.chunk_id), "parts": _parts(catalogue, one)}
         for one in catalogue.stored(keys)
     ]
     if args.json:
@@ -93,12 +93,8 @@ def _show(catalogue: "Catalogue", args: argparse.Namespace) -> str:
 
 
 def _parts(catalogue: "Catalogue", one: "Stored") -> dict[str, str] | None:
-    from blend.store.chunk_file import read_parts
-    from blend.store.chunk_header import BadFileError
-
-    try:
-        parts = read_parts(catalogue.stores[one.mark].path(one.chunk_id), one.chunk_id)
-    except (BadFileError, OSError):
+    parts = catalogue.stores[one.mark].parts(one.chunk_id)
+    if parts is None:
         return None
     return {name: f"{str(part.dtype)[6:]} {list(part.shape)}" for name, part in parts.items()}
 

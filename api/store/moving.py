@@ -7,6 +7,7 @@ from typing import Any
 
 from api.store.arguments import add_collection, add_ids, add_verb, config_of, in_force
 from api.store.table import sum_line
+from blend.errors import RequestError
 
 
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
@@ -22,6 +23,11 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
 
 def run(args: argparse.Namespace) -> int:
     """Write or read a tar file; damaged chunks are neither exported nor imported."""
+    if args.tier != "disk":
+        raise RequestError(
+            f"{args.verb} --tier remote: only the folder's chunks go through a tar file; kvblend precompute "
+            "fetches from a remote and sends to it"
+        )
     done = _export(args) if args.verb == "export" else _import(args)
     line = f"{args.verb}ed {sum_line(done['chunks'], done['bytes'])}: {args.file}"
     print(json.dumps(done) if args.json else line)
@@ -32,7 +38,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     from api.store.archive import write_archive
     from api.store.catalogue import Catalogue
 
-    catalogue = Catalogue(config_of(args))
+    catalogue = Catalogue(config_of(args), args.tier)
     keys = catalogue.find_all(args.ids) if args.ids else list(catalogue.chunks(args.collection))
     chunks, num_bytes = write_archive(args.file, catalogue, keys)
     return {"chunks": chunks, "bytes": num_bytes}

@@ -1,21 +1,22 @@
 """The cached rows of one request's context, layer by layer: stored rows of this rank's heads, realigned."""
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from blend.chunk import ChunkKV
-from blend.errors import CorruptChunk
 from blend.plan import BlendPlan, Span
 from blend.rope import Rotation, realign, rotation, side_by_side
-from blend.store.base import ChunkStore
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
 
-logger = logging.getLogger(__name__)
+
+def wanted_spans(plan: BlendPlan, first: int) -> list[Span]:
+    """Spans whose chunks a blend needs that asks for rows from `first` on."""
+    return [span for span in plan.spans if span.stop > first]
 
 
 class Context(Protocol):
@@ -98,18 +99,21 @@ class StoredContext:
 
     Args:
         task: what is to be blended.
-        store: where chunk KV is.
-        first: first row that is asked for; chunks that end before it are not read, and count as cold.
+        wanted: spans of the plan whose chunks were read, see `wanted_spans`; rows of others count as cold.
+        found: these chunks, None for those that could not be read.
     """
 
     def __init__(
-        self, task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks, first: int
+        self,
+        task: BlendTask,
+        wanted: Sequence[Span],
+        found: Sequence[ChunkKV | None],
+        runner: LayerRunner,
+        ranks: Ranks,
     ) -> None:
         self._runner = runner
         self.plan: BlendPlan = task.plan
         self.start = task.start
-        wanted = [span for span in task.plan.spans if span.stop > first]
-        found = [_read(store, span) for span in wanted]
         # A chunk that one rank cannot read is cold on all: the ranks must select the same tokens.
         readable = ranks.all_true([chunk is not None for chunk in found])
         self.unreadable = tuple(s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok)
@@ -197,13 +201,3 @@ class StoredContext:
         return _Shelf(
             tuple(parts), turn, torch.cat(rows).to(self._runner.device), self.plan.num_tokens - first
         )
-
-
-def _read(store: ChunkStore, span: Span) -> ChunkKV | None:
-    try:
-        return store.get(span.record)
-    except CorruptChunk:
-        return None  # dropped and counted by the store; the rows are computed cold
-    except Exception:  # a rank that raised here would leave the others waiting for its vote
-        logger.exception("cannot read chunk %s; it is computed", span.record.chunk_id)
-        return None

@@ -15,7 +15,8 @@ from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
 from blend.sharing import Sharing
 from blend.store.config import KEYS, load_config
-from blend.vllm.settings import ATTENTIONS, Settings
+from blend.store.remote_url import make_client
+from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
 from blend.vllm.version import check_vllm_version
 
 CONNECTOR = "KVBlendConnector"
@@ -84,6 +85,8 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     blending = {name: overrides.pop(name) for name in BLENDING if name in overrides}
     _check_settings(**blending)
     tiers = load_config({"path": store, **{key: overrides.pop(key, None) for key in TIERS}}).config
+    if tiers.remote is not None:
+        make_client(tiers.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
@@ -94,7 +97,7 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
-        **{key: getattr(tiers, key) for key in TIERS},
+        **{key: getattr(tiers, key) for key in TIERS} | {"remote": remember_remote(tiers.remote)},
         **blending,
     )
     arguments = _serving(folder, dtype)
