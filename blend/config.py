@@ -17,12 +17,14 @@ class BlendDefaults:
         max_residual: what the ratio "auto" leaves at most of the question's attention on rows that
             approximate a full prefill's, in [0, 1].
         memory_bytes: budget of the in-memory tier of chunk KV in each worker.
+        codec: what packs chunk KV on its way to the disk, see `blend.store.codecs`.
     """
 
     recompute_ratio: float = 0.15
     selector: str = "question-late"
     max_residual: float = 0.05
     memory_bytes: int = 2 << 30
+    codec: str = "uniform"
 
 
 DEFAULTS = BlendDefaults()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 # Before transformers is imported: no test asks a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests of the blend compare bits; what codecs drop has tests of its own.
+os.environ["KVBLEND_STORE_CODEC"] = "raw"
 
 import pytest
 import torch

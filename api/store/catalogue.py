@@ -7,8 +7,9 @@ from functools import cached_property
 from api.store.needs import Needs
 from blend.chunk import ChunkRecord
 from blend.errors import StoreError
-from blend.store.chunk_file import map_chunk, read_record
-from blend.store.chunk_header import BadFileError
+from blend.store.byte_source import FileBytes
+from blend.store.chunk_file import codec_of, map_chunk, read_parts, read_record
+from blend.store.chunk_header import BadFileError, Part
 from blend.store.config import StoreConfig
 from blend.store.disk import DiskStore
 from blend.store.layout import chunks_folder, list_marks
@@ -32,6 +33,7 @@ class Stored:
         num_bytes: of the file.
         used_s: when it was last used, in seconds since 1970.
         record: what it holds, or None where that cannot be read.
+        codec: name of what packed it, or None where that cannot be read.
         collections: names of those that need it.
     """
 
@@ -41,7 +43,13 @@ class Stored:
     used_s: float
     pinned: bool
     record: ChunkRecord | None
+    codec: str | None
     collections: tuple[str, ...]
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Of the whole file; None where its tokens cannot be counted."""
+        return None if self.record is None else self.num_bytes / self.record.num_tokens
 
 
 class Catalogue:
@@ -116,6 +124,19 @@ class Catalogue:
         except (KeyError, BadFileError, OSError, StoreError):
             return None
 
+    def codec(self, key: Key) -> str | None:
+        """Name of what packed a chunk, or None where it is absent or unreadable."""
+        parts = self.parts(key)
+        return None if parts is None else codec_of(parts["kv"]).name
+
+    def parts(self, key: Key) -> dict[str, Part] | None:
+        """What a chunk's header says, or None where it is absent or unreadable."""
+        try:
+            with open(self.stores[key.mark].path(key.chunk_id), "rb", buffering=0) as file:
+                return read_parts(FileBytes(file.fileno()), key.chunk_id)
+        except (BadFileError, OSError):
+            return None
+
     def collections(self, key: Key) -> tuple[str, ...]:
         """Names of the collections that need a chunk."""
         return self.needs.of(key.mark, key.chunk_id, self.record(key.mark, key.chunk_id))
@@ -133,6 +154,7 @@ class Catalogue:
                     used_s=entry.used_ns / 1e9,
                     pinned=store.is_pinned(key.chunk_id),
                     record=record,
+                    codec=self.codec(key),
                     collections=self.needs.of(key.mark, key.chunk_id, record),
                 )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from blend.store.sizes import show_bytes
 
 if TYPE_CHECKING:
     from api.store.catalogue import Catalogue, Stored
+    from blend.store.chunk_header import Part
 
 SHOWN_DIGITS = 12
 """Of an id in a table: enough to be unique, and to be given to another command."""
@@ -49,6 +51,8 @@ def as_object(one: "Stored") -> dict[str, Any]:
         "tokens": None if record is None else record.num_tokens,
         "behind_tokens": None if record is None else record.offset,
         "bytes": one.num_bytes,
+        "codec": one.codec,
+        "bytes_per_token": one.bytes_per_token,
         "used_s": one.used_s,
         "pinned": one.pinned,
         "collections": list(one.collections),
@@ -59,7 +63,7 @@ def _ls(catalogue: "Catalogue", args: argparse.Namespace) -> str:
     rows = list(catalogue.stored(catalogue.chunks(args.collection)))
     if args.json:
         return json.dumps([as_object(one) for one in rows])
-    head = ("id", "model", "tokens", "behind", "size", "used", "pin", "collections")
+    head = ("id", "model", "tokens", "behind", "size", "codec", "per token", "used", "pin", "collections")
     cells = [
         (
             one.chunk_id[:SHOWN_DIGITS],
@@ -67,13 +71,15 @@ def _ls(catalogue: "Catalogue", args: argparse.Namespace) -> str:
             "?" if one.record is None else str(one.record.num_tokens),
             "?" if one.record is None else str(one.record.offset),
             show_bytes(one.num_bytes),
+            one.codec or "?",
+            "?" if one.bytes_per_token is None else show_bytes(round(one.bytes_per_token)),
             show_age(one.used_s),
             "pin" if one.pinned else "",
             ", ".join(one.collections) or "-",
         )
         for one in rows
     ]
-    table = render(head, cells, frozenset({"tokens", "behind", "size"}))
+    table = render(head, cells, frozenset({"tokens", "behind", "size", "per token"}))
     return f"{table}\n{sum_line(len(rows), sum(one.num_bytes for one in rows))}"
 
 
@@ -92,16 +98,18 @@ def _show(catalogue: "Catalogue", args: argparse.Namespace) -> str:
 
 
 def _parts(catalogue: "Catalogue", one: "Stored") -> dict[str, str] | None:
-    from blend.store.byte_source import FileBytes
-    from blend.store.chunk_file import read_parts
-    from blend.store.chunk_header import BadFileError
+    from api.store.catalogue import Key
 
-    try:
-        with open(catalogue.stores[one.mark].path(one.chunk_id), "rb", buffering=0) as file:
-            parts = read_parts(FileBytes(file.fileno()), one.chunk_id)
-    except (BadFileError, OSError):
-        return None
-    return {name: f"{str(part.dtype)[6:]} {list(part.shape)}" for name, part in parts.items()}
+    parts = catalogue.parts(Key(one.mark, one.chunk_id))
+    return None if parts is None else {name: _described(part) for name, part in parts.items()}
+
+
+def _described(part: "Part") -> str:
+    """A tensor's dtype and shape, and what it unpacks to."""
+    here = f"{str(part.dtype)[6:]} {list(part.shape)}"
+    if part.packing is None:
+        return here
+    return f"{here}, by {part.packing.codec}: {str(part.packing.dtype)[6:]} {list(part.packing.shape)}"
 
 
 def _shown(value: Any) -> str:
@@ -120,16 +128,20 @@ def _stats(catalogue: "Catalogue", args: argparse.Namespace) -> str:
         return "no model has stored anything"
     head = tuple(objects[0])
     cells = [tuple(_cell(name, value) for name, value in one.items()) for one in objects]
-    return render(head, cells, frozenset(head) - {"model"})
+    return render(head, cells, frozenset(head) - {"model", "codecs"})
 
 
 def _count(catalogue: "Catalogue", mark: str) -> dict[str, Any]:
     rows = list(catalogue.stored(key for key in catalogue.chunks() if key.mark == mark))
+    tokens = sum(one.record.num_tokens for one in rows if one.record)
+    readable_bytes = sum(one.num_bytes for one in rows if one.record)
     return {
         "model": catalogue.needs.models.get(mark, mark),
         "chunks": len(rows),
-        "tokens": sum(one.record.num_tokens for one in rows if one.record),
+        "codecs": dict(sorted(Counter(one.codec or "unreadable" for one in rows).items())),
+        "tokens": tokens,
         "bytes": sum(one.num_bytes for one in rows),
+        "per_token_bytes": round(readable_bytes / tokens) if tokens else None,
         "budget_bytes": catalogue.stores[mark].budget_bytes,
         "pinned": sum(one.pinned for one in rows),
         "unneeded": sum(not one.collections for one in rows),
@@ -140,4 +152,6 @@ def _count(catalogue: "Catalogue", mark: str) -> dict[str, Any]:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {codec}" for codec, count in value.items()) or "none"
     return show_bytes(value) if name.endswith("bytes") else str(value)

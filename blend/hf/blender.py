@@ -87,6 +87,8 @@ def blend(
     farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
     layout = kv_layout(model, plan.token_ids, farthest + 1)
     cached = realign_chunks(layout, plan, chunks)
+    if recompute_ratio == 1:  # then nothing is taken from a chunk but what a full prefill gives
+        plan = plan.with_inexact({chunk.record.chunk_id for chunk in chunks if not chunk.is_lossless})
     times.append(time.perf_counter())
     chosen = _select(model, layout, plan, cached, rule, recompute_ratio)
     selected = chosen.positions
@@ -151,7 +153,7 @@ def _recompute(
 
     token_ids = torch.tensor(plan.token_ids)[selected]
     run(model, token_ids, selected, torch.arange(plan.num_tokens), attend)
-    return Context(torch.stack(keys), torch.stack(values), cached.cold), tuple(by_layer)
+    return replace(cached, keys=torch.stack(keys), values=torch.stack(values)), tuple(by_layer)
 
 
 def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
@@ -169,7 +171,7 @@ def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
 def _stats(
     plan: BlendPlan, cached: Context, chosen: Selection, rule: Selector, times: Sequence[float]
 ) -> BlendStats:
-    exact = sum(int((~cached.cold[s.start : s.stop]).sum()) for s in plan.spans if s.exact)
+    exact = int(cached.exact.sum())
     num_cold = int(cached.cold.sum())
     num_recomputed = len(chosen.positions) - num_cold
     match_ms, realign_ms, select_ms, recompute_ms = ((b - a) * 1e3 for a, b in pairwise(times))

@@ -124,7 +124,7 @@ class CachedStore:
         if _tensor_bytes(chunk) > self.budget_bytes:
             return chunk
         scores = None if chunk.scores is None else chunk.scores.clone()
-        kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores)
+        kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores, chunk.is_lossless)
         self._keep(kept)
         return kept
 

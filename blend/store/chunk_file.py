@@ -7,6 +7,9 @@
     scores      float32 [T]          optional
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
+
+Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stands last: it may end anywhere,
+and the others must be aligned.
 """
 
 import mmap
@@ -20,30 +23,43 @@ from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.byte_source import ByteSource, FileBytes, HeldBytes
 from blend.store.chunk_header import (
     BadFileError,
+    Packing,
     Part,
     build_header,
     header_bytes,
     parse_header,
 )
+from blend.store.codecs import by_tag, fitting, tag_of
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 
 HEAD_BYTES = 4096
 """Read at first: the header of a model of up to some 200 layers."""
 
 
-def encode(chunk: ChunkKV) -> list[bytes | memoryview]:
+def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
     """A chunk as the bytes of its file, in pieces; equal chunks give equal bytes.
 
     Args:
         chunk: tensors on any device, in any dtype of `blend.store.chunk_header.DTYPES`.
+        codec: what packs it; a chunk that is not for it is written raw, see `blend.store.codecs.fitting`.
     """
-    tensors = {"kv": torch.stack((chunk.keys, chunk.values), dim=1).cpu()}  # [L, 2, T, H, D]
+    kv = torch.stack((chunk.keys, chunk.values), dim=1).cpu()  # [L, 2, T, H, D]
+    runs, packing = list(map(_bytes_of, kv)), None
+    if fitting(codec, chunk.record, kv) is not RAW:
+        runs = [memoryview(codec.encode(layer, index, len(kv))) for index, layer in enumerate(kv)]
+        packing = Packing(tag_of(codec), kv.dtype, tuple(kv.shape), tuple(run.nbytes for run in runs))
+        kv = torch.frombuffer(bytearray(b"".join(runs)), dtype=torch.uint8)
+    tensors = {"kv": kv}
     if chunk.scores is not None:
         tensors["scores"] = chunk.scores.to("cpu", torch.float32)
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
+    if packing is not None:
+        tensors["kv"] = tensors.pop("kv")
     checksums = {name: _checksum(_bytes_of(tensor)) for name, tensor in tensors.items()}
-    checksums["kv"] = " ".join(_checksum(_bytes_of(layer)) for layer in tensors["kv"])
-    header = build_header(chunk.record.chunk_id, tensors, checksums)
+    checksums["kv"] = " ".join(map(_checksum, runs))
+    header = build_header(chunk.record.chunk_id, tensors, checksums, packing)
     return [header, *map(_bytes_of, tensors.values())]
 
 
@@ -60,9 +76,10 @@ class ChunkFile:
     Attributes:
         record: what they do hold.
         num_layers: L.
+        codec: what packed it.
 
     Raises:
-        BadFileError: the header or the ids failed their checks.
+        BadFileError: the header or the ids failed their checks, or the codec is not known.
     """
 
     def __init__(self, source: ByteSource, chunk_id: str) -> None:
@@ -70,16 +87,19 @@ class ChunkFile:
         self._parts = read_parts(source, chunk_id)
         ids = (tuple(self._tensor(name).tolist()) for name in ("token_ids", "prefix_ids"))
         self.record = ChunkRecord(chunk_id, *ids)
-        self.num_layers = self._parts["kv"].shape[0]
+        self.num_layers = self._parts["kv"].num_layers
+        self.codec = codec_of(self._parts["kv"])
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer; no other layer is touched."""
         part = self._parts["kv"]
-        size = (part.stop - part.start) // self.num_layers
-        start = part.start + index * size
-        data = self._source.read(start, start + size)
+        data = self._source.read(*part.layer_span(index))
         self._check_layer(index, data)
-        kv = data.view(part.dtype).view(part.shape[1:])
+        if part.packing is None:
+            kv = data.view(part.dtype).view(part.shape[1:])
+        else:
+            kv = torch.empty(part.packing.shape[1:], dtype=part.packing.dtype)
+            self.codec.decode(_bytes_of(data), kv)
         return kv[0], kv[1]
 
     def scores(self) -> torch.Tensor | None:
@@ -90,11 +110,17 @@ class ChunkFile:
         """All of it: every byte is verified. The layers are read at once."""
         part = self._parts["kv"]
         data = self._source.read(part.start, part.stop)
-        size = (part.stop - part.start) // self.num_layers
-        for index in range(self.num_layers):
-            self._check_layer(index, data[index * size : (index + 1) * size])
-        kv = data.view(part.dtype).view(part.shape)
-        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores())
+        spans = (part.layer_span(index) for index in range(self.num_layers))
+        layers = [data[start - part.start : stop - part.start] for start, stop in spans]
+        for index, layer in enumerate(layers):
+            self._check_layer(index, layer)
+        if part.packing is None:
+            kv = data.view(part.dtype).view(part.shape)
+        else:
+            kv = torch.empty(part.packing.shape, dtype=part.packing.dtype)
+            for layer, into in zip(layers, kv, strict=True):
+                self.codec.decode(_bytes_of(layer), into)
+        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores(), self.codec.is_lossless)
 
     def _check_layer(self, index: int, data: torch.Tensor) -> None:
         if _checksum(_bytes_of(data)) != self._parts["kv"].checksums[index]:
@@ -106,6 +132,13 @@ class ChunkFile:
         if (_checksum(_bytes_of(data)),) != part.checksums:
             raise BadFileError(f"checksum of {name} differs")
         return data.view(part.dtype).view(part.shape)
+
+
+def codec_of(kv: Part) -> Codec:
+    """What packed the keys and values of a file."""
+    codec = RAW if kv.packing is None else by_tag(kv.packing.codec)
+    assert codec is not None, "its header was parsed"
+    return codec
 
 
 def map_chunk(path: Path, chunk_id: str) -> ChunkFile:

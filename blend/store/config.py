@@ -30,11 +30,14 @@ class StoreConfig:
         path: folder of chunk KV and collections.
         disk_bytes: most bytes of chunk files of each model; None for as many as the disk holds.
         memory_bytes: most bytes of verified chunks in each worker's memory; 0 for no such tier.
+        codec: name of what packs the chunks that are written, see `blend.store.codecs`. Chunks are read
+            whatever packed them.
     """
 
     path: Path
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    codec: str = DEFAULTS.codec
 
 
 KEYS = tuple(field.name for field in fields(StoreConfig))
@@ -131,6 +134,15 @@ def _path(value: Any, source: str) -> Path:
     return Path(value).expanduser()
 
 
+def _codec(value: Any, source: str) -> str:
+    from blend.store.codecs import codec  # brings torch: --help must not
+
+    try:
+        return codec(str(value)).name
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
 def _size(value: Any, source: str) -> int:
     try:
         if (
@@ -152,4 +164,5 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "path": _path,
     "disk_bytes": _size_or_none,
     "memory_bytes": _size,
+    "codec": _codec,
 }

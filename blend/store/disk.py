@@ -18,6 +18,8 @@ from blend.errors import CorruptChunk, StoreError, StoreFull
 from blend.store.base import ChunkReader
 from blend.store.chunk_file import ChunkFile, encode, map_chunk, read_record
 from blend.store.chunk_header import BadFileError
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 from blend.store.durable import make_folder, remove_leftovers, sync_folder, write_durably
 from blend.store.ledger import SUFFIX, Ledger
 from blend.store.mapped import MappedChunk
@@ -38,11 +40,12 @@ class DiskStore:
     Attributes:
         root: the folder. It belongs to one model.
         budget_bytes: most bytes of chunk files, or None for as many as the disk holds.
+        codec: what packs the chunks that are put; what is stored is read whatever packed it.
         corrupt_found: entries that failed their checks since this store was opened.
         evicted: chunks that went for want of room since this store was opened.
     """
 
-    def __init__(self, root: Path, budget_bytes: int | None = None) -> None:
+    def __init__(self, root: Path, budget_bytes: int | None = None, codec: Codec = RAW) -> None:
         """Open the folder, make it when it is missing, and clear what dead writers left in it.
 
         Raises:
@@ -50,6 +53,7 @@ class DiskStore:
         """
         self.root = root
         self.budget_bytes = budget_bytes
+        self.codec = codec
         self.corrupt_found = 0
         self.evicted = 0
         self._ledger = Ledger(root, self.is_pinned, self._remove)
@@ -69,9 +73,15 @@ class DiskStore:
                 lost, but for what the budget has evicted.
             StoreError: the folder cannot be written to, the chunk's id is none, or its dtype is unknown.
         """
-        chunk_id = chunk.record.chunk_id
+        self.put_file(chunk.record.chunk_id, encode(chunk, self.codec))
+
+    def put_file(self, chunk_id: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """The same for a chunk that is encoded already, and verified; see `blend.store.chunk_file`.
+
+        Raises:
+            StoreFull, StoreError: as `put`.
+        """
         path = self.path(chunk_id)
-        pieces = encode(chunk)
         if self.budget_bytes is not None:
             self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
         try:

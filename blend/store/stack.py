@@ -4,6 +4,7 @@ from pathlib import Path
 
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
+from blend.store.codecs import codec
 from blend.store.config import StoreConfig
 from blend.store.disk import DiskStore
 
@@ -17,7 +18,7 @@ def open_store(config: StoreConfig, folder: Path) -> ChunkStore:
     Raises:
         StoreError: the folder cannot be made.
     """
-    store: ChunkStore = DiskStore(folder, config.disk_bytes)
+    store: ChunkStore = DiskStore(folder, config.disk_bytes, codec(config.codec))
     if config.memory_bytes:
         store = CachedStore(store, config.memory_bytes)
     return store

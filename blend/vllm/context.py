@@ -25,6 +25,12 @@ class Loaded:
     keys: torch.Tensor
     values: torch.Tensor
     turn: Rotation
+    is_lossless: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its rows are a full prefill's: stored here, and stored whole."""
+        return self.span.exact and self.is_lossless
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Context:
             for span, chunk, ok in zip(wanted, found, readable, strict=True)
             if ok and chunk is not None
         ]
+        if task.ratio == 1:  # then nothing is taken from the store but what a full prefill gives
+            self.plan = task.plan.with_inexact(self._lossy(wanted, found, ranks))
         self._shelves: dict[int, _Shelf] = {}
         covered = self.covered()
         self.cold_from_first = torch.ones(task.plan.num_tokens, dtype=torch.bool)
@@ -91,7 +99,12 @@ class Context:
     def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)
         keys, values = (ranks.own_heads(t, self._runner.num_kv_heads) for t in (chunk.keys, chunk.values))
-        return Loaded(span, keys, values, turn)
+        return Loaded(span, keys, values, turn, chunk.is_lossless)
+
+    def _lossy(self, wanted: list[Span], found: list[ChunkKV | None], ranks: Ranks) -> set[str]:
+        """Ids of chunks that a codec has dropped something of, the same on all ranks."""
+        whole = ranks.all_true([chunk is None or chunk.is_lossless for chunk in found])
+        return {span.record.chunk_id for span, ok in zip(wanted, whole, strict=True) if not ok}
 
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
@@ -104,7 +117,7 @@ class Context:
         exact = sum(
             min(self._stop(one), self.start) - one.span.start
             for one in self.loaded
-            if one.span.exact and one.span.start < self.start
+            if one.is_exact and one.span.start < self.start
         )
         return exact == self.start
 

@@ -36,9 +36,9 @@ class Engine:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the configured one when None.
         self_check: compare blending with full prefill before the model's first blend.
-        overrides: `recompute_ratio`, `shares_blends`, `attention`, `disk_bytes` and `memory_bytes` of
-            `blend.vllm.settings.Settings`, and any argument of vLLM's `AsyncEngineArgs`, such as
-            `max_model_len`.
+        overrides: `recompute_ratio`, `shares_blends`, `attention`, `disk_bytes`, `memory_bytes` and
+            `codec` of `blend.vllm.settings.Settings`, and any argument of vLLM's `AsyncEngineArgs`, such
+            as `max_model_len`.
 
     Attributes:
         model_name: what `model` takes to find the model again.

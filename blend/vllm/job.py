@@ -92,7 +92,7 @@ def _outcome(task: BlendTask, context: Context, chosen: Selection, clock: Clock)
     exact = sum(
         max(0, min(one.span.stop, task.plan.num_tokens) - max(one.span.start, task.start))
         for one in context.loaded
-        if one.span.exact
+        if one.is_exact
     )
     recomputed = chosen.positions.numel() - cold
     return BlendOutcome(

@@ -28,7 +28,7 @@ class Settings:
         shares_blends: whether a blend serves other questions on the same context too, as it is.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
-        disk_bytes, memory_bytes: see `blend.store.config.StoreConfig`.
+        disk_bytes, memory_bytes, codec: see `blend.store.config.StoreConfig`.
     """
 
     store: str
@@ -41,6 +41,7 @@ class Settings:
     attention: str = "auto"
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    codec: str = DEFAULTS.codec
 
     @property
     def model_folder(self) -> Path:
@@ -63,7 +64,7 @@ class Settings:
         Raises:
             StoreError: its folder cannot be made.
         """
-        config = StoreConfig(Path(self.store), self.disk_bytes, self.memory_bytes)
+        config = StoreConfig(Path(self.store), self.disk_bytes, self.memory_bytes, self.codec)
         return open_store(config, self.chunks_folder)
 
     def to_extra_config(self) -> dict[str, Any]:

@@ -70,13 +70,14 @@ def prepare_engine(
     attention: str = "auto",
     disk_bytes: int | None = None,
     memory_bytes: int | None = None,
+    codec: str | None = None,
     **overrides: Any,
 ) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
 
     Args:
         model: name, local folder, GGUF file or hub id.
-        store, disk_bytes, memory_bytes: see `StoreConfig`; what is None is as the configuration says.
+        store, disk_bytes, memory_bytes, codec: see `StoreConfig`; what is None is as the configuration says.
         recompute_ratio, shares_blends, attention: see `Settings`.
         overrides: any argument of vLLM's `AsyncEngineArgs`; they win.
 
@@ -87,7 +88,7 @@ def prepare_engine(
     """
     check_vllm_version()
     _check_settings(recompute_ratio, attention)
-    flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes}
+    flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes, "codec": codec}
     tiers = load_config(flags).config
     folder = resolve(model)
     if Path(folder.path).is_dir():
@@ -104,6 +105,7 @@ def prepare_engine(
         attention=attention,
         disk_bytes=tiers.disk_bytes,
         memory_bytes=tiers.memory_bytes,
+        codec=tiers.codec,
     )
     arguments = _serving(folder, dtype)
     reason = _refusal(folder.path, arguments | overrides)

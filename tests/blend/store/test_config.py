@@ -7,6 +7,7 @@ import pytest
 from blend.config import DEFAULTS
 from blend.errors import ConfigError
 from blend.store.cached import CachedStore
+from blend.store.codecs import CODECS
 from blend.store.config import KEYS, StoreConfig, load_config
 from blend.store.disk import DiskStore
 from blend.store.stack import open_store
@@ -18,7 +19,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     cache.mkdir()
     monkeypatch.setenv("KVBLEND_CACHE", str(cache))
-    for name in ("KVBLEND_STORE", "KVBLEND_STORE_CONFIG"):
+    for name in ("KVBLEND_STORE", "KVBLEND_STORE_CONFIG", "KVBLEND_STORE_CODEC"):
         monkeypatch.delenv(name, raising=False)
     return cache
 
@@ -60,7 +61,10 @@ def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("disk_byte: 1\n", "unknown key disk_byte in .*; known keys are path, disk_bytes, memory_bytes"),
+        (
+            "disk_byte: 1\n",
+            "unknown key disk_byte in .*; known keys are path, disk_bytes, memory_bytes, codec",
+        ),
         ("1: 2\n", "unknown key 1 "),
         ("- a\n", "expected keys and values"),
         ("disk_bytes: lots\n", "got 'lots', expected a number of bytes"),
@@ -68,6 +72,8 @@ def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("memory_bytes: true\n", "got True, expected"),
         ("memory_bytes: null\n", "got None, expected"),
         ("path: [1]\n", "expected a folder"),
+        ("codec: zip\n", "store.yaml: got codec 'zip', expected one of: raw, int8"),
+        ("codec: null\n", "got codec 'None', expected one of"),
         ("a: [\n", "cannot read the configuration"),
     ],
 )
@@ -93,3 +99,13 @@ def test_the_tiers_are_those_of_the_configuration(tmp_path: Path) -> None:
     assert isinstance(both, CachedStore) and both.budget_bytes == 1000
     assert isinstance(both.inner, DiskStore) and both.inner.budget_bytes == 5000
     assert isinstance(open_store(StoreConfig(tmp_path, None, 0), tmp_path / "chunks"), DiskStore)
+    assert both.inner.codec is CODECS[DEFAULTS.codec]
+
+
+def test_the_codec_is_said_like_any_other_setting(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "store.yaml").write_text("codec: int4\n")
+    assert load_config({}).config.codec == "int4"
+    monkeypatch.setenv("KVBLEND_STORE_CODEC", "int8")
+    assert load_config({}).config.codec == "int8"
+    said = load_config({"codec": "raw"})
+    assert (said.config.codec, said.sources["codec"]) == ("raw", "--codec")
