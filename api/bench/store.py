@@ -4,6 +4,7 @@ import argparse
 import sys
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -114,10 +115,11 @@ def _costs(args: argparse.Namespace, backend: "HFBackend", codecs: "list[Codec]"
         "seed": args.seed,
     }
     journal = CodecJournal(None if args.out is None else args.out / "journal.jsonl", header)
-    recodes = {tag_of(each): lambda chunk, each=each: recoded(chunk, each) for each in codecs}
+    lossy = [each for each in codecs if not each.is_lossless]  # the others add nothing
+    recodes = {tag_of(each): partial(recoded, codec=each) for each in lossy}
     prompts = [build(question) for question in data.questions]
     scores = run(backend, prompts, recodes, journal, args.max_tokens, _teller(len(prompts)))
-    return {each.name: cost_of([one for one in scores if one.codec == tag_of(each)]) for each in codecs}
+    return {each.name: cost_of([one for one in scores if one.codec == tag_of(each)]) for each in lossy}
 
 
 def _teller(total: int) -> Any:

@@ -13,6 +13,7 @@ from blend.store.codecs.base import Codec
 from blend.store.recoding import to_file
 
 BF16_BYTES = 2
+_NO_COST = CodecCost(kl_blend=0.0, kl_added=0.0, kl_between=0.0, num=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class CodecFigures:
         ratio_to_bf16: how many times smaller than the bare numbers in bfloat16.
         encode_gb_s, decode_gb_s: bytes of the chunk's numbers in their own dtype a second, one chunk after
             another; a file's layout and checksums included. Medians.
-        cost: of packing, in KL; None where no questions were given.
+        cost: of packing, in KL; None where no questions were given, zeros where nothing is lost.
     """
 
     name: str
@@ -70,7 +71,7 @@ def measure_codecs(
             ratio_to_bf16=bf16 / sizes[codec.name],
             encode_gb_s=num_bytes / median(seconds[codec.name][0]) / 1e9,
             decode_gb_s=num_bytes / median(seconds[codec.name][1]) / 1e9,
-            cost=costs.get(codec.name),
+            cost=costs.get(codec.name, _NO_COST if codec.is_lossless and costs else None),
         )
         for codec in codecs
     ]
