@@ -88,11 +88,10 @@ def prepare_engine(
     """
     check_vllm_version()
     _check_settings(recompute_ratio, attention)
-    flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes, "codec": codec}
-    tiers = load_config(flags).config
+    said = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes, "codec": codec}
+    tiers = load_config(said).config
     folder = resolve(model)
-    if Path(folder.path).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
+    _ask_no_hub_for(folder)
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
     settings = Settings(
@@ -112,6 +111,12 @@ def prepare_engine(
     if reason is None:
         arguments |= _blending(settings)
     return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _ask_no_hub_for(folder: ModelFolder) -> None:
+    """Where a model is local, nothing that it needs is anywhere else."""
+    if Path(folder.path).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:

@@ -32,15 +32,15 @@ def test_nothing_said(cache: Path) -> None:
 
 
 def test_each_source_wins_over_the_one_before(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (cache / "store.yaml").write_text("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\n")
+    (cache / "store.yaml").write_text("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\ncodec: int8\n")
     said = load_config({})
-    assert said.config == StoreConfig(Path("/a"), 10**9, 1000)
+    assert said.config == StoreConfig(Path("/a"), 10**9, 1000, "int8")
     assert set(said.sources.values()) == {str(cache / "store.yaml")}
     monkeypatch.setenv("KVBLEND_STORE", "/b")
     monkeypatch.setenv("KVBLEND_STORE_DISK_BYTES", "2GB")
-    assert load_config({}).config == StoreConfig(Path("/b"), 2 * 10**9, 1000)
+    assert load_config({}).config == StoreConfig(Path("/b"), 2 * 10**9, 1000, "int8")
     said = load_config({"path": "/c", "disk_bytes": None})
-    assert said.config == StoreConfig(Path("/c"), 2 * 10**9, 1000)
+    assert said.config == StoreConfig(Path("/c"), 2 * 10**9, 1000, "int8")
     assert said.sources["path"] == "--store"
     assert said.sources["disk_bytes"] == "$KVBLEND_STORE_DISK_BYTES"
 
