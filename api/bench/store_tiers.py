@@ -32,7 +32,9 @@ class Tier(Protocol):
 
     name: str
     codec: str
-    store: ChunkStore
+
+    @property
+    def store(self) -> ChunkStore: ...
 
     def prepare(self, chunk: ChunkKV) -> None:
         """Bring about what the tier's name says; called before each read, and not timed."""

@@ -48,6 +48,8 @@ def _import(args: argparse.Namespace) -> dict[str, Any]:
     for mark, chunk_id, data in read_archive(args.file):
         if mark not in stores:
             stores[mark] = DiskStore(chunks_folder(config.path, mark), config.disk_bytes)
-        stores[mark].put_file(chunk_id, [data])  # as it is: a codec is not run on what another one left
+        stores[mark].put_file(
+            chunk_id, [memoryview(data)]
+        )  # as it is: a codec is not run on what another one left
         chunks, num_bytes = chunks + 1, num_bytes + len(data)
     return {"chunks": chunks, "bytes": num_bytes}

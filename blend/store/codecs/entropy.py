@@ -22,7 +22,7 @@ def compress(symbols: torch.Tensor) -> bytes:
         _LEVEL, min_match=_MIN_MATCH, source_size=symbols.numel(), write_checksum=False
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
-    return compressor.compress(symbols.contiguous().view(torch.uint8).numpy())
+    return compressor.compress(symbols.contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def decompress(frame: memoryview, num_symbols: int) -> torch.Tensor:
