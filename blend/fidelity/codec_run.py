@@ -4,7 +4,7 @@ A score is a line of a journal as it comes, so that a run that was stopped goes 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -68,7 +68,7 @@ class CodecCost:
 def run(
     backend: CodingBackend,
     prompts: Sequence[LabPrompt],
-    codecs: dict[str, Recode],
+    codecs: Mapping[str, Recode],
     journal: "CodecJournal",
     max_tokens: int,
     progress: Callable[[int], None] = lambda done: None,
@@ -101,7 +101,7 @@ def cost_of(scores: Sequence[CodecScore]) -> CodecCost:
 def _measure(
     backend: CodingBackend,
     prompt: LabPrompt,
-    codecs: dict[str, Recode],
+    codecs: Mapping[str, Recode],
     journal: "CodecJournal",
     max_tokens: int,
 ) -> None:
