@@ -9,7 +9,6 @@ from pathlib import Path
 
 from api.store.catalogue import Catalogue, Key
 from api.store.shelves import DiskShelf
-from blend.chunk import ChunkKV
 from blend.errors import StoreError
 from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile
@@ -54,8 +53,8 @@ def write_archive(path: Path, catalogue: Catalogue, keys: Sequence[Key]) -> tupl
     return len(keys), num_bytes
 
 
-def read_archive(path: Path) -> Iterator[tuple[str, ChunkKV, int]]:
-    """Chunks of a tar file, each verified: the mark of its model, the chunk, and bytes of its file.
+def read_archive(path: Path) -> Iterator[tuple[str, str, bytearray]]:
+    """Chunks of a tar file, each verified: the mark of its model, its id, and its file.
 
     Raises:
         StoreError: the file cannot be read, holds something else, or a chunk of it is damaged. Chunks
@@ -69,16 +68,17 @@ def read_archive(path: Path) -> Iterator[tuple[str, ChunkKV, int]]:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
-def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, ChunkKV, int]:
+def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, str, bytearray]:
     name = MEMBER.fullmatch(member.name)
     file = archive.extractfile(member) if name and member.isreg() else None
     if name is None or file is None:
         raise StoreError(f"{path} holds {member.name!r}: expected a file that kvblend store export wrote")
     data = bytearray(file.read())
     try:
-        return name[1], ChunkFile(HeldBytes(data), name[2]).chunk(), len(data)
+        ChunkFile(HeldBytes(data), name[2]).chunk()
     except BadFileError as error:
         raise StoreError(f"{path}: chunk {name[2]} is damaged: {error}; export it again") from error
+    return name[1], name[2], data
 
 
 def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -8,6 +8,7 @@ from api.store.needs import Needs
 from api.store.shelves import DISK, open_shelves
 from blend.chunk import ChunkRecord
 from blend.errors import StoreError
+from blend.store.chunk_file import codec_of
 from blend.store.config import StoreConfig
 
 
@@ -28,6 +29,7 @@ class Stored:
         num_bytes: of the file.
         used_s: when it was last used, in seconds since 1970.
         record: what it holds, or None where that cannot be read.
+        codec: name of what packed it, or None where that cannot be read.
         collections: names of those that need it.
     """
 
@@ -37,7 +39,13 @@ class Stored:
     used_s: float
     pinned: bool
     record: ChunkRecord | None
+    codec: str | None
     collections: tuple[str, ...]
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Of the whole file; None where its tokens cannot be counted."""
+        return None if self.record is None else self.num_bytes / self.record.num_tokens
 
 
 class Catalogue:
@@ -103,6 +111,11 @@ class Catalogue:
         """What a chunk is, or None where it is absent or unreadable."""
         return self.stores[mark].peek(chunk_id) if mark in self.stores else None
 
+    def codec(self, key: Key) -> str | None:
+        """Name of what packed a chunk, or None where it is absent or unreadable."""
+        parts = self.stores[key.mark].parts(key.chunk_id)
+        return None if parts is None else codec_of(parts["kv"]).name
+
     def collections(self, key: Key) -> tuple[str, ...]:
         """Names of the collections that need a chunk."""
         return self.needs.of(key.mark, key.chunk_id, self.record(key.mark, key.chunk_id))
@@ -120,6 +133,7 @@ class Catalogue:
                     used_s=entry.used_ns / 1e9,
                     pinned=store.is_pinned(key.chunk_id),
                     record=record,
+                    codec=self.codec(key),
                     collections=self.needs.of(key.mark, key.chunk_id, record),
                 )
 

@@ -7,8 +7,10 @@ from threading import Lock, Thread
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError
-from blend.store.base import ChunkReader, ChunkStore
+from blend.store.base import ChunkReader
+from blend.store.disk import DiskStore
 from blend.store.promoting import PromotingChunk
+from blend.store.remote import RemoteStore
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class BackedStore:
         promoted: chunks of `far` that were written to `near`.
     """
 
-    def __init__(self, near: ChunkStore, far: ChunkStore) -> None:
+    def __init__(self, near: DiskStore, far: RemoteStore) -> None:
         self.near = near
         self.far = far
         self.promoted = 0
@@ -154,10 +156,20 @@ class BackedStore:
         while True:
             chunk = self._waiting.get()
             try:
-                if chunk.record.chunk_id not in self.near:
-                    self.near.put(chunk)
+                if chunk.record.chunk_id not in self.near and self._write(chunk):
                     self.promoted += 1
-            except (StoreError, OSError) as error:
+            except (StoreError, CorruptChunk, OSError) as error:
                 logger.warning("chunk %s of a remote is not kept here: %s", chunk.record.chunk_id, error)
             finally:
                 self._waiting.task_done()
+
+    def _write(self, chunk: ChunkKV) -> bool:
+        """Put a chunk into `near`; False when it cannot be had any more."""
+        if chunk.is_lossless:
+            self.near.put(chunk)
+            return True
+        # Its file as it is: packed again it would lose more.
+        data = self.far.read_file(chunk.record.chunk_id)
+        if data is not None:
+            self.near.put_file(chunk.record.chunk_id, [memoryview(data)])
+        return data is not None

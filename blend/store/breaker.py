@@ -28,6 +28,7 @@ class Breaker:
     Args:
         name: of the thing, for the log; one line there for each time it is given up or used again.
         trial: raises when the thing does not work.
+        tell: is called with the state when the thing is given up, and when it is used again.
 
     Attributes:
         state: `CLOSED` (in use), `OPEN` (left alone) or `HALF_OPEN` (being tried).
@@ -35,12 +36,15 @@ class Breaker:
         skipped: calls that were not made for that reason.
     """
 
-    def __init__(self, name: str, trial: Callable[[], object]) -> None:
+    def __init__(
+        self, name: str, trial: Callable[[], object], tell: Callable[[str], object] = lambda state: None
+    ) -> None:
         self.state = CLOSED
         self.opened = 0
         self.skipped = 0
         self._name = name
         self._trial = trial
+        self._tell = tell
         self._wait_s = FIRST_WAIT_S
         self._stopped = Event()
         self._lock = Lock()
@@ -64,6 +68,7 @@ class Breaker:
                 return
             self.state = OPEN
             self.opened += 1
+        self._tell(OPEN)
         logger.warning(
             "%s is left alone until it works again, chunks come from elsewhere: %s", self._name, reason
         )
@@ -83,6 +88,7 @@ class Breaker:
             except Exception:  # whatever it is: a thing that does not work may raise anything
                 self.state = OPEN
                 continue
+            self._tell(CLOSED)
             self.state = CLOSED
             logger.warning("%s is used again after %.1f s", self._name, time.monotonic() - begun)
             return

@@ -7,6 +7,9 @@
     scores      float32 [T]          optional
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
+
+Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stands last: it may end anywhere,
+and the others must be aligned.
 """
 
 import mmap
@@ -20,30 +23,44 @@ from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.byte_source import ByteSource, FileBytes, HeldBytes
 from blend.store.chunk_header import (
     BadFileError,
+    Packing,
     Part,
     build_header,
     header_bytes,
     parse_header,
 )
+from blend.store.codecs import by_tag, fitting, tag_of
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 
 HEAD_BYTES = 4096
 """Read at first: the header of a model of up to some 200 layers."""
 
 
-def encode(chunk: ChunkKV) -> list[bytes | memoryview]:
+def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
     """A chunk as the bytes of its file, in pieces; equal chunks give equal bytes.
 
     Args:
         chunk: tensors on any device, in any dtype of `blend.store.chunk_header.DTYPES`.
+        codec: what packs it; a chunk that is not for it is written raw, see `blend.store.codecs.fitting`.
     """
-    tensors = {"kv": torch.stack((chunk.keys, chunk.values), dim=1).cpu()}  # [L, 2, T, H, D]
+    kv = torch.stack((chunk.keys, chunk.values), dim=1).cpu()  # [L, 2, T, H, D]
+    runs, packing = list(map(_bytes_of, kv)), None
+    if fitting(codec, chunk.record, kv) is not RAW:
+        runs = [memoryview(codec.encode(layer, index, len(kv))) for index, layer in enumerate(kv)]
+        packing = Packing(tag_of(codec), kv.dtype, tuple(kv.shape), tuple(run.nbytes for run in runs))
+        kv = torch.frombuffer(bytearray(b"".join(runs)), dtype=torch.uint8)
+    tensors = {"kv": kv}
     if chunk.scores is not None:
         tensors["scores"] = chunk.scores.to("cpu", torch.float32)
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
+    if packing is not None:
+        tensors["kv"] = tensors.pop("kv")
     checksums = {name: _checksum(_bytes_of(tensor)) for name, tensor in tensors.items()}
-    checksums["kv"] = " ".join(_checksum(_bytes_of(layer)) for layer in tensors["kv"])
-    header = build_header(chunk.record.chunk_id, tensors, checksums)
+    checksums["kv"] = " ".join(map(_checksum, runs))
+    is_unpacked = packing is None and not chunk.is_lossless
+    header = build_header(chunk.record.chunk_id, tensors, checksums, packing, is_unpacked=is_unpacked)
     return [header, *map(_bytes_of, tensors.values())]
 
 
@@ -61,9 +78,11 @@ class ChunkFile:
         record: what they do hold.
         parts: its tensors by name.
         num_layers: L.
+        codec: what packed it.
+        is_lossless: whether these are the numbers that were computed, see `ChunkKV`.
 
     Raises:
-        BadFileError: the header or the ids failed their checks.
+        BadFileError: the header or the ids failed their checks, or the codec is not known.
     """
 
     def __init__(self, source: ByteSource, chunk_id: str) -> None:
@@ -71,16 +90,20 @@ class ChunkFile:
         self.parts = read_parts(source, chunk_id)
         ids = (tuple(self._tensor(name).tolist()) for name in ("token_ids", "prefix_ids"))
         self.record = ChunkRecord(chunk_id, *ids)
-        self.num_layers = self.parts["kv"].shape[0]
+        self.num_layers = self.parts["kv"].num_layers
+        self.codec = codec_of(self.parts["kv"])
+        self.is_lossless = self.codec.is_lossless and not self.parts["kv"].is_unpacked
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer; no other layer is touched."""
         part = self.parts["kv"]
-        size = (part.stop - part.start) // self.num_layers
-        start = part.start + index * size
-        data = self._source.read(start, start + size)
+        data = self._source.read(*part.layer_span(index))
         self._check_layer(index, data)
-        kv = data.view(part.dtype).view(part.shape[1:])
+        if part.packing is None:
+            kv = data.view(part.dtype).view(part.shape[1:])
+        else:
+            kv = torch.empty(part.packing.shape[1:], dtype=part.packing.dtype)
+            self.codec.decode(_bytes_of(data), kv)
         return kv[0], kv[1]
 
     def scores(self) -> torch.Tensor | None:
@@ -91,11 +114,17 @@ class ChunkFile:
         """All of it: every byte is verified. The layers are read at once."""
         part = self.parts["kv"]
         data = self._source.read(part.start, part.stop)
-        size = (part.stop - part.start) // self.num_layers
-        for index in range(self.num_layers):
-            self._check_layer(index, data[index * size : (index + 1) * size])
-        kv = data.view(part.dtype).view(part.shape)
-        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores())
+        spans = (part.layer_span(index) for index in range(self.num_layers))
+        layers = [data[start - part.start : stop - part.start] for start, stop in spans]
+        for index, layer in enumerate(layers):
+            self._check_layer(index, layer)
+        if part.packing is None:
+            kv = data.view(part.dtype).view(part.shape)
+        else:
+            kv = torch.empty(part.packing.shape, dtype=part.packing.dtype)
+            for layer, into in zip(layers, kv, strict=True):
+                self.codec.decode(_bytes_of(layer), into)
+        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores(), self.is_lossless)
 
     def _check_layer(self, index: int, data: torch.Tensor) -> None:
         if _checksum(_bytes_of(data)) != self.parts["kv"].checksums[index]:
@@ -107,6 +136,13 @@ class ChunkFile:
         if (_checksum(_bytes_of(data)),) != part.checksums:
             raise BadFileError(f"checksum of {name} differs")
         return data.view(part.dtype).view(part.shape)
+
+
+def codec_of(kv: Part) -> Codec:
+    """What packed the keys and values of a file."""
+    codec = RAW if kv.packing is None else by_tag(kv.packing.codec)
+    assert codec is not None, "its header was parsed"
+    return codec
 
 
 def map_chunk(path: Path, chunk_id: str) -> ChunkFile:

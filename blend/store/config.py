@@ -35,6 +35,8 @@ class StoreConfig:
         path: folder of chunk KV and collections.
         disk_bytes: most bytes of chunk files of each model; None for as many as the disk holds.
         memory_bytes: most bytes of verified chunks in each worker's memory; 0 for no such tier.
+        codec: name of what packs the chunks that are written, see `blend.store.codecs`. Chunks are read
+            whatever packed them.
         remote: URL of a server that engines share, see `blend.store.remote_url`; None for no such tier.
         remote_bytes: most bytes of each model's chunks there; None for as many as the server takes.
         remote_deadline_ms: how long a request waits for one chunk from there; then the chunk is computed.
@@ -44,6 +46,7 @@ class StoreConfig:
     path: Path
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    codec: str = DEFAULTS.codec
     remote: str | None = field(default=None, repr=False)
     remote_bytes: int | None = None
     remote_deadline_ms: int = REMOTE_DEADLINE_MS
@@ -144,6 +147,15 @@ def _path(value: Any, source: str) -> Path:
     return Path(value).expanduser()
 
 
+def _codec(value: Any, source: str) -> str:
+    from blend.store.codecs import codec  # brings torch: --help must not
+
+    try:
+        return codec(str(value)).name
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
 def _size(value: Any, source: str) -> int:
     try:
         if (
@@ -190,6 +202,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "path": _path,
     "disk_bytes": _size_or_none,
     "memory_bytes": _size,
+    "codec": _codec,
     "remote": _url,
     "remote_bytes": _size_or_none,
     "remote_deadline_ms": _milliseconds,

@@ -19,6 +19,8 @@ from blend.metrics import Meter
 from blend.store.base import ChunkReader
 from blend.store.chunk_file import ChunkFile, encode, map_chunk, read_record
 from blend.store.chunk_header import BadFileError
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 from blend.store.durable import make_folder, remove_leftovers, sync_folder, write_durably
 from blend.store.layout import is_id
 from blend.store.ledger import SUFFIX, Ledger
@@ -40,9 +42,12 @@ class DiskStore:
     Attributes:
         root: the folder. It belongs to one model.
         budget_bytes: most bytes of chunk files, or None for as many as the disk holds.
+        codec: what packs the chunks that are put; what is stored is read whatever packed it.
     """
 
-    def __init__(self, root: Path, budget_bytes: int | None = None, meter: Meter | None = None) -> None:
+    def __init__(
+        self, root: Path, budget_bytes: int | None = None, codec: Codec = RAW, meter: Meter | None = None
+    ) -> None:
         """Open the folder, make it when it is missing, and clear what dead writers left in it.
 
         Raises:
@@ -50,6 +55,7 @@ class DiskStore:
         """
         self.root = root
         self.budget_bytes = budget_bytes
+        self.codec = codec
         self._meter = TierMeter("disk", meter)
         self._ledger = Ledger(root, self.is_pinned, self._remove)
         self._touched: dict[str, float] = {}
@@ -78,16 +84,23 @@ class DiskStore:
                 lost, but for what the budget has evicted.
             StoreError: the folder cannot be written to, the chunk's id is none, or its dtype is unknown.
         """
-        chunk_id = chunk.record.chunk_id
-        path, begin = self.path(chunk_id), time.perf_counter()
-        pieces = encode(chunk)
+        begin = time.perf_counter()
+        self.put_file(chunk.record.chunk_id, encode(chunk, self.codec))
+        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
+
+    def put_file(self, chunk_id: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """The same for a chunk that is encoded already, and verified; see `blend.store.chunk_file`.
+
+        Raises:
+            StoreFull, StoreError: as `put`.
+        """
+        path = self.path(chunk_id)
         if self.budget_bytes is not None:
             self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
         try:
             write_durably(path, pieces)
         except OSError as error:
             raise _store_error(path, error) from error
-        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
         with self._lock:
             self._note_use(chunk_id)
 

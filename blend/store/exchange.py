@@ -100,13 +100,12 @@ class Exchange:
         there, fetched = set(self.remote.ids()), 0
         for chunk_id in chunk_ids:
             if chunk_id in there and chunk_id not in self._disk:
-                record = self.remote.record(chunk_id)
                 try:
-                    chunk = None if record is None else self.remote.get(record)
+                    data = self.remote.read_file(chunk_id)
                 except CorruptChunk:
                     continue  # it is computed
-                if chunk is not None:
-                    self._disk.put(chunk)
+                if data is not None:  # as it is: a codec is not run on what another one left
+                    self._disk.put_file(chunk_id, [memoryview(data)])
                     fetched += 1
         return fetched
 

@@ -1,29 +1,26 @@
 """The remote tier: chunks on a server that many engines share, read within a deadline or not at all."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
-from threading import Lock, Timer
 
 from blend.chunk import ChunkKV, ChunkRecord
-from blend.errors import CorruptChunk, StoreError, StoreFull
+from blend.errors import StoreError, StoreFull
+from blend.metrics import Meter
 from blend.store.base import ChunkReader
 from blend.store.chunk_file import ChunkFile, encode
 from blend.store.chunk_header import BadFileError
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES
 from blend.store.deadline import Deadline
 from blend.store.layout import is_id
 from blend.store.ledger import Entry
 from blend.store.mapped import MappedChunk
-from blend.store.remote_entry import INLINE_BYTES, Layout, RemoteBytes, Span, UnreachableError, split
-from blend.store.remote_line import RemoteLine, Traffic, UnreachableRemote
-
-logger = logging.getLogger(__name__)
-
-TELL_S = 2.0
-"""So long after a use the server is told of it, and of those that came meanwhile."""
-PINS_S = 5.0
-"""Pins that others set or take off are noticed so late."""
+from blend.store.remote_entry import INLINE_BYTES, UnreachableError, split
+from blend.store.remote_files import RemoteFiles
+from blend.store.remote_line import RemoteLine, Traffic
+from blend.store.remote_uses import RemoteUses
+from blend.store.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
 
 
 class RemoteStore:
@@ -38,15 +35,14 @@ class RemoteStore:
         mark: of the model, see `blend.store.layout`: one server holds the chunks of many.
         budget_bytes: most bytes of this model's chunks, or None for as many as the server takes. What was
             used least recently goes first, pinned chunks last. In a bucket it is kept by `shrink` alone.
+        codec: what packs the chunks that are put; what is stored is read whatever packed it.
         deadline_ms: of a read, with all its calls: `get`, `open`, or one layer.
         piece_bytes: of the largest value on the server.
         inline_bytes: see `blend.store.remote_entry`.
+        meter: of this process.
 
     Attributes:
         line: to the server; its `failures`, and its breaker's `state`, `opened` and `skipped`, are counters.
-        hits, misses: reads that found a chunk, and that did not, for whatever reason.
-        corrupt_found: entries that failed their checks and were dropped.
-        evicted: chunks that went for want of room.
         read, written: traffic.
     """
 
@@ -56,28 +52,39 @@ class RemoteStore:
         mark: str,
         budget_bytes: int | None = None,
         *,
+        codec: Codec = RAW,
         deadline_ms: int = REMOTE_DEADLINE_MS,
         piece_bytes: int = REMOTE_PIECE_BYTES,
         inline_bytes: int = INLINE_BYTES,
+        meter: Meter | None = None,
     ) -> None:
         """Nothing is asked of the server before it is used.
 
         Raises:
             ConfigError: the URL names no remote, or a package is missing.
         """
-        self.line = RemoteLine(url, mark, deadline_ms)
+        self.line = RemoteLine(url, mark, deadline_ms, meter)
         self.budget_bytes = budget_bytes
-        self.hits = self.misses = self.corrupt_found = self.evicted = 0
-        self.read, self.written = Traffic(), Traffic()
+        self.codec = codec
+        self.written = Traffic()
         self._client = self.line.client
         self._piece_bytes = piece_bytes
         self._inline_bytes = inline_bytes
         self._generation = 0
-        self._touched: dict[str, None] = {}  # in order of use
-        self._teller: Timer | None = None
-        self._pins: set[str] = set()
-        self._pins_read_s = float("-inf")
-        self._lock = Lock()
+        self._uses = RemoteUses(self.line)
+        self._meter = TierMeter("remote", meter)
+        self._files = RemoteFiles(self.line, self._meter)
+        self.read = self._files.read
+
+    @property
+    def corrupt_found(self) -> int:
+        """Entries that failed their checks, and were dropped, since this store was opened."""
+        return self._meter.total(CORRUPT)
+
+    @property
+    def evicted(self) -> int:
+        """Chunks that went for want of room since this store was opened."""
+        return self._meter.total(EVICTIONS)
 
     def put(self, chunk: ChunkKV) -> None:
         """Store a chunk; when this returns it is found, whole. A chunk that is there stays as it is.
@@ -86,7 +93,9 @@ class RemoteStore:
             StoreFull: the server has no room, or the chunk alone is over the budget.
             StoreError: the server cannot be reached, the id is none, or the dtype is unknown.
         """
-        self.put_file(chunk.record.chunk_id, bytearray(b"".join(encode(chunk))))
+        begin = time.perf_counter()
+        self.put_file(chunk.record.chunk_id, bytearray(b"".join(encode(chunk, self.codec))))
+        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
 
     def put_file(self, chunk_id: str, data: bytearray) -> None:
         """The same of a chunk's file.
@@ -105,7 +114,7 @@ class RemoteStore:
                     "raise remote_bytes"
                 )
             if self._client.lists_cheaply:
-                self._make_room(len(data), self.budget_bytes, chunk_id)
+                self._evict(self._uses.make_room(len(data), self.budget_bytes, chunk_id))
         entry = split(data, chunk_id, self._piece_bytes, self._inline_bytes)
         if self.line.write(lambda: self._client.put(chunk_id, entry), self.written):
             self.line.breaker.succeeded()
@@ -119,14 +128,17 @@ class RemoteStore:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has been
                 dropped.
         """
-        file = self._open(record, Deadline(self.line.read_s))
+        begin = time.perf_counter()
+        file = self._files.open(record, Deadline(self.line.read_s))
         try:
             chunk = None if file is None else file.chunk()
         except UnreachableError:
             chunk = None
         except BadFileError as error:
-            raise self._damaged(record.chunk_id, error) from error
-        self._count_read(record.chunk_id, found=chunk is not None)
+            raise self._files.damaged(record.chunk_id, error) from error
+        self._looked_up(record.chunk_id, found=chunk is not None)
+        if chunk is not None:
+            self._meter.read(chunk.tensor_bytes, begin)
         return chunk
 
     def open(self, record: ChunkRecord) -> ChunkReader | None:
@@ -137,9 +149,20 @@ class RemoteStore:
         Raises:
             CorruptChunk: as `get`.
         """
-        file = self._open(record, None)
-        self._count_read(record.chunk_id, found=file is not None)
-        return None if file is None else MappedChunk(file, self._damaged)
+        file = self._files.open(record)
+        self._looked_up(record.chunk_id, found=file is not None)
+        return None if file is None else MeteredChunk(MappedChunk(file, self._files.damaged), self._meter)
+
+    def read_file(self, chunk_id: str) -> bytearray | None:
+        """A chunk's file as it was written, every byte verified, or None when it is absent or cannot be had.
+
+        It may take as long as a write.
+
+        Raises:
+            CorruptChunk: it failed its checks. The entry has been dropped.
+        """
+        _check_id(chunk_id)
+        return self._files.copy(chunk_id)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -150,20 +173,7 @@ class RemoteStore:
 
         What is damaged is dropped. Several may take as long as a write.
         """
-        ids = [chunk_id for chunk_id in chunk_ids if is_id(chunk_id)]
-        seconds = self.line.read_s if len(ids) == 1 else self.line.write_s
-        empty: list[bytes | None] = []
-        heads = self.line.ask(lambda: self._client.heads(ids), empty, seconds) if ids else empty
-        found = {}
-        for chunk_id, head in zip(ids, heads, strict=False):
-            try:
-                if head is not None:
-                    found[chunk_id] = self._file(chunk_id, head, Deadline(seconds)).record
-            except UnreachableError:
-                continue
-            except BadFileError as error:
-                self._damaged(chunk_id, error)
-        return found
+        return self._files.records(chunk_ids)
 
     def __contains__(self, chunk_id: object) -> bool:
         if not isinstance(chunk_id, str) or not is_id(chunk_id):
@@ -185,22 +195,12 @@ class RemoteStore:
 
     def touch(self, chunk_id: str) -> None:
         """Note that a chunk was used; the server is told soon, in the background."""
-        if not is_id(chunk_id):
-            return
-        with self._lock:
-            self._touched.pop(chunk_id, None)
-            self._touched[chunk_id] = None
-            if self._teller is None:
-                self._teller = Timer(TELL_S, self.tell_uses)
-                self._teller.daemon = True
-                self._teller.start()
+        if is_id(chunk_id):
+            self._uses.touch(chunk_id)
 
     def tell_uses(self) -> None:
         """Tell the server now what was used since it was last told. Not for a request to call."""
-        with self._lock:
-            used, self._touched, self._teller = list(self._touched), {}, None
-        if used:
-            self.line.ask(lambda: self._client.touch(used), None, self.line.write_s)
+        self._uses.tell()
 
     def pin(self, chunk_id: str) -> None:
         """Evict this id after all others, in whatever process.
@@ -209,8 +209,7 @@ class RemoteStore:
             StoreError: the server cannot be reached, or the id is none.
         """
         _check_id(chunk_id)
-        self.line.write(lambda: self._client.pin(chunk_id))
-        self._pins.add(chunk_id)
+        self._uses.pin(chunk_id)
 
     def unpin(self, chunk_id: str) -> None:
         """Take a pin off; a no-op when there is none.
@@ -219,15 +218,14 @@ class RemoteStore:
             StoreError: the server cannot be reached.
         """
         if is_id(chunk_id):
-            self.line.write(lambda: self._client.unpin(chunk_id))
-            self._pins.discard(chunk_id)
+            self._uses.unpin(chunk_id)
 
     def is_pinned(self, chunk_id: str) -> bool:
-        return chunk_id in self._known_pins()
+        return chunk_id in self._uses.pins()
 
     def pinned_ids(self) -> Iterator[str]:
         """Ids of all pins, those of chunks that are not stored now included."""
-        return iter(set(self._known_pins()))
+        return iter(set(self._uses.pins()))
 
     def delete(self, chunk_id: str) -> None:
         """Remove a chunk and its pin; a no-op when it is absent.
@@ -256,7 +254,7 @@ class RemoteStore:
         Raises:
             StoreError: the server cannot be reached.
         """
-        evicted = self._make_room(0, max_bytes, None)
+        evicted = self._evict(self._uses.make_room(0, max_bytes))
         self.line.write(self._client.sweep)
         return evicted
 
@@ -266,7 +264,7 @@ class RemoteStore:
         Raises:
             StoreError: the server cannot be reached.
         """
-        return self.line.write(self._client.entries)
+        return self._uses.entries()
 
     def file(self, chunk_id: str) -> ChunkFile | None:
         """A chunk's file, whatever it holds: nothing is dropped. It may take as long as a write.
@@ -276,87 +274,25 @@ class RemoteStore:
             StoreError: the server cannot be reached.
         """
         _check_id(chunk_id)
-        head = self.line.write(lambda: self._client.head(chunk_id))
-        return None if head is None else self._file(chunk_id, head, Deadline(self.line.write_s))
+        return self._files.look(chunk_id)
 
     def close(self) -> None:
         """Leave the server."""
         self.tell_uses()
         self.line.close()
 
-    def _open(self, record: ChunkRecord, deadline: Deadline | None) -> ChunkFile | None:
-        """Header and ids are verified. A deadline that is given is that of all reads to come."""
-        chunk_id = record.chunk_id
-        if not is_id(chunk_id):
-            return None
-        now = deadline or Deadline(self.line.read_s)
-        try:
-            head = self.line.call(lambda: self._client.head(chunk_id), now, self.read)
-            file = None if head is None else self._file(chunk_id, head, deadline)
-        except (UnreachableRemote, UnreachableError):
-            return None
-        except BadFileError as error:
-            raise self._damaged(chunk_id, error) from error
-        if file is not None and file.record != record:
-            raise self._damaged(chunk_id, "its token ids are not those asked for")
-        return file
-
-    def _file(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> ChunkFile:
-        def fetch(layout: Layout, spans: Sequence[Span]) -> Sequence[bytes | memoryview | None]:
-            by = deadline or Deadline(self.line.read_s)
-            try:
-                parts = self.line.call(lambda: self._client.fetch(chunk_id, layout, spans), by, self.read)
-            except UnreachableRemote as error:
-                raise UnreachableError(str(error)) from error
-            self.line.breaker.succeeded()
-            self.read.num_bytes += sum(len(part) for part in parts if part is not None)
-            return parts
-
-        self.read.num_bytes += len(head)
-        return ChunkFile(RemoteBytes(head, fetch), chunk_id)
-
-    def _damaged(self, chunk_id: str, reason: BadFileError | str) -> CorruptChunk:
-        """Drop a chunk that failed a check; returns what is to be raised."""
-        if isinstance(reason, UnreachableError):
-            return CorruptChunk(f"chunk {chunk_id} cannot be read: {reason}")
-        self.corrupt_found += 1
-        logger.warning("dropped chunk %s of remote %s: %s", chunk_id, self.line.name, reason)
-        self.line.ask(lambda: self._client.drop(chunk_id), None)
-        return CorruptChunk(f"stored chunk {chunk_id} is damaged: {reason}; compute it again")
-
-    def _make_room(self, num_bytes: int, budget_bytes: int, chunk_id: str | None) -> list[str]:
-        self.tell_uses()
-        if self._client.lists_cheaply:
-            used = self.line.write(self._client.used_bytes)
-            if used + num_bytes <= budget_bytes:
-                return []
-        entries = [entry for entry in self.entries() if entry.chunk_id != chunk_id]
-        excess = sum(entry.num_bytes for entry in entries) + num_bytes - budget_bytes
-        pins = self.line.write(self._client.pins)
+    def _evict(self, gone: Iterator[str]) -> list[str]:
         evicted = []
-        for entry in sorted(entries, key=lambda entry: entry.chunk_id in pins):  # stable: by use within
-            if excess <= 0:
-                break
-            self.drop(entry.chunk_id)
-            excess -= entry.num_bytes
-            evicted.append(entry.chunk_id)
-        self.evicted += len(evicted)
+        for chunk_id in gone:
+            self._meter.evicted()
+            evicted.append(chunk_id)
         return evicted
 
-    def _known_pins(self) -> set[str]:
-        now = time.monotonic()
-        if now - self._pins_read_s > PINS_S:
-            self._pins_read_s = now
-            self._pins = set(self.line.ask(self._client.pins, self._pins))
-        return self._pins
-
-    def _count_read(self, chunk_id: str, *, found: bool) -> None:
+    def _looked_up(self, chunk_id: str, *, found: bool) -> None:
+        self._meter.looked_up(found=found)
         if found:
-            self.hits += 1
             self.read.chunks += 1
             self.touch(chunk_id)
-        else:
-            self.misses += 1
 
 
 def _check_id(chunk_id: str) -> None:

@@ -99,9 +99,10 @@ def split(data: bytearray, chunk_id: str, piece_bytes: int, inline_bytes: int = 
         BadFileError: it is no chunk's file.
     """
     parts = read_parts(HeldBytes(data), chunk_id)
-    start = min(part.start for part in parts.values())
-    large = [part.stop for part in parts.values() if part.stop - part.start > inline_bytes]
-    layout = Layout(secrets.token_hex(MARK_BYTES), len(data), start, max(large, default=start), piece_bytes)
+    large = [part for part in parts.values() if part.stop - part.start > inline_bytes]
+    start = min((part.start for part in large), default=len(data))
+    stop = max((part.stop for part in large), default=start)
+    layout = Layout(secrets.token_hex(MARK_BYTES), len(data), start, stop, piece_bytes)
     line = json.dumps({"version": ENTRY_VERSION, **asdict(layout)}).encode() + b"\n"
     head = line + data[:start] + data[layout.stop :]
     spans = (layout.piece(index) for index in range(layout.num_pieces))

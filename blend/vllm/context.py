@@ -9,6 +9,7 @@ import torch
 from blend.chunk import ChunkKV
 from blend.plan import BlendPlan, Span
 from blend.rope import Rotation, realign, rotation, side_by_side
+from blend.select.choose import open_inexact
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
@@ -28,7 +29,7 @@ class Context(Protocol):
         cold_from_first: bool [N], the same of all rows.
         computed: bool [N], rows that were computed for this very context.
         unreadable: ids of chunks that were planned but could not be read.
-        exact_tokens: rows from the start on that equal a full prefill's.
+        exact_from_first: bool [N], rows that equal a full prefill's.
         is_known_before_start: whether every row before the start is at hand here and the same as in the
             engine's pages.
     """
@@ -38,10 +39,8 @@ class Context(Protocol):
     cold: torch.Tensor
     cold_from_first: torch.Tensor
     computed: torch.Tensor
+    exact_from_first: torch.Tensor
     unreadable: tuple[str, ...]
-
-    @property
-    def exact_tokens(self) -> int: ...
 
     @property
     def is_known_before_start(self) -> bool: ...
@@ -68,6 +67,12 @@ class Loaded:
     keys: torch.Tensor
     values: torch.Tensor
     turn: Rotation
+    is_lossless: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its rows are a full prefill's: stored here, and stored whole."""
+        return self.span.exact and self.is_lossless
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +123,10 @@ class StoredContext:
         readable = ranks.all_true([chunk is not None for chunk in found])
         self.unreadable = tuple(s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok)
         # Spans before the start too, where they were asked for.
+        whole = ranks.all_true([chunk is None or chunk.is_lossless for chunk in found])
         self._loaded = [
-            self._place(span, chunk, ranks)
-            for span, chunk, ok in zip(wanted, found, readable, strict=True)
+            self._place(span, chunk, ranks, is_lossless=lossless)
+            for span, chunk, ok, lossless in zip(wanted, found, readable, whole, strict=True)
             if ok and chunk is not None
         ]
         self._shelves: dict[int, _Shelf] = {}
@@ -129,11 +135,16 @@ class StoredContext:
         self.cold_from_first[covered] = False
         self.cold = self.cold_from_first[self.start :]
         self.computed = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
+        self.exact_from_first = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
+        for one in self._loaded:
+            self.exact_from_first[one.span.start : self._stop(one)] = one.is_exact
+        if task.ratio == 1:
+            self.plan = open_inexact(task.plan, self.exact_from_first)
 
-    def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks) -> Loaded:
+    def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks, *, is_lossless: bool) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)
         keys, values = (ranks.own_heads(t, self._runner.num_kv_heads) for t in (chunk.keys, chunk.values))
-        return Loaded(span, keys, values, turn)
+        return Loaded(span, keys, values, turn, is_lossless)
 
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
@@ -141,18 +152,12 @@ class StoredContext:
         return torch.cat([torch.empty(0, dtype=torch.int64), *spans])
 
     @property
-    def exact_tokens(self) -> int:
-        """Rows from the start on that equal a full prefill's."""
-        exact = [one.span for one in self._loaded if one.span.exact]
-        return sum(max(0, min(s.stop, self.plan.num_tokens) - max(s.start, self.start)) for s in exact)
-
-    @property
     def is_known_before_start(self) -> bool:
         """Whether every row before the start is at hand here and the same as in the engine's pages."""
         exact = sum(
             min(self._stop(one), self.start) - one.span.start
             for one in self._loaded
-            if one.span.exact and one.span.start < self.start
+            if one.is_exact and one.span.start < self.start
         )
         return exact == self.start
 

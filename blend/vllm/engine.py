@@ -36,8 +36,8 @@ class Engine:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the configured one when None.
         self_check: compare blending with full prefill before the model's first blend.
-        overrides: see `blend.vllm.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes` and
-            their like, and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
+        overrides: see `blend.vllm.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes`,
+            `codec` and their like, and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
 
     Attributes:
         model_name: what `model` takes to find the model again.

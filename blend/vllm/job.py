@@ -53,7 +53,7 @@ def blend(
     with clock.time("load"):
         earlier = _earlier(task, ranks, kept)
     if earlier is not None:
-        context: Context = KeptContext(task.plan, task.start, earlier)
+        context: Context = KeptContext(task, earlier)
     else:
         context = yield from _stored(task, rule, store, runner, ranks, clock, reads_beside=reads_beside)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
@@ -158,7 +158,7 @@ def _look(
 def _outcome(
     task: BlendTask, context: Context, chosen: Selection, kept: KeptRows | None, clock: Clock
 ) -> BlendOutcome:
-    cold, exact = int(context.cold.sum()), context.exact_tokens
+    cold, exact = int(context.cold.sum()), int(context.exact_from_first[context.start :].sum())
     recomputed = chosen.positions.numel() - cold
     return BlendOutcome(
         task.request_id,

@@ -39,7 +39,7 @@ class Settings:
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
-        disk_bytes, memory_bytes, remote_bytes, remote_deadline_ms, remote_piece_bytes: see
+        disk_bytes, memory_bytes, codec, remote_bytes, remote_deadline_ms, remote_piece_bytes: see
             `blend.store.config.StoreConfig`.
         remote: as there, but without secrets: vLLM logs what it is started with. What has some is left in
             the environment, see `remember_remote`.
@@ -57,6 +57,7 @@ class Settings:
     attention: str = "auto"
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    codec: str = DEFAULTS.codec
     remote: str | None = None
     remote_bytes: int | None = None
     remote_deadline_ms: int = REMOTE_DEADLINE_MS
@@ -88,6 +89,7 @@ class Settings:
             Path(self.store),
             self.disk_bytes,
             self.memory_bytes,
+            self.codec,
             recall_remote(self.remote),
             self.remote_bytes,
             self.remote_deadline_ms,

@@ -88,8 +88,7 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     if tiers.remote is not None:
         make_client(tiers.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
     folder = resolve(model)
-    if Path(folder.path).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
+    _ask_no_hub_for(folder)
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
     settings = Settings(
@@ -105,6 +104,12 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     if reason is None:
         arguments |= _blending(settings)
     return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _ask_no_hub_for(folder: ModelFolder) -> None:
+    """Where a model is local, nothing that it needs is anywhere else."""
+    if Path(folder.path).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:

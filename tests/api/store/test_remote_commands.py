@@ -54,6 +54,21 @@ def test_verify_reads_every_byte_and_repair_drops(
     assert len(commands.json("ls")) == NUM_CHUNKS
 
 
+def test_packed_chunks_are_shown_as_they_lie_there(
+    shop: Shop, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RedisServer()
+    url = f"redis://127.0.0.1:{server.port}"
+    monkeypatch.setenv("KVBLEND_STORE_REMOTE", url)
+    commands.ok("recompress", "--codec", "int8")
+    Exchange(shop.chunks, RemoteStore(url, shop.mark)).flush(shop.chunks.ids())
+    near, far = commands.json("ls"), commands.json("ls", *TIER)
+    assert [(one["codec"], one["bytes"]) for one in far] == [(one["codec"], one["bytes"]) for one in near]
+    packed = next(one["id"] for one in far if one["codec"] == "int8")
+    assert "by int8/1: float32" in commands.ok("show", packed, *TIER)
+    assert commands.ok("verify", *TIER) == f"{NUM_CHUNKS} checked, 0 damaged\n"
+
+
 @pytest.mark.usefixtures("server")
 def test_pins_removal_and_eviction(shop: Shop, commands: Commands) -> None:
     keys = sorted(shop.chunks.ids())
@@ -73,6 +88,7 @@ def test_what_makes_no_sense_on_a_remote_says_so(commands: Commands) -> None:
     assert "other machines need" in commands.fails("gc", "--unneeded", *TIER)
     assert "only the folder's chunks" in commands.fails("export", "x.tar", *TIER)
     assert "only the folder's chunks" in commands.fails("import", "x.tar", *TIER)
+    assert "packed again in the folder" in commands.fails("recompress", "--codec", "int8", *TIER)
 
 
 def test_a_remote_that_cannot_be_used_is_one_line(

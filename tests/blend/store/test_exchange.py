@@ -11,8 +11,11 @@ from blend.chunk import ChunkKV
 from blend.store import exchange as exchange_module
 from blend.store.backed import BackedStore
 from blend.store.breaker import CLOSED
+from blend.store.chunk_file import encode
+from blend.store.codecs import codec
 from blend.store.disk import DiskStore
 from blend.store.exchange import Exchange
+from blend.store.recoding import recoded
 from blend.store.remote import RemoteStore
 from blend.store.remote_view import RemoteView
 from tests.blend.store.test_contract import same
@@ -150,3 +153,26 @@ def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk)
     writer.put(chunks[2])
     wait_for(lambda: set(view.ids()) == {b, c}, 5)
     view.close()
+
+
+@pytest.mark.parametrize("name", ["int8", "uniform"])
+def test_a_packed_chunk_is_kept_near_as_it_is(
+    tmp_path: Path, make_chunk: MakeChunk, remote: RemoteStore, name: str
+) -> None:
+    chunks = [make_chunk(seed, tokens=300, scores=True) for seed in range(3)]
+    remote.codec = codec(name)
+    for chunk in chunks:
+        remote.put(chunk)
+    disk = DiskStore(tmp_path / "near", codec=codec("int4"))  # says how to write what is computed here
+    store = BackedStore(disk, remote)
+    got = store.get(chunks[0].record)
+    assert got is not None and not got.is_lossless
+    reader = store.open(chunks[1].record)
+    assert reader is not None and not reader.is_lossless and not reader.chunk().is_lossless
+    store.settle()
+    assert store.promoted == 2
+    assert Exchange(disk, remote).fetch([chunk.record.chunk_id for chunk in chunks]) == 1
+    for chunk in chunks:
+        file = disk.path(chunk.record.chunk_id).read_bytes()
+        assert file == b"".join(encode(chunk, codec(name)))
+        assert same(disk.get(chunk.record), recoded(chunk, codec(name)))
