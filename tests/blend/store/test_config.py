@@ -36,7 +36,8 @@ def test_each_source_wins_over_the_one_before(cache: Path, monkeypatch: pytest.M
     (cache / "store.yaml").write_text("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\n")
     said = load_config({})
     assert said.config == StoreConfig(Path("/a"), 10**9, 1000)
-    assert set(said.sources.values()) == {str(cache / "store.yaml")}
+    named = {said.sources[key] for key in ("path", "disk_bytes", "memory_bytes")}
+    assert named == {str(cache / "store.yaml")} and said.sources["remote"] == "default"
     monkeypatch.setenv("KVBLEND_STORE", "/b")
     monkeypatch.setenv("KVBLEND_STORE_DISK_BYTES", "2GB")
     assert load_config({}).config == StoreConfig(Path("/b"), 2 * 10**9, 1000)
