@@ -1,9 +1,7 @@
 """The remote tier: chunks on a server that many engines share, read within a deadline or not at all."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from threading import Lock, Timer
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError, StoreFull
@@ -13,17 +11,12 @@ from blend.store.chunk_header import BadFileError
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES
 from blend.store.deadline import Deadline
 from blend.store.layout import is_id
-from blend.store.ledger import Entry
 from blend.store.mapped import MappedChunk
 from blend.store.remote_entry import INLINE_BYTES, Layout, RemoteBytes, Span, UnreachableError, split
 from blend.store.remote_line import RemoteLine, Traffic, UnreachableRemote
+from blend.store.remote_uses import RemoteUses
 
 logger = logging.getLogger(__name__)
-
-TELL_S = 2.0
-"""So long after a use the server is told of it, and of those that came meanwhile."""
-PINS_S = 5.0
-"""Pins that others set or take off are noticed so late."""
 
 
 class RemoteStore:
@@ -46,7 +39,7 @@ class RemoteStore:
         line: to the server; its `failures`, and its breaker's `state`, `opened` and `skipped`, are counters.
         hits, misses: reads that found a chunk, and that did not, for whatever reason.
         corrupt_found: entries that failed their checks and were dropped.
-        evicted: chunks that went for want of room.
+        uses: of its chunks, and pins; its `evicted` counts chunks that went for want of room.
         read, written: traffic.
     """
 
@@ -67,17 +60,13 @@ class RemoteStore:
         """
         self.line = RemoteLine(url, mark, deadline_ms)
         self.budget_bytes = budget_bytes
-        self.hits = self.misses = self.corrupt_found = self.evicted = 0
+        self.hits = self.misses = self.corrupt_found = 0
         self.read, self.written = Traffic(), Traffic()
         self._client = self.line.client
+        self.uses = RemoteUses(self.line)
         self._piece_bytes = piece_bytes
         self._inline_bytes = inline_bytes
         self._generation = 0
-        self._touched: dict[str, None] = {}  # in order of use
-        self._teller: Timer | None = None
-        self._pins: set[str] = set()
-        self._pins_read_s = float("-inf")
-        self._lock = Lock()
 
     def put(self, chunk: ChunkKV) -> None:
         """Store a chunk; when this returns it is found, whole. A chunk that is there stays as it is.
@@ -105,7 +94,7 @@ class RemoteStore:
                     "raise remote_bytes"
                 )
             if self._client.lists_cheaply:
-                self._make_room(len(data), self.budget_bytes, chunk_id)
+                self.uses.make_room(len(data), self.budget_bytes, chunk_id)
         entry = split(data, chunk_id, self._piece_bytes, self._inline_bytes)
         if self.line.write(lambda: self._client.put(chunk_id, entry), self.written):
             self.line.breaker.succeeded()
@@ -185,22 +174,8 @@ class RemoteStore:
 
     def touch(self, chunk_id: str) -> None:
         """Note that a chunk was used; the server is told soon, in the background."""
-        if not is_id(chunk_id):
-            return
-        with self._lock:
-            self._touched.pop(chunk_id, None)
-            self._touched[chunk_id] = None
-            if self._teller is None:
-                self._teller = Timer(TELL_S, self.tell_uses)
-                self._teller.daemon = True
-                self._teller.start()
-
-    def tell_uses(self) -> None:
-        """Tell the server now what was used since it was last told. Not for a request to call."""
-        with self._lock:
-            used, self._touched, self._teller = list(self._touched), {}, None
-        if used:
-            self.line.ask(lambda: self._client.touch(used), None, self.line.write_s)
+        if is_id(chunk_id):
+            self.uses.note(chunk_id)
 
     def pin(self, chunk_id: str) -> None:
         """Evict this id after all others, in whatever process.
@@ -209,8 +184,7 @@ class RemoteStore:
             StoreError: the server cannot be reached, or the id is none.
         """
         _check_id(chunk_id)
-        self.line.write(lambda: self._client.pin(chunk_id))
-        self._pins.add(chunk_id)
+        self.uses.pin(chunk_id)
 
     def unpin(self, chunk_id: str) -> None:
         """Take a pin off; a no-op when there is none.
@@ -219,15 +193,10 @@ class RemoteStore:
             StoreError: the server cannot be reached.
         """
         if is_id(chunk_id):
-            self.line.write(lambda: self._client.unpin(chunk_id))
-            self._pins.discard(chunk_id)
+            self.uses.unpin(chunk_id)
 
     def is_pinned(self, chunk_id: str) -> bool:
-        return chunk_id in self._known_pins()
-
-    def pinned_ids(self) -> Iterator[str]:
-        """Ids of all pins, those of chunks that are not stored now included."""
-        return iter(set(self._known_pins()))
+        return chunk_id in self.uses.pins()
 
     def delete(self, chunk_id: str) -> None:
         """Remove a chunk and its pin; a no-op when it is absent.
@@ -256,17 +225,9 @@ class RemoteStore:
         Raises:
             StoreError: the server cannot be reached.
         """
-        evicted = self._make_room(0, max_bytes, None)
+        evicted = self.uses.make_room(0, max_bytes)
         self.line.write(self._client.sweep)
         return evicted
-
-    def entries(self) -> list[Entry]:
-        """All chunks, the least recently used first.
-
-        Raises:
-            StoreError: the server cannot be reached.
-        """
-        return self.line.write(self._client.entries)
 
     def file(self, chunk_id: str) -> ChunkFile | None:
         """A chunk's file, whatever it holds: nothing is dropped. It may take as long as a write.
@@ -281,7 +242,7 @@ class RemoteStore:
 
     def close(self) -> None:
         """Leave the server."""
-        self.tell_uses()
+        self.uses.tell()
         self.line.close()
 
     def _open(self, record: ChunkRecord, deadline: Deadline | None) -> ChunkFile | None:
@@ -323,32 +284,6 @@ class RemoteStore:
         logger.warning("dropped chunk %s of remote %s: %s", chunk_id, self.line.name, reason)
         self.line.ask(lambda: self._client.drop(chunk_id), None)
         return CorruptChunk(f"stored chunk {chunk_id} is damaged: {reason}; compute it again")
-
-    def _make_room(self, num_bytes: int, budget_bytes: int, chunk_id: str | None) -> list[str]:
-        self.tell_uses()
-        if self._client.lists_cheaply:
-            used = self.line.write(self._client.used_bytes)
-            if used + num_bytes <= budget_bytes:
-                return []
-        entries = [entry for entry in self.entries() if entry.chunk_id != chunk_id]
-        excess = sum(entry.num_bytes for entry in entries) + num_bytes - budget_bytes
-        pins = self.line.write(self._client.pins)
-        evicted = []
-        for entry in sorted(entries, key=lambda entry: entry.chunk_id in pins):  # stable: by use within
-            if excess <= 0:
-                break
-            self.drop(entry.chunk_id)
-            excess -= entry.num_bytes
-            evicted.append(entry.chunk_id)
-        self.evicted += len(evicted)
-        return evicted
-
-    def _known_pins(self) -> set[str]:
-        now = time.monotonic()
-        if now - self._pins_read_s > PINS_S:
-            self._pins_read_s = now
-            self._pins = set(self.line.ask(self._client.pins, self._pins))
-        return self._pins
 
     def _count_read(self, chunk_id: str, *, found: bool) -> None:
         if found:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from blend.models.blendable import check_blendable
 from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
-from blend.store.config import load_config
+from blend.store.config import StoreConfig, load_config
 from blend.store.remote_url import make_client
 from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
 from blend.vllm.version import check_vllm_version
@@ -90,34 +90,33 @@ def prepare_engine(
     check_vllm_version()
     _check_settings(recompute_ratio, attention)
     flags = {"path": store, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes, "remote": remote}
-    tiers = load_config(flags).config
-    if tiers.remote is not None:
-        make_client(tiers.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
     folder = resolve(model)
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
     settings = Settings(
-        store=str(tiers.path),
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
         recompute_ratio=recompute_ratio,
         shares_blends=shares_blends,
         attention=attention,
-        disk_bytes=tiers.disk_bytes,
-        memory_bytes=tiers.memory_bytes,
-        remote=remember_remote(tiers.remote),
-        remote_bytes=tiers.remote_bytes,
-        remote_deadline_ms=tiers.remote_deadline_ms,
-        remote_piece_bytes=tiers.remote_piece_bytes,
+        **_tiers(load_config(flags).config),
     )
     arguments = _serving(folder, dtype)
     reason = _refusal(folder.path, arguments | overrides)
     if reason is None:
         arguments |= _blending(settings)
     return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _tiers(config: StoreConfig) -> dict[str, Any]:
+    """The store's configuration as settings, without a remote's secrets."""
+    if config.remote is not None:
+        make_client(config.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
+    said = {one.name: getattr(config, one.name) for one in fields(config) if one.name != "path"}
+    return said | {"store": str(config.path), "remote": remember_remote(config.remote)}
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:
