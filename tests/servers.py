@@ -89,7 +89,7 @@ class RedisServer:
 
     def stop(self) -> None:
         self.kill()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class S3Service:

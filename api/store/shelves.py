@@ -1,5 +1,6 @@
 """The chunks of one model in one tier, as the verbs of `kvblend store` see them. Looking drops nothing."""
 
+from collections.abc import Iterator
 from functools import cached_property
 
 from blend.chunk import ChunkRecord
@@ -67,7 +68,11 @@ class RemoteShelf(RemoteStore):
 
     @cached_property
     def _listed(self) -> dict[str, Entry]:
-        return {entry.chunk_id: entry for entry in self.entries()}
+        return {entry.chunk_id: entry for entry in self.line.write(self.line.client.entries)}
+
+    def pinned_ids(self) -> Iterator[str]:
+        """Ids of all pins, those of chunks that are not stored now included."""
+        return iter(self.line.write(self.line.client.pins))
 
     def peek(self, chunk_id: str) -> ChunkRecord | None:
         """What a chunk is, or None where it is absent or unreadable."""

@@ -10,10 +10,15 @@
     {kvblend:<mark>}:pins                     set of chunk ids
     kvblend:marks                             set of the models' marks
 
+A server that evicts by a rule of its own (`allkeys-lru` and the like) takes heads and pieces one by one: what
+it took is found absent or damaged when it is read. `remote_bytes` below its `maxmemory` evicts whole chunks,
+pinned ones last.
+
 In a cluster a chunk lies on one node, since what stands in braces decides that, and chunks lie on all.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -110,7 +115,7 @@ class RedisClient:
 
     def __init__(self, url: str, mark: str, timeout_s: float) -> None:
         self._mark = mark
-        self._connect: Callable[[], Any] = lambda: connect(url, timeout_s)
+        self._connect: Callable[[], Any] = partial(connect, url, timeout_s)
         # A cluster is asked for its nodes when its client is made: not before it is needed.
         self._connected: Any = None if "+cluster://" in url else self._connect()
         self._connecting = Lock()

@@ -14,13 +14,12 @@ from blend.store.codecs.raw import RAW
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES
 from blend.store.deadline import Deadline
 from blend.store.layout import is_id
-from blend.store.ledger import Entry
 from blend.store.mapped import MappedChunk
 from blend.store.remote_entry import INLINE_BYTES, UnreachableError, split
 from blend.store.remote_files import RemoteFiles
 from blend.store.remote_line import RemoteLine, Traffic
 from blend.store.remote_uses import RemoteUses
-from blend.store.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
+from blend.store.tier_meter import CORRUPT, MeteredChunk, TierMeter
 
 
 class RemoteStore:
@@ -43,6 +42,7 @@ class RemoteStore:
 
     Attributes:
         line: to the server; its `failures`, and its breaker's `state`, `opened` and `skipped`, are counters.
+        uses: of its chunks, and pins; its `evicted` counts chunks that went for want of room.
         read, written: traffic.
     """
 
@@ -68,11 +68,11 @@ class RemoteStore:
         self.codec = codec
         self.written = Traffic()
         self._client = self.line.client
+        self._meter = TierMeter("remote", meter)
+        self.uses = RemoteUses(self.line, self._meter)
         self._piece_bytes = piece_bytes
         self._inline_bytes = inline_bytes
         self._generation = 0
-        self._uses = RemoteUses(self.line)
-        self._meter = TierMeter("remote", meter)
         self._files = RemoteFiles(self.line, self._meter)
         self.read = self._files.read
 
@@ -80,11 +80,6 @@ class RemoteStore:
     def corrupt_found(self) -> int:
         """Entries that failed their checks, and were dropped, since this store was opened."""
         return self._meter.total(CORRUPT)
-
-    @property
-    def evicted(self) -> int:
-        """Chunks that went for want of room since this store was opened."""
-        return self._meter.total(EVICTIONS)
 
     def put(self, chunk: ChunkKV) -> None:
         """Store a chunk; when this returns it is found, whole. A chunk that is there stays as it is.
@@ -114,7 +109,7 @@ class RemoteStore:
                     "raise remote_bytes"
                 )
             if self._client.lists_cheaply:
-                self._evict(self._uses.make_room(len(data), self.budget_bytes, chunk_id))
+                self.uses.make_room(len(data), self.budget_bytes, chunk_id)
         entry = split(data, chunk_id, self._piece_bytes, self._inline_bytes)
         if self.line.write(lambda: self._client.put(chunk_id, entry), self.written):
             self.line.breaker.succeeded()
@@ -196,11 +191,7 @@ class RemoteStore:
     def touch(self, chunk_id: str) -> None:
         """Note that a chunk was used; the server is told soon, in the background."""
         if is_id(chunk_id):
-            self._uses.touch(chunk_id)
-
-    def tell_uses(self) -> None:
-        """Tell the server now what was used since it was last told. Not for a request to call."""
-        self._uses.tell()
+            self.uses.note(chunk_id)
 
     def pin(self, chunk_id: str) -> None:
         """Evict this id after all others, in whatever process.
@@ -209,7 +200,7 @@ class RemoteStore:
             StoreError: the server cannot be reached, or the id is none.
         """
         _check_id(chunk_id)
-        self._uses.pin(chunk_id)
+        self.uses.pin(chunk_id)
 
     def unpin(self, chunk_id: str) -> None:
         """Take a pin off; a no-op when there is none.
@@ -218,14 +209,10 @@ class RemoteStore:
             StoreError: the server cannot be reached.
         """
         if is_id(chunk_id):
-            self._uses.unpin(chunk_id)
+            self.uses.unpin(chunk_id)
 
     def is_pinned(self, chunk_id: str) -> bool:
-        return chunk_id in self._uses.pins()
-
-    def pinned_ids(self) -> Iterator[str]:
-        """Ids of all pins, those of chunks that are not stored now included."""
-        return iter(set(self._uses.pins()))
+        return chunk_id in self.uses.pins()
 
     def delete(self, chunk_id: str) -> None:
         """Remove a chunk and its pin; a no-op when it is absent.
@@ -254,17 +241,9 @@ class RemoteStore:
         Raises:
             StoreError: the server cannot be reached.
         """
-        evicted = self._evict(self._uses.make_room(0, max_bytes))
+        evicted = self.uses.make_room(0, max_bytes)
         self.line.write(self._client.sweep)
         return evicted
-
-    def entries(self) -> list[Entry]:
-        """All chunks, the least recently used first.
-
-        Raises:
-            StoreError: the server cannot be reached.
-        """
-        return self._uses.entries()
 
     def file(self, chunk_id: str) -> ChunkFile | None:
         """A chunk's file, whatever it holds: nothing is dropped. It may take as long as a write.
@@ -278,15 +257,8 @@ class RemoteStore:
 
     def close(self) -> None:
         """Leave the server."""
-        self.tell_uses()
+        self.uses.tell()
         self.line.close()
-
-    def _evict(self, gone: Iterator[str]) -> list[str]:
-        evicted = []
-        for chunk_id in gone:
-            self._meter.evicted()
-            evicted.append(chunk_id)
-        return evicted
 
     def _looked_up(self, chunk_id: str, *, found: bool) -> None:
         self._meter.looked_up(found=found)

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 EVERY_S = 1.0
 RELIST_S = 60.0
 """Chunks that a server or a bucket drops of itself are noticed so late."""
-AT_ONCE = 500
+AT_ONCE = 200
 """Records read between two looks at what is known; chunks are found as they come in."""
 
 

@@ -16,9 +16,10 @@ what dead writers left. A rule of the bucket that lets objects expire is as good
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from blend.errors import ConfigError
@@ -28,6 +29,10 @@ from blend.store.remote_client import GRACE_S, LEFTOVER_AGE_S
 from blend.store.remote_entry import Entry, Layout, Span, parse_head
 
 TOUCH_S = 3600.0
+REQUESTS_AT_ONCE = 16
+
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
 
 
 def connect(url: str, timeout_s: float) -> Any:
@@ -99,7 +104,7 @@ class S3Client:
 
     def heads(self, chunk_ids: Sequence[str]) -> list[bytes | None]:
         """As `RemoteClient`."""
-        return [self.head(chunk_id) for chunk_id in chunk_ids]
+        return _side_by_side(self.head, chunk_ids)
 
     def fetch(
         self, chunk_id: str, layout: Layout, spans: Sequence[Span]
@@ -108,14 +113,15 @@ class S3Client:
         import obstore
 
         names = self._pieces(chunk_id, layout)
-        found: list[memoryview | None] = []
-        for span in spans:
+
+        def read(span: Span) -> memoryview | None:
             try:
                 part = obstore.get_range(self._bucket, names[span.piece], start=span.start, end=span.stop)
-                found.append(memoryview(part))
             except FileNotFoundError:
-                found.append(None)
-        return found
+                return None
+            return memoryview(part)
+
+        return _side_by_side(read, spans)
 
     def has(self, chunk_id: str) -> bool:
         """As `RemoteClient`."""
@@ -253,3 +259,11 @@ class S3Client:
     def _pieces(self, chunk_id: str, layout: Layout) -> list[str]:
         base = self._name("pieces", f"{chunk_id}.{layout.mark}")
         return [f"{base}.{index}" for index in range(layout.num_pieces)]
+
+
+def _side_by_side(request: Callable[[Asked], Given], asked: Sequence[Asked]) -> list[Given]:
+    """The answers to several requests, in their order: a bucket answers late, and many at once."""
+    if len(asked) == 1:
+        return [request(asked[0])]
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        return list(threads.map(request, asked))

@@ -14,7 +14,7 @@ from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
 from blend.sharing import Sharing
-from blend.store.config import KEYS, load_config
+from blend.store.config import KEYS, StoreConfig, load_config
 from blend.store.remote_url import make_client
 from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
 from blend.vllm.version import check_vllm_version
@@ -85,18 +85,15 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     blending = {name: overrides.pop(name) for name in BLENDING if name in overrides}
     _check_settings(**blending)
     tiers = load_config({"path": store, **{key: overrides.pop(key, None) for key in TIERS}}).config
-    if tiers.remote is not None:
-        make_client(tiers.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
     folder = resolve(model)
     _ask_no_hub_for(folder)
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
     settings = Settings(
-        store=str(tiers.path),
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
-        **{key: getattr(tiers, key) for key in TIERS} | {"remote": remember_remote(tiers.remote)},
+        **_tiers(tiers),
         **blending,
     )
     arguments = _serving(folder, dtype)
@@ -110,6 +107,14 @@ def _ask_no_hub_for(folder: ModelFolder) -> None:
     """Where a model is local, nothing that it needs is anywhere else."""
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _tiers(config: StoreConfig) -> dict[str, Any]:
+    """The store's configuration as settings, without a remote's secrets."""
+    if config.remote is not None:
+        make_client(config.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
+    said = {key: getattr(config, key) for key in TIERS}
+    return said | {"store": str(config.path), "remote": remember_remote(config.remote)}
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:

@@ -91,7 +91,6 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
             assert time.monotonic() - begun < 10, again.stats
             later = ask_again(later)
         print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
-        server.stop()
 
 
 def ask_again(asked: Ask) -> Ask:

@@ -122,6 +122,7 @@ def test_a_remote_that_comes_back_gets_everything(tmp_path: Path, make_chunk: Ma
     server.start()
     assert sharing.flush([chunk.record.chunk_id]).missing == 0
     assert same(sharing.remote.get(chunk.record), chunk)
+    sharing.close()
 
 
 def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk) -> None:
@@ -153,6 +154,8 @@ def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk)
     writer.put(chunks[2])
     wait_for(lambda: set(view.ids()) == {b, c}, 5)
     view.close()
+    for one in (store, writer):
+        one.close()
 
 
 @pytest.mark.parametrize("name", ["int8", "uniform"])

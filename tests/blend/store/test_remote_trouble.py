@@ -137,6 +137,7 @@ def test_a_killed_server_costs_no_reader_more_than_the_deadline_and_is_used_agai
             reader.join()
     assert raised == []
     assert slowest[0] < DEADLINE_MS / 1e3 + SLACK_S
+    store.close()
     opened = store.line.breaker.opened  # given up and used again, a line each; it may be given up just now
     assert 2 * opened - 1 <= len(caplog.records) <= 2 * opened
 
@@ -168,6 +169,7 @@ def test_an_open_reader_whose_server_dies_says_so_and_drops_nothing(make_chunk: 
     server.start()
     wait_until(lambda: store.get(chunk.record) is not None, PATIENCE_S)
     assert store.corrupt_found == 0
+    store.close()
 
 
 def test_writes_to_a_dead_server_say_so(make_chunk: MakeChunk) -> None:
@@ -179,7 +181,7 @@ def test_writes_to_a_dead_server_say_so(make_chunk: MakeChunk) -> None:
         store.shrink(0)
     assert not store.is_pinned(key)
     store.touch(key)
-    store.tell_uses()
+    store.uses.tell()
     store.close()
 
 
