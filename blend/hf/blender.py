@@ -95,12 +95,10 @@ def blend(
     times = [started, time.perf_counter()]
     if not plan.num_tokens:
         return _nothing_known(model, rule)
-    farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
-    layout = kv_layout(model, plan.token_ids, farthest + 1)
+    layout = _layout(model, plan)
     cached = realign_chunks(layout, plan, chunks) if onto is None else _rows_of(onto, plan)
     computed = torch.zeros(plan.num_tokens, dtype=torch.bool) if onto is None else onto.computed
-    if recompute_ratio == 1:
-        plan = open_inexact(plan, cached.exact)
+    plan = open_inexact(plan, cached.exact, recompute_ratio)
     times.append(time.perf_counter())
     chosen = _select(model, layout, plan, cached, computed, rule, recompute_ratio)
     selected = chosen.positions
@@ -110,6 +108,11 @@ def blend(
     stats = _stats(plan, cached, chosen, rule, times)
     computed = computed.index_fill(0, selected, True)
     return HFBlend(_cache(model, blended), stats, selected, computed, cached.exact, by_layer)
+
+
+def _layout(model: PreTrainedModel, plan: BlendPlan) -> KVLayout:
+    farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
+    return kv_layout(model, plan.token_ids, farthest + 1)
 
 
 def _rows_of(blended: HFBlend, plan: BlendPlan) -> Context:

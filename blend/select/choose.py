@@ -3,7 +3,7 @@
 import torch
 
 from blend.plan import BlendPlan
-from blend.ratio import check_ratio
+from blend.ratio import Ratio, check_ratio
 
 
 def choose(
@@ -63,11 +63,14 @@ def exact_rows(plan: BlendPlan, start: int) -> torch.Tensor:
     return exact[start:]
 
 
-def open_inexact(plan: BlendPlan, exact: torch.Tensor) -> BlendPlan:
-    """The plan at ratio 1, where nothing is taken from the store but what a full prefill gives.
+def open_inexact(plan: BlendPlan, exact: torch.Tensor, ratio: Ratio) -> BlendPlan:
+    """The plan to choose by: at ratio 1 nothing is taken from the store but what a full prefill gives.
 
     Args:
         exact: bool [N], rows at hand that equal a full prefill's: not those that a lossy codec has packed.
     """
-    inexact = {span.record.chunk_id for span in plan.spans if not exact[span.start : span.stop].all()}
-    return plan.with_inexact(inexact)
+    if ratio != 1:
+        return plan
+    # A chunk that stands twice is exact at its first place alone.
+    spans = [span for span in plan.spans if span.exact and not exact[span.start : span.stop].all()]
+    return plan.with_inexact({span.record.chunk_id for span in spans})

@@ -117,13 +117,13 @@ class StoredContext:
         ranks: Ranks,
     ) -> None:
         self._runner = runner
-        self.plan: BlendPlan = task.plan
+        self.plan = task.plan
         self.start = task.start
         # A chunk that one rank cannot read is cold on all: the ranks must select the same tokens.
         readable = ranks.all_true([chunk is not None for chunk in found])
         self.unreadable = tuple(s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok)
-        # Spans before the start too, where they were asked for.
         whole = ranks.all_true([chunk is None or chunk.is_lossless for chunk in found])
+        # Spans before the start too, where they were asked for.
         self._loaded = [
             self._place(span, chunk, ranks, is_lossless=lossless)
             for span, chunk, ok, lossless in zip(wanted, found, readable, whole, strict=True)
@@ -138,8 +138,7 @@ class StoredContext:
         self.exact_from_first = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
         for one in self._loaded:
             self.exact_from_first[one.span.start : self._stop(one)] = one.is_exact
-        if task.ratio == 1:
-            self.plan = open_inexact(task.plan, self.exact_from_first)
+        self.plan = open_inexact(task.plan, self.exact_from_first, task.ratio)
 
     def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks, *, is_lossless: bool) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)

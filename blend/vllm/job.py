@@ -50,12 +50,7 @@ def blend(
     clock = Clock()
     rule = selector(task.selector)
     blocks = runner.kernel_blocks(task.block_ids)
-    with clock.time("load"):
-        earlier = _earlier(task, ranks, kept)
-    if earlier is not None:
-        context: Context = KeptContext(task, earlier)
-    else:
-        context = yield from _stored(task, rule, store, runner, ranks, clock, reads_beside=reads_beside)
+    context = yield from _context(task, rule, store, runner, ranks, kept, clock, reads_beside=reads_beside)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
         chosen = _choose(task, context, given, rule)
@@ -93,18 +88,22 @@ def _earlier(task: BlendTask, ranks: Ranks, kept: dict[str, KeptRows]) -> KeptRo
     return earlier if ranks.all_true([earlier is not None])[0] else None
 
 
-def _stored(
+def _context(
     task: BlendTask,
     rule: Selector,
     store: ChunkStore,
     runner: LayerRunner,
     ranks: Ranks,
+    kept: dict[str, KeptRows],
     clock: Clock,
     *,
     reads_beside: bool,
 ) -> Generator[None, None, Context]:
-    """The rows of the task's chunks, when they have been read; yields until then."""
+    """The blend that is topped up, or the rows of the task's chunks; yields until they were read."""
     with clock.time("load"):
+        earlier = _earlier(task, ranks, kept)
+        if earlier is not None:
+            return KeptContext(task, earlier)
         first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
         wanted = wanted_spans(task.plan, first_row)
         records = [span.record for span in wanted]

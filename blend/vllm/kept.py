@@ -42,7 +42,7 @@ class KeptContext:
     """
 
     def __init__(self, task: BlendTask, kept: KeptRows) -> None:
-        self.plan = open_inexact(task.plan, kept.exact) if task.ratio == 1 else task.plan
+        self.plan = open_inexact(task.plan, kept.exact, task.ratio)
         self.start = task.start
         self.computed = kept.computed
         self.exact_from_first = kept.exact

@@ -90,8 +90,9 @@ def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
 def test_at_ratio_one_only_what_equals_a_full_prefill_stays_closed() -> None:
     whole = torch.zeros(10, dtype=torch.bool)
     whole[2:5] = True
-    assert open_inexact(PLAN, whole) == PLAN
+    assert open_inexact(PLAN, whole, 1.0) == PLAN
     whole[4] = False
-    opened = open_inexact(PLAN, whole)
+    assert open_inexact(PLAN, whole, 0.99) == open_inexact(PLAN, whole, "auto") == PLAN
+    opened = open_inexact(PLAN, whole, 1.0)
     assert choose(opened, 0, RISING, GAPS, 1.0).tolist() == list(range(10))
     assert choose(PLAN, 0, RISING, GAPS, 1.0).tolist() == [0, 1, 5, 6, 7, 8, 9]

@@ -84,7 +84,7 @@ def test_changed_bytes_are_detected_before_anything_is_decoded(
 ) -> None:
     chunk, random_ = make_chunk(1, tokens=7, scores=True), random.Random(0)
     whole = b"".join(encode(chunk, one))
-    part = ChunkFile(HeldBytes(bytearray(whole)), chunk.record.chunk_id)._parts["kv"]
+    part = ChunkFile(HeldBytes(bytearray(whole)), chunk.record.chunk_id).parts["kv"]
     decoded: list[bytes] = []
     decode = one.decode
 

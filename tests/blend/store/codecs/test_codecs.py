@@ -82,8 +82,10 @@ def test_what_comes_back_is_within_the_bound(
     assert back.dtype == dtype and back.shape == kv.shape
     bound = BOUNDS[one.name](kv.float())
     rounding = ROUNDING[dtype] * (kv.float().abs() + bound) if not one.is_lossless else 0
-    # Steps and centres are float16: rounded by a thousandth.
-    assert bool(((back.float() - kv.float()).abs() <= bound * 1.02 + rounding + 2e-3 * bound.amax()).all())
+    # Steps and centres are float16: rounded by a thousandth. What a centre is off by then, 127 steps reach.
+    centres = 2**-11 * kv.float().abs().amax() / 254 if not one.is_lossless else 0
+    allowed = bound * 1.02 + rounding + 2e-3 * bound.amax() + centres
+    assert bool(((back.float() - kv.float()).abs() <= allowed).all())
 
 
 @pytest.mark.parametrize("one", CODECS.values(), ids=lambda one: one.name)
