@@ -26,7 +26,7 @@ MakeChunk = Callable[..., ChunkKV]
 
 @pytest.fixture
 def remote(tmp_path: Path) -> RemoteStore:
-    return RemoteStore(redis_url(), mark_of_path(tmp_path))
+    return RemoteStore(redis_url(), mark_of_path(tmp_path), deadline_ms=20_000)
 
 
 def test_what_is_read_from_afar_is_kept_near(
@@ -128,7 +128,8 @@ def test_a_remote_that_comes_back_gets_everything(tmp_path: Path, make_chunk: Ma
 def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk) -> None:
     server = RedisServer()
     url = f"redis://127.0.0.1:{server.port}"
-    writer, store, chunks = RemoteStore(url, "m"), RemoteStore(url, "m"), [make_chunk(n) for n in range(3)]
+    writer, store = (RemoteStore(url, "m", deadline_ms=20_000) for _ in range(2))
+    chunks = [make_chunk(n) for n in range(3)]
     writer.put(chunks[0])
     view = RemoteView(store)
     view.start(wait_s=10)
@@ -136,23 +137,23 @@ def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk)
     assert list(view.ids()) == [a] and view.record(a) == chunks[0].record
     seen = view.generation()
     writer.put(chunks[1])
-    wait_for(lambda: set(view.ids()) == {a, b}, 5)
+    wait_for(lambda: set(view.ids()) == {a, b})
     assert view.generation() != seen
     writer.delete(a)
-    wait_for(lambda: set(view.ids()) == {b}, 5)
+    wait_for(lambda: set(view.ids()) == {b})
     server.kill()
-    wait_for(lambda: not list(view.ids()), 5)
+    wait_for(lambda: not list(view.ids()))
     assert view.record(b) is None
     begun = time.monotonic()
     for _ in range(10_000):
         view.generation(), view.ids(), view.record(b)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 10
     server.start()
-    wait_for(lambda: set(view.ids()) == {b}, 10)
+    wait_for(lambda: set(view.ids()) == {b})
     assert store.line.breaker.state == CLOSED and view.record(b) == chunks[1].record
-    wait_for(lambda: writer.line.breaker.state == CLOSED, 10)
+    wait_for(lambda: writer.line.breaker.state == CLOSED)
     writer.put(chunks[2])
-    wait_for(lambda: set(view.ids()) == {b, c}, 5)
+    wait_for(lambda: set(view.ids()) == {b, c})
     view.close()
     for one in (store, writer):
         one.close()

@@ -170,7 +170,8 @@ def test_a_remote_counts_what_goes_through_it_and_when_it_is_left_alone(
     tmp_path: Path, make_chunk: MakeChunk
 ) -> None:
     server, meter, chunks = RedisServer(), Meter("rank 0"), [make_chunk(seed) for seed in range(3)]
-    config = StoreConfig(tmp_path, memory_bytes=0, remote=f"redis://127.0.0.1:{server.port}")
+    url = f"redis://127.0.0.1:{server.port}"
+    config = StoreConfig(tmp_path, memory_bytes=0, remote=url, remote_deadline_ms=20_000)
     store = open_store(config, tmp_path / "models" / "a-mark" / "chunks", meter)
     assert isinstance(store, BackedStore)
     chunk, other, absent = chunks

@@ -196,20 +196,21 @@ def test_a_store_that_is_gone_costs_the_blend_and_not_the_engine(
 
 def test_chunks_of_a_remote_are_known_and_its_death_stalls_nobody(settings: Settings, tmp_path: Path) -> None:
     server = RedisServer()
-    settings = replace(settings, store=str(tmp_path / "b"), remote=f"redis://127.0.0.1:{server.port}")
+    url = f"redis://127.0.0.1:{server.port}"
+    settings = replace(settings, store=str(tmp_path / "b"), remote=url, remote_deadline_ms=20_000)
     remote = open_remote(settings.tiers, mark_of(settings.fingerprint))
     assert remote is not None
     for ids in (FIRST, SECOND):
         remote.put(stored(make_record(settings.fingerprint, PREFIX, ids)))
     GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
-    side = SchedulerSide(settings, BLOCK)
+    side = SchedulerSide(settings, BLOCK, no_pages)
     known = request()
     side.add(known)
     assert side.matched(known, 0) == (CONTEXT, True)
     server.kill()
-    slowest = 0.0
-    until = time.monotonic() + 4
-    while time.monotonic() < until:
+    slowest, matched = 0.0, (CONTEXT, True)
+    until = time.monotonic() + 60
+    while matched != (0, False) and time.monotonic() < until:
         ours = request()
         begun = time.monotonic()
         side.add(ours)
@@ -217,7 +218,7 @@ def test_chunks_of_a_remote_are_known_and_its_death_stalls_nobody(settings: Sett
         slowest = max(slowest, time.monotonic() - begun)
         time.sleep(0.01)
     assert matched == (0, False), "it is left to the engine's own prefill"
-    assert slowest < 0.2
+    assert slowest < 5, "a quarter of what one call to the remote may take"
 
 
 def test_a_remotes_secrets_are_not_in_what_vllm_logs(
