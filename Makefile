@@ -18,7 +18,7 @@ CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
 
 FAST := not engine and not model and not slow and not gpu
 
-.PHONY: setup install-cpu install-cuda demo test check clean
+.PHONY: setup install-cpu install-cuda install-redis demo test check clean
 
 setup: $(READY)
 
@@ -40,13 +40,20 @@ install-cpu:
 install-cuda:
 	$(PIP) install -e '.[cuda,dev]'
 
+# A real server for the tests of the remote tier; without one they are skipped.
+install-redis:
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; } \
+	  || echo 'no redis-server, and it cannot be installed here: tests that need one are skipped'
+
 demo: setup
 	$(BIN)/python -m demo.run
 
-test: setup
+test: setup install-redis
 	$(BIN)/python -m pytest
 
-check: setup
+check: setup install-redis
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

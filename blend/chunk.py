@@ -48,12 +48,14 @@ class ChunkKV:
         keys: [L, T, H, D], rotated for positions `record.offset .. record.offset + T - 1`.
         values: [L, T, H, D], same dtype and device as `keys`.
         scores: float32 [T], one offline number per token for selectors that want one, or None.
+        is_lossless: whether these are the numbers that were computed; False behind a codec that drops some.
     """
 
     record: ChunkRecord
     keys: torch.Tensor
     values: torch.Tensor
     scores: torch.Tensor | None = None
+    is_lossless: bool = True
 
     def __post_init__(self) -> None:
         assert self.keys.ndim == 4 and self.keys.shape == self.values.shape, (

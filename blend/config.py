@@ -18,6 +18,7 @@ class BlendDefaults:
             approximate a full prefill's, in [0, 1].
         memory_bytes: budget of the in-memory tier of chunk KV in each worker.
         kept_bytes: budget of the blends that each worker keeps to top up, where they are.
+        codec: what packs chunk KV on its way to the disk, see `blend.store.codecs`.
     """
 
     recompute_ratio: float = 0.15
@@ -25,6 +26,7 @@ class BlendDefaults:
     max_residual: float = 0.05
     memory_bytes: int = 2 << 30
     kept_bytes: int = 2 << 30
+    codec: str = "raw"
 
 
 DEFAULTS = BlendDefaults()

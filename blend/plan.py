@@ -1,7 +1,7 @@
 """The plan of a blend: which spans of a prompt are which chunk, as pure integers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 from blend.chunk import ChunkRecord
 
@@ -52,6 +52,18 @@ class BlendPlan:
         """Half-open intervals of context positions that belong to no known chunk."""
         edges = [0, *(edge for span in self.spans for edge in (span.start, span.stop)), self.num_tokens]
         return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+    def with_inexact(self, chunk_ids: Set[str]) -> "BlendPlan":
+        """The same with the spans of some chunks open to selection, wherever they stand.
+
+        >>> plan = BlendPlan((7,), (Span(ChunkRecord("a", (7,), ()), 0, exact=True),))
+        >>> plan.with_inexact({"a"}).spans[0].exact, plan.with_inexact(set()) == plan
+        (False, True)
+        """
+        spans = (
+            replace(span, exact=span.exact and span.record.chunk_id not in chunk_ids) for span in self.spans
+        )
+        return replace(self, spans=tuple(spans))
 
 
 def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]]) -> BlendPlan:

@@ -3,6 +3,12 @@
 vLLM hashes a request's salt into the keys of its blocks. Block keys are causal, a blend is not: which tokens
 of the first chunk are recomputed depends on the chunks after it. So everything that the blend depends on is
 in the salt.
+
+How a chunk is packed in the store is not (`blend.store.codecs`). A codec is no choice of the request but a
+state of the store, as the tier is that a chunk is read from; each of its approximations is one of the same
+full prefill, and the next request would get it from the memory tier too. A hit gives what the first such
+request got, until its blocks go. Were the codec in the salt, packing a store again would only make known
+blends unfindable, and finding one would need every chunk's header.
 """
 
 import hashlib

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blend.config import DEFAULT_MODEL
 from blend.errors import BlendError
-from blend.store.config import store_path
+from blend.store.config import load_config
 from precompute.config import DEFAULTS, PrecomputeConfig
 from precompute.errors import PrecomputeError
 from retriever.errors import CollectionError, RetrieverError
@@ -41,6 +41,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="most tokens of a chunk (default: %(default)s)",
     )
     parser.add_argument("--prefix", metavar="FILE", type=Path, help="text before the first chunk")
+    parser.add_argument("--codec", metavar="NAME", help="what packs the chunk KV that is written")
     parser.add_argument("--json", action="store_true", help="report as JSON lines on standard output")
 
 
@@ -59,9 +60,10 @@ def _run(args: argparse.Namespace) -> int:
     from precompute.job import Precompute
     from precompute.progress import open_report
 
+    tiers = load_config({"path": args.store, "codec": args.codec}).config
     config = PrecomputeConfig(
         folder=args.folder,
-        store=store_path(args.store),
+        store=tiers.path,
         collection=args.collection,
         chunk_tokens=args.chunk_tokens,
         prefix=DEFAULTS.prefix if args.prefix is None else _read_prefix(args.prefix),
@@ -75,7 +77,10 @@ def _run(args: argparse.Namespace) -> int:
 
     embedder = open_embedder(DEFAULTS.embedder)
     # Nothing is blended here, so the self-check can wait for who blends first.
-    with Engine(args.model, config.store, self_check=False) as engine, open_report(args.json) as report:
+    with (
+        Engine(args.model, config.store, self_check=False, codec=tiers.codec) as engine,
+        open_report(args.json) as report,
+    ):
         finished = Precompute(engine, embedder, config, report).run()
     return SOME_UNREADABLE if finished.unreadable else DONE
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from blend.chunk import ChunkRecord
 from blend.store.base import ChunkStore
+from blend.store.exchange import Exchange
 from blend.versions import Prefixes
 
 
@@ -15,6 +16,7 @@ class ChunkEngine(Protocol):
         model_name: what users call the model.
         fingerprint: digest of the model; part of every chunk id, and what a collection is bound to.
         store: where `compute` puts chunk KV.
+        exchange: takes chunks to a store that machines share and from there, or None where there is none.
         max_batch_tokens: tokens per `compute` call that are efficient.
     """
 
@@ -26,6 +28,9 @@ class ChunkEngine(Protocol):
 
     @property
     def store(self) -> ChunkStore: ...
+
+    @property
+    def exchange(self) -> Exchange | None: ...
 
     @property
     def max_batch_tokens(self) -> int: ...

@@ -66,6 +66,7 @@ class Precompute:
             self._check_kept(plan)
             self._publish(plan, old)
             dropped = self._drop(plan, journal)
+        self._share(plan)
         finished = self._summary(plan, computed, dropped, reader, time.monotonic() - start)
         self._report(finished)
         return finished
@@ -116,6 +117,8 @@ class Precompute:
         done = Computed(0, total[0], 0, total[1], 0, 0.0)
         for batch in batches(plan.to_compute, self._engine.max_batch_tokens):
             num_bytes = sum(map(self._engine.compute, self._missing(plan, batch)))
+            if self._engine.exchange is not None:
+                self._engine.exchange.send(key for chunk in batch for key in chunk.ids)
             done = Computed(
                 chunks=done.chunks + len(batch),
                 chunks_total=total[0],
@@ -126,6 +129,23 @@ class Precompute:
             )
             self._report(done)
         return done
+
+    def _share(self, plan: Plan) -> None:
+        """Bring what is not there yet to the remote; what is on the disk stays, whatever comes of it."""
+        exchange = self._engine.exchange
+        if exchange is None:
+            return
+        shared = exchange.flush(plan.ids)
+        name = exchange.remote.line.name
+        if shared.problem is None:
+            self._report(Notice(f"{shared.sent} chunks sent to remote {name}"))
+        else:
+            self._report(
+                Notice(
+                    f"{shared.missing} chunks are in the folder, but not on remote {name}: {shared.problem}; "
+                    "run again to send them"
+                )
+            )
 
     def _check_kept(self, plan: Plan) -> None:
         """Whether a byte budget was too small for the plan, and made the store evict what was just stored."""

@@ -75,7 +75,7 @@ class Plan:
 
 
 def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocument]) -> Plan:
-    """Turn chunk texts into chunk ids, and look which of them are stored."""
+    """Turn chunk texts into chunk ids, and look which of them are stored; those on a remote are fetched."""
     prefixes = engine.prefixes(prefix)
     chunks: dict[str, PlannedChunk] = {}
     entries = []
@@ -85,8 +85,10 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
             chunks.setdefault(chunk.chunk_id, chunk)
         ids = tuple(chunk.chunk_id for chunk in planned)
         entries.append(DocumentEntry(document.path, document.title, document.sha256, ids))
-    # Reading the record also finds a file that is not whole, and drops it.
     needed = frozenset[str]().union(*(chunk.ids for chunk in chunks.values()))
+    if engine.exchange is not None:
+        engine.exchange.fetch(needed | ids_of(prefixes.records))
+    # Reading the record also finds a file that is not whole, and drops it.
     missing = frozenset(key for key in needed if engine.store.record(key) is None)
     return Plan(
         prefixes=prefixes,

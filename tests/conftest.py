@@ -1,7 +1,7 @@
 """Fixtures for all tests: tiny random models, and real token ids for them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 # Before transformers is imported: no test asks a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,6 +12,7 @@ from hypothesis import settings
 from transformers import PreTrainedModel
 
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
+from tests.servers import stop_all
 
 # How long one example takes says more about the machine's other work than about the code.
 settings.register_profile("kvblend", deadline=None)
@@ -37,3 +38,12 @@ def random_ids() -> RandomIds:
     """Draws token ids; the same ones in every run of a test."""
     generator = torch.Generator().manual_seed(0)
     return lambda num: tuple(torch.randint(VOCAB_SIZE, (num,), generator=generator).tolist())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers() -> Iterator[None]:
+    """What tests have started is stopped, whatever became of them."""
+    try:
+        yield
+    finally:
+        stop_all()

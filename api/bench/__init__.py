@@ -4,16 +4,16 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.bench import fidelity, load, precompute, soak, ttft
+from api.bench import fidelity, load, precompute, soak, store, ttft
 
-_RUN = {name: f"api.bench.{name}" for name in ("fidelity", "ttft", "load", "soak", "precompute")}
+_RUN = {name: f"api.bench.{name}" for name in ("fidelity", "ttft", "load", "soak", "precompute", "store")}
 
 
 def add_parser(subparsers: Any) -> None:
     """The command's own subcommands."""
     parser = subparsers.add_parser("bench", help="measure how good and how fast blends are")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
-    for bench in (fidelity, ttft, load, soak, precompute):
+    for bench in (fidelity, ttft, load, soak, precompute, store):
         bench.add_parser(benches)
 
 

@@ -4,9 +4,9 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.store import checking, evicting, listing, moving, pinning, removing, settings
+from api.store import checking, evicting, listing, moving, pinning, recompressing, removing, settings
 
-_VERBS = (listing, checking, evicting, pinning, removing, moving, settings)
+_VERBS = (listing, checking, evicting, pinning, removing, moving, recompressing, settings)
 
 
 def add_parser(subparsers: Any) -> None:

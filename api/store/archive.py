@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from api.store.catalogue import Catalogue, Key
-from blend.chunk import ChunkKV
+from api.store.shelves import DiskShelf
 from blend.errors import StoreError
+from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile
 from blend.store.chunk_header import BadFileError
 from blend.store.layout import chunks_folder
@@ -37,7 +38,9 @@ def write_archive(path: Path, catalogue: Catalogue, keys: Sequence[Key]) -> tupl
                     raise StoreError(
                         f"chunk {key.chunk_id} is damaged: {problem}; run kvblend store verify --repair"
                     )
-                file = catalogue.stores[key.mark].path(key.chunk_id)
+                store = catalogue.stores[key.mark]
+                assert isinstance(store, DiskShelf), "the command refuses other tiers"
+                file = store.path(key.chunk_id)
                 name = chunks_folder(Path(), key.mark) / file.name
                 archive.add(file, arcname=str(name), filter=_without_owner)
                 num_bytes += archive.getmember(str(name)).size
@@ -50,8 +53,8 @@ def write_archive(path: Path, catalogue: Catalogue, keys: Sequence[Key]) -> tupl
     return len(keys), num_bytes
 
 
-def read_archive(path: Path) -> Iterator[tuple[str, ChunkKV, int]]:
-    """Chunks of a tar file, each verified: the mark of its model, the chunk, and bytes of its file.
+def read_archive(path: Path) -> Iterator[tuple[str, str, bytearray]]:
+    """Chunks of a tar file, each verified: the mark of its model, its id, and its file.
 
     Raises:
         StoreError: the file cannot be read, holds something else, or a chunk of it is damaged. Chunks
@@ -65,16 +68,17 @@ def read_archive(path: Path) -> Iterator[tuple[str, ChunkKV, int]]:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
-def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, ChunkKV, int]:
+def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, str, bytearray]:
     name = MEMBER.fullmatch(member.name)
     file = archive.extractfile(member) if name and member.isreg() else None
     if name is None or file is None:
         raise StoreError(f"{path} holds {member.name!r}: expected a file that kvblend store export wrote")
     data = bytearray(file.read())
     try:
-        return name[1], ChunkFile(data, name[2]).chunk(), len(data)
+        ChunkFile(HeldBytes(data), name[2]).chunk()
     except BadFileError as error:
         raise StoreError(f"{path}: chunk {name[2]} is damaged: {error}; export it again") from error
+    return name[1], name[2], data
 
 
 def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -9,12 +9,18 @@ from blend.store.sizes import parse_bytes
 
 
 def add_verb(verbs: Any, name: str, description: str) -> argparse.ArgumentParser:
-    """A verb with `--store`, `--config` and `--json`."""
+    """A verb with `--store`, `--config`, `--tier` and `--json`."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=description, description=description, allow_abbrev=False
     )
     parser.add_argument("--store", dest="path", metavar="PATH", help="the store's folder")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration of the store, a YAML file")
+    parser.add_argument(
+        "--tier",
+        choices=("disk", "remote"),
+        default="disk",
+        help="the store's folder, or the remote of the configuration",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from api.store.needs import Needs
+from api.store.shelves import DISK, open_shelves
 from blend.chunk import ChunkRecord
 from blend.errors import StoreError
-from blend.store.chunk_file import map_chunk, read_record
-from blend.store.chunk_header import BadFileError
+from blend.store.chunk_file import codec_of
 from blend.store.config import StoreConfig
-from blend.store.disk import DiskStore
-from blend.store.layout import chunks_folder, list_marks
-from blend.store.ledger import read_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +22,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A chunk's file.
+    """A stored chunk.
 
     Attributes:
         mark: of its model, see `blend.store.layout`.
         num_bytes: of the file.
         used_s: when it was last used, in seconds since 1970.
         record: what it holds, or None where that cannot be read.
+        codec: name of what packed it, or None where that cannot be read.
         collections: names of those that need it.
     """
 
@@ -41,26 +39,26 @@ class Stored:
     used_s: float
     pinned: bool
     record: ChunkRecord | None
+    codec: str | None
     collections: tuple[str, ...]
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Of the whole file; None where its tokens cannot be counted."""
+        return None if self.record is None else self.num_bytes / self.record.num_tokens
 
 
 class Catalogue:
-    """The chunk files of a store's models.
+    """The chunks of a store's models in one tier, and the collections of its folder.
 
     Raises:
-        StoreError: there is no store.
+        StoreError: there is no store, or the remote cannot be reached.
+        ConfigError: no remote is configured.
     """
 
-    def __init__(self, config: StoreConfig) -> None:
-        if not config.path.is_dir():
-            raise StoreError(
-                f"no store at {config.path}: run kvblend precompute, or name another with --store"
-            )
+    def __init__(self, config: StoreConfig, tier: str = DISK) -> None:
         self.path = config.path
-        self.stores = {
-            mark: DiskStore(chunks_folder(config.path, mark), config.disk_bytes)
-            for mark in list_marks(config.path)
-        }
+        self.stores = open_shelves(config, tier)
 
     @cached_property
     def needs(self) -> Needs:
@@ -111,20 +109,22 @@ class Catalogue:
 
     def record(self, mark: str, chunk_id: str) -> ChunkRecord | None:
         """What a chunk is, or None where it is absent or unreadable."""
-        try:
-            return read_record(self.stores[mark].path(chunk_id), chunk_id)
-        except (KeyError, BadFileError, OSError, StoreError):
-            return None
+        return self.stores[mark].peek(chunk_id) if mark in self.stores else None
+
+    def codec(self, key: Key) -> str | None:
+        """Name of what packed a chunk, or None where it is absent or unreadable."""
+        parts = self.stores[key.mark].parts(key.chunk_id)
+        return None if parts is None else codec_of(parts["kv"]).name
 
     def collections(self, key: Key) -> tuple[str, ...]:
         """Names of the collections that need a chunk."""
         return self.needs.of(key.mark, key.chunk_id, self.record(key.mark, key.chunk_id))
 
     def stored(self, keys: Iterable[Key]) -> Iterator[Stored]:
-        """The files of chunks; those that went meanwhile are left out."""
+        """What is stored of chunks; those that went meanwhile are left out."""
         for key in keys:
             store = self.stores[key.mark]
-            entry, record = read_entry(store.root, key.chunk_id), self.record(key.mark, key.chunk_id)
+            entry, record = store.entry(key.chunk_id), self.record(key.mark, key.chunk_id)
             if entry is not None:
                 yield Stored(
                     chunk_id=key.chunk_id,
@@ -133,17 +133,10 @@ class Catalogue:
                     used_s=entry.used_ns / 1e9,
                     pinned=store.is_pinned(key.chunk_id),
                     record=record,
+                    codec=self.codec(key),
                     collections=self.needs.of(key.mark, key.chunk_id, record),
                 )
 
     def problem(self, key: Key) -> str | None:
-        """What is wrong with a chunk's file, every byte of which is read; None when it is whole or gone."""
-        try:
-            map_chunk(self.stores[key.mark].path(key.chunk_id), key.chunk_id).chunk()
-        except FileNotFoundError:
-            return None
-        except (BadFileError, StoreError) as error:
-            return str(error)
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
-        return None
+        """What is wrong with a chunk, every byte of which is read; None when it is whole or gone."""
+        return self.stores[key.mark].problem(key.chunk_id)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify; 0 when all is whole in the end, 4 when not."""
     from api.store.catalogue import Catalogue
 
-    catalogue = Catalogue(config_of(args))
+    catalogue = Catalogue(config_of(args), args.tier)
     keys = catalogue.find_all(args.ids) if args.ids else list(catalogue.chunks(args.collection))
     damaged = {key: problem for key in keys if (problem := catalogue.problem(key)) is not None}
     found = [

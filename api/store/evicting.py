@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.store.arguments import add_verb, config_of, size
 from api.store.table import sum_line
+from blend.errors import RequestError
 from precompute.journal import store_lock
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
         "--max-bytes",
         type=size,
         metavar="N",
-        help="of each model, such as 20GB; unless given, the configured disk_bytes",
+        help="of each model, such as 20GB; unless given, the configured disk_bytes or remote_bytes",
     )
     gc.add_argument(
         "--unneeded", action="store_true", help="first drop what no collection needs and nobody pinned"
@@ -31,9 +32,14 @@ def run(args: argparse.Namespace) -> int:
     """Evict, and say what went and what is left."""
     from api.store.catalogue import Catalogue
 
-    config = config_of(args)
-    catalogue = Catalogue(config)
-    max_bytes = config.disk_bytes if args.max_bytes is None else args.max_bytes
+    config, is_remote = config_of(args), args.tier == "remote"
+    if args.unneeded and is_remote:
+        raise RequestError(
+            "gc --unneeded: what collections of other machines need of a remote is not known here"
+        )
+    catalogue = Catalogue(config, args.tier)
+    budget = config.remote_bytes if is_remote else config.disk_bytes
+    max_bytes = budget if args.max_bytes is None else args.max_bytes
     before = list(catalogue.stored(catalogue.chunks()))
     if args.unneeded:
         _drop_unneeded(catalogue, before)

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.ids) == (args.collection is not None):
         raise RequestError(f"{args.verb}: expected ids of chunks, or --collection NAME")
-    catalogue = Catalogue(config_of(args))
+    catalogue = Catalogue(config_of(args), args.tier)
     unpins = args.verb == "unpin"
     keys = catalogue.find_all(args.ids, pins=unpins) if args.ids else list(catalogue.chunks(args.collection))
     for key in keys:

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Remove all that are named, or none."""
     from api.store.catalogue import Catalogue
 
-    catalogue = Catalogue(config_of(args))
+    catalogue = Catalogue(config_of(args), args.tier)
     keys = catalogue.find_all(args.ids)
     with store_lock(catalogue.path):  # a job that runs may need what no collection names yet
         if not args.force:

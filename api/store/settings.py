@@ -7,6 +7,7 @@ from typing import Any
 
 from api.store.arguments import add_verb, in_force
 from blend.columns import aligned
+from blend.store.remote_url import hide
 
 
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
@@ -14,13 +15,24 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     config = add_verb(verbs, "config", "print the configuration in force")
     config.add_argument("--disk-bytes", metavar="N", help="most bytes of chunk files of each model, or none")
     config.add_argument("--memory-bytes", metavar="N", help="most bytes of chunks in a worker's memory")
+    config.add_argument("--codec", metavar="NAME", help="what packs the chunks that are written")
+    config.add_argument("--remote", metavar="URL", help="server that machines share, or none")
+    config.add_argument(
+        "--remote-bytes", metavar="N", help="most bytes of each model's chunks there, or none"
+    )
+    config.add_argument(
+        "--remote-deadline-ms", metavar="N", help="how long a request waits for a chunk from there"
+    )
+    config.add_argument("--remote-piece-bytes", metavar="N", help="most bytes of one value there")
     return [config]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each setting with its source."""
+    """Print each setting with its source; a remote's secrets are not shown."""
     found = in_force(args)
-    values = {key: str(value) if key == "path" else value for key, value in asdict(found.config).items()}
+    values = asdict(found.config)
+    values["path"] = str(found.config.path)
+    values["remote"] = None if found.config.remote is None else hide(found.config.remote)
     if args.json:
         print(
             json.dumps({key: {"value": value, "source": found.sources[key]} for key, value in values.items()})

@@ -17,6 +17,7 @@ from blend.fidelity.narrowing import Narrowing
 from blend.fidelity.oracle import Oracle
 from blend.fidelity.question import Ids, LabPrompt
 from blend.select import selector as selector_of
+from blend.store.codecs.raw import RAW
 from blend.vllm.answer import Answer, Ask
 from blend.vllm.engine import Engine
 from blend.vllm.request_params import BlendParams
@@ -50,6 +51,7 @@ class EngineBackend:
             "logits_processors": [FORCING],
             "max_logprobs": -1,
             "logprobs_mode": "raw_logprobs",
+            "codec": RAW.name,  # methods are compared here, as on the other backend, not what stores drop
         }
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="kvblend-")))

@@ -1,7 +1,7 @@
 """The laboratory on a Hugging Face model: sees every layer's keys and values, and runs any method."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from blend.fidelity.backend import Outcome, Reference
 from blend.fidelity.decoding import Teacher, crop
 from blend.fidelity.lab_chunks import ChunkSource
 from blend.fidelity.method import NONE, Method
+from blend.fidelity.methods import LED
 from blend.fidelity.narrowing import Narrowing
 from blend.fidelity.oracle import Oracle, true_deviation
 from blend.fidelity.question import LabPrompt
@@ -95,6 +96,20 @@ class HFBackend:
             prompt, reference, blended.cache, first, ms, flops, selected, key_error, value_error
         )
         return replace(outcome, residual=blended.stats.residual)
+
+    @torch.no_grad()
+    def forced(
+        self, prompt: LabPrompt, reference: Reference, recode: Callable[[ChunkKV], ChunkKV]
+    ) -> torch.Tensor:
+        """The default blend of chunks that were recoded; see `blend.fidelity.codec_run.CodingBackend`."""
+        chunks = [recode(chunk) for chunk in self._chunks.of(prompt, LED)]
+        blended = blend(self._loaded(), prompt.prompt_ids, chunks)
+        first = self._teacher.start(blended.cache, prompt.suffix_ids)
+        return self._teacher.forced(blended.cache, first, reference.token_ids)
+
+    def compute(self, texts: Sequence[str]) -> list[ChunkKV]:
+        """Chunk KV of texts, as it is stored: behind the lead."""
+        return self._chunks.behind_lead(texts)
 
     def close(self) -> None:
         """Let go of the model."""

@@ -25,7 +25,8 @@ class ChunkSource:
     def __init__(self, model: PreTrainedModel, fingerprint: str, tokenizer: Any) -> None:
         self._model = model
         self._fingerprint = fingerprint
-        self._lead = lead_ids(PieceTokenizer(tokenizer).encode)
+        self._encode = PieceTokenizer(tokenizer).encode
+        self._lead = lead_ids(self._encode)
         self._prefixes: dict[Ids, ChunkKV] = {}
         self._prompt: LabPrompt | None = None
         self._known: dict[str, ChunkKV] = {}
@@ -42,6 +43,12 @@ class ChunkSource:
         if kind == WRONG:
             return [*prefix, *self._wrong(prompt)]
         return [*prefix, *self._computed(records_of(prompt, kind, self._fingerprint, self._lead))]
+
+    def behind_lead(self, texts: Sequence[str]) -> list[ChunkKV]:
+        """KV of texts behind the lead alone; kept for nobody."""
+        self._prefix(self._lead)
+        records = [make_record(self._fingerprint, self._lead, self._encode(text)) for text in texts]
+        return compute_chunks(self._model, records, self._prefixes)
 
     def clear(self) -> None:
         """Let go of everything."""

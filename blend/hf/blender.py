@@ -27,6 +27,7 @@ from blend.plan import BlendPlan, make_plan
 from blend.ratio import Ratio, check_ratio
 from blend.select import selector as selector_of
 from blend.select.base import Selector, SelectorInput
+from blend.select.choose import open_inexact
 from blend.select.selection import Selection, select
 from blend.stats import BlendStats, ChunkUse
 
@@ -44,6 +45,7 @@ class HFBlend:
         stats: what happened.
         selected: int64 [S], context positions that were computed, ascending, on the CPU.
         computed: bool [N], the same, with those of the blend that this one was put on top of.
+        exact: bool [N], rows that were taken from chunks and equal a full prefill's.
         by_layer: those whose fresh rows were used, layer by layer: `selected`, unless some were dropped.
     """
 
@@ -51,6 +53,7 @@ class HFBlend:
     stats: BlendStats
     selected: torch.Tensor
     computed: torch.Tensor
+    exact: torch.Tensor
     by_layer: tuple[torch.Tensor, ...]
 
 
@@ -92,10 +95,10 @@ def blend(
     times = [started, time.perf_counter()]
     if not plan.num_tokens:
         return _nothing_known(model, rule)
-    farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
-    layout = kv_layout(model, plan.token_ids, farthest + 1)
+    layout = _layout(model, plan)
     cached = realign_chunks(layout, plan, chunks) if onto is None else _rows_of(onto, plan)
     computed = torch.zeros(plan.num_tokens, dtype=torch.bool) if onto is None else onto.computed
+    plan = open_inexact(plan, cached.exact, recompute_ratio)
     times.append(time.perf_counter())
     chosen = _select(model, layout, plan, cached, computed, rule, recompute_ratio)
     selected = chosen.positions
@@ -103,7 +106,13 @@ def blend(
     blended, by_layer = _recompute(model, plan, cached, selected, corrector or Identity(), keep)
     times.append(time.perf_counter())
     stats = _stats(plan, cached, chosen, rule, times)
-    return HFBlend(_cache(model, blended), stats, selected, computed.index_fill(0, selected, True), by_layer)
+    computed = computed.index_fill(0, selected, True)
+    return HFBlend(_cache(model, blended), stats, selected, computed, cached.exact, by_layer)
+
+
+def _layout(model: PreTrainedModel, plan: BlendPlan) -> KVLayout:
+    farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
+    return kv_layout(model, plan.token_ids, farthest + 1)
 
 
 def _rows_of(blended: HFBlend, plan: BlendPlan) -> Context:
@@ -118,7 +127,7 @@ def _rows_of(blended: HFBlend, plan: BlendPlan) -> Context:
         torch.stack([rows[0, :, : plan.num_tokens].transpose(0, 1) for rows in kind])  # [L, N, H, D]
         for kind in ([layer.keys for layer in layers], [layer.values for layer in layers])
     )
-    return Context(keys, values, torch.zeros(plan.num_tokens, dtype=torch.bool))
+    return Context(keys, values, torch.zeros(plan.num_tokens, dtype=torch.bool), blended.exact)
 
 
 def _find(prompt_ids: Sequence[int], chunks: Sequence[ChunkKV]) -> BlendPlan:
@@ -177,7 +186,7 @@ def _recompute(
 
     token_ids = torch.tensor(plan.token_ids)[selected]
     run(model, token_ids, selected, torch.arange(plan.num_tokens), attend)
-    return Context(torch.stack(keys), torch.stack(values), cached.cold), tuple(by_layer)
+    return replace(cached, keys=torch.stack(keys), values=torch.stack(values)), tuple(by_layer)
 
 
 def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
@@ -190,13 +199,13 @@ def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
 def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
     stats = BlendStats(selector=rule.name, fallback="no known chunk in the prompt")
     nothing = torch.empty(0, dtype=torch.int64)
-    return HFBlend(DynamicCache(config=model.config), stats, nothing, nothing.bool(), ())
+    return HFBlend(DynamicCache(config=model.config), stats, nothing, nothing.bool(), nothing.bool(), ())
 
 
 def _stats(
     plan: BlendPlan, cached: Context, chosen: Selection, rule: Selector, times: Sequence[float]
 ) -> BlendStats:
-    exact = sum(int((~cached.cold[s.start : s.stop]).sum()) for s in plan.spans if s.exact)
+    exact = int(cached.exact.sum())
     num_cold = int(cached.cold.sum())
     num_recomputed = len(chosen.positions) - num_cold
     match_ms, realign_ms, select_ms, recompute_ms = ((b - a) * 1e3 for a, b in pairwise(times))

@@ -14,11 +14,12 @@ from blend.rope import realign, rotation
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Keys and values [L, N, H, D] of a context, and which rows are cold (bool [N], on the CPU)."""
+    """Keys and values [L, N, H, D] of a context, and which rows are cold or exact (bool [N], on the CPU)."""
 
     keys: torch.Tensor
     values: torch.Tensor
     cold: torch.Tensor
+    exact: torch.Tensor
 
 
 def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV]) -> Context:
@@ -27,7 +28,10 @@ def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV])
     shape = (layout.num_layers, plan.num_tokens, layout.num_heads, layout.head_size)
     keys = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
     values = torch.zeros_like(keys)
-    cold = torch.ones(plan.num_tokens, dtype=torch.bool)
+    cold, exact = (
+        torch.ones(plan.num_tokens, dtype=torch.bool),
+        torch.zeros(plan.num_tokens, dtype=torch.bool),
+    )
     for span in plan.spans:
         chunk = stored.get(span.record.chunk_id)
         if chunk is None:
@@ -38,8 +42,8 @@ def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV])
         turn = rotation(layout.table, span.start - chunk.record.offset)
         keys[:, rows] = realign(chunk.keys[:, own].to(layout.device), turn, layout.interleaved)
         values[:, rows] = chunk.values[:, own].to(layout.device)
-        cold[rows] = False
-    return Context(keys, values, cold)
+        cold[rows], exact[rows] = False, span.exact and chunk.is_lossless
+    return Context(keys, values, cold, exact)
 
 
 def _check(layout: KVLayout, span: Span, chunk: ChunkKV) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from blend.plan import BlendPlan
-from blend.ratio import check_ratio
+from blend.ratio import Ratio, check_ratio
 
 
 def choose(
@@ -51,9 +51,26 @@ def choose(
 
 
 def exact_rows(plan: BlendPlan, start: int) -> torch.Tensor:
-    """Which rows' stored KV equals a full prefill's: bool [N - start]."""
+    """Rows that a full prefill would give again: bool [N - start].
+
+    Those of a chunk that a lossy codec has packed are among them: they are off by that codec's error alone,
+    so computing them again would take the budget from rows that need it more. See `open_inexact`.
+    """
     exact = torch.zeros(plan.num_tokens, dtype=torch.bool)
     for span in plan.spans:
         if span.exact:
             exact[span.start : span.stop] = True
     return exact[start:]
+
+
+def open_inexact(plan: BlendPlan, exact: torch.Tensor, ratio: Ratio) -> BlendPlan:
+    """The plan to choose by: at ratio 1 nothing is taken from the store but what a full prefill gives.
+
+    Args:
+        exact: bool [N], rows at hand that equal a full prefill's: not those that a lossy codec has packed.
+    """
+    if ratio != 1:
+        return plan
+    # A chunk that stands twice is exact at its first place alone.
+    spans = [span for span in plan.spans if span.exact and not exact[span.start : span.stop].all()]
+    return plan.with_inexact({span.record.chunk_id for span in spans})

@@ -18,10 +18,14 @@ class ChunkReader(Protocol):
     Attributes:
         record: what the chunk is.
         num_layers: L.
+        is_lossless: see `ChunkKV`.
     """
 
     @property
     def record(self) -> ChunkRecord: ...
+
+    @property
+    def is_lossless(self) -> bool: ...
 
     @property
     def num_layers(self) -> int: ...

@@ -131,7 +131,7 @@ class CachedStore:
             return chunk
         begin = time.perf_counter()
         scores = None if chunk.scores is None else chunk.scores.clone()
-        kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores)
+        kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores, chunk.is_lossless)
         self._keep(kept, time.perf_counter() - begin)
         return kept
 

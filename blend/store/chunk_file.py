@@ -7,6 +7,9 @@
     scores      float32 [T]          optional
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
+
+Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stands last: it may end anywhere,
+and the others must be aligned.
 """
 
 import mmap
@@ -17,89 +20,129 @@ import torch
 import xxhash
 
 from blend.chunk import ChunkKV, ChunkRecord
+from blend.store.byte_source import ByteSource, FileBytes, HeldBytes
 from blend.store.chunk_header import (
-    LENGTH_BYTES,
     BadFileError,
+    Packing,
     Part,
     build_header,
     header_bytes,
     parse_header,
 )
+from blend.store.codecs import by_tag, fitting, tag_of
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 
 HEAD_BYTES = 4096
 """Read at first: the header of a model of up to some 200 layers."""
 
 
-def encode(chunk: ChunkKV) -> list[bytes | memoryview]:
+def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
     """A chunk as the bytes of its file, in pieces; equal chunks give equal bytes.
 
     Args:
         chunk: tensors on any device, in any dtype of `blend.store.chunk_header.DTYPES`.
+        codec: what packs it; a chunk that is not for it is written raw, see `blend.store.codecs.fitting`.
     """
-    tensors = {"kv": torch.stack((chunk.keys, chunk.values), dim=1).cpu()}  # [L, 2, T, H, D]
+    kv = torch.stack((chunk.keys, chunk.values), dim=1).cpu()  # [L, 2, T, H, D]
+    runs, packing = list(map(_bytes_of, kv)), None
+    if fitting(codec, chunk.record, kv) is not RAW:
+        runs = [memoryview(codec.encode(layer, index, len(kv))) for index, layer in enumerate(kv)]
+        packing = Packing(tag_of(codec), kv.dtype, tuple(kv.shape), tuple(run.nbytes for run in runs))
+        kv = torch.frombuffer(bytearray(b"".join(runs)), dtype=torch.uint8)
+    tensors = {"kv": kv}
     if chunk.scores is not None:
         tensors["scores"] = chunk.scores.to("cpu", torch.float32)
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
+    if packing is not None:
+        tensors["kv"] = tensors.pop("kv")
     checksums = {name: _checksum(_bytes_of(tensor)) for name, tensor in tensors.items()}
-    checksums["kv"] = " ".join(_checksum(_bytes_of(layer)) for layer in tensors["kv"])
-    header = build_header(chunk.record.chunk_id, tensors, checksums)
+    checksums["kv"] = " ".join(map(_checksum, runs))
+    is_unpacked = packing is None and not chunk.is_lossless
+    header = build_header(chunk.record.chunk_id, tensors, checksums, packing, is_unpacked=is_unpacked)
     return [header, *map(_bytes_of, tensors.values())]
 
 
 class ChunkFile:
-    """The bytes of a chunk's file, each part verified as it is read; see `blend.store.base.ChunkReader`.
+    """A chunk's file, each part verified as it is read; see `blend.store.base.ChunkReader`.
 
-    Its methods raise `BadFileError` where a check fails. Tensors are views of the bytes.
+    Its methods raise `BadFileError` where a check fails, and what the source raises. Tensors are what the
+    source gives.
 
     Args:
-        data: writable, as torch wants it, and never written to; it stays alive as long as a tensor does.
+        source: where the bytes come from.
         chunk_id: what the bytes are expected to hold.
 
     Attributes:
         record: what they do hold.
+        parts: its tensors by name.
         num_layers: L.
+        codec: what packed it.
+        is_lossless: whether these are the numbers that were computed, see `ChunkKV`.
 
     Raises:
-        BadFileError: the header or the ids failed their checks.
+        BadFileError: the header or the ids failed their checks, or the codec is not known.
     """
 
-    def __init__(self, data: bytearray | mmap.mmap, chunk_id: str) -> None:
-        head = bytes(data[: header_bytes(bytes(data[:LENGTH_BYTES]))])
-        self._bytes = torch.frombuffer(data, dtype=torch.uint8)
-        self._parts = parse_header(head, chunk_id, len(data))
+    def __init__(self, source: ByteSource, chunk_id: str) -> None:
+        self._source = source
+        self.parts = read_parts(source, chunk_id)
         ids = (tuple(self._tensor(name).tolist()) for name in ("token_ids", "prefix_ids"))
         self.record = ChunkRecord(chunk_id, *ids)
-        self.num_layers = self._parts["kv"].shape[0]
+        self.num_layers = self.parts["kv"].num_layers
+        self.codec = codec_of(self.parts["kv"])
+        self.is_lossless = self.codec.is_lossless and not self.parts["kv"].is_unpacked
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer; no other layer is touched."""
-        part = self._parts["kv"]
-        size = (part.stop - part.start) // self.num_layers
-        start = part.start + index * size
-        data = self._bytes[start : start + size]
-        if _checksum(_bytes_of(data)) != part.checksums[index]:
-            raise BadFileError(f"checksum of layer {index} differs")
-        kv = data.view(part.dtype).view(part.shape[1:])
+        part = self.parts["kv"]
+        data = self._source.read(*part.layer_span(index))
+        self._check_layer(index, data)
+        if part.packing is None:
+            kv = data.view(part.dtype).view(part.shape[1:])
+        else:
+            kv = torch.empty(part.packing.shape[1:], dtype=part.packing.dtype)
+            self.codec.decode(_bytes_of(data), kv)
         return kv[0], kv[1]
 
     def scores(self) -> torch.Tensor | None:
         """float32 [T], or None."""
-        return self._tensor("scores") if "scores" in self._parts else None
+        return self._tensor("scores") if "scores" in self.parts else None
 
     def chunk(self) -> ChunkKV:
-        """All of it: every byte is verified."""
-        for index in range(self.num_layers):
-            self.layer(index)
-        part = self._parts["kv"]
-        kv = self._bytes[part.start : part.stop].view(part.dtype).view(part.shape)
-        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores())
+        """All of it: every byte is verified. The layers are read at once."""
+        part = self.parts["kv"]
+        data = self._source.read(part.start, part.stop)
+        spans = (part.layer_span(index) for index in range(self.num_layers))
+        layers = [data[start - part.start : stop - part.start] for start, stop in spans]
+        for index, layer in enumerate(layers):
+            self._check_layer(index, layer)
+        if part.packing is None:
+            kv = data.view(part.dtype).view(part.shape)
+        else:
+            kv = torch.empty(part.packing.shape, dtype=part.packing.dtype)
+            for layer, into in zip(layers, kv, strict=True):
+                self.codec.decode(_bytes_of(layer), into)
+        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores(), self.is_lossless)
+
+    def _check_layer(self, index: int, data: torch.Tensor) -> None:
+        if _checksum(_bytes_of(data)) != self.parts["kv"].checksums[index]:
+            raise BadFileError(f"checksum of layer {index} differs")
 
     def _tensor(self, name: str) -> torch.Tensor:
-        part = self._parts[name]
-        data = self._bytes[part.start : part.stop]
-        _check(name, part, _bytes_of(data))
+        part = self.parts[name]
+        data = self._source.read(part.start, part.stop)
+        if (_checksum(_bytes_of(data)),) != part.checksums:
+            raise BadFileError(f"checksum of {name} differs")
         return data.view(part.dtype).view(part.shape)
+
+
+def codec_of(kv: Part) -> Codec:
+    """What packed the keys and values of a file."""
+    codec = RAW if kv.packing is None else by_tag(kv.packing.codec)
+    assert codec is not None, "its header was parsed"
+    return codec
 
 
 def map_chunk(path: Path, chunk_id: str) -> ChunkFile:
@@ -113,18 +156,21 @@ def map_chunk(path: Path, chunk_id: str) -> ChunkFile:
         if os.fstat(file.fileno()).st_size == 0:
             raise BadFileError("0 bytes, no header")  # and nothing that could be mapped
         # Private, so torch may call it writable; it is unmapped when the last tensor goes.
-        return ChunkFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), chunk_id)
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return ChunkFile(HeldBytes(data), chunk_id)
 
 
-def read_parts(path: Path, chunk_id: str) -> dict[str, Part]:
+def read_parts(source: ByteSource, chunk_id: str) -> dict[str, Part]:
     """What a file's header says; reads nothing else.
 
     Raises:
         BadFileError: the header failed its check.
-        OSError: the file cannot be opened.
     """
-    with open(path, "rb", buffering=0) as file:
-        return _read_parts(file.fileno(), chunk_id)
+    head = _raw(source, HEAD_BYTES)
+    length = header_bytes(head)
+    if length > len(head):
+        head = _raw(source, length)
+    return parse_header(head[:length], chunk_id, source.num_bytes)
 
 
 def read_record(path: Path, chunk_id: str) -> ChunkRecord:
@@ -134,30 +180,12 @@ def read_record(path: Path, chunk_id: str) -> ChunkRecord:
         BadFileError: the header or the ids failed their checks.
         OSError: the file cannot be opened.
     """
-    # Not mapped: three times slower, and 10,000 are read at start.
     with open(path, "rb", buffering=0) as file:
-        parts = _read_parts(file.fileno(), chunk_id)
-        ids = (_read_ids(file.fileno(), name, parts[name]) for name in ("token_ids", "prefix_ids"))
-        return ChunkRecord(chunk_id, *ids)
+        return ChunkFile(FileBytes(file.fileno()), chunk_id).record
 
 
-def _read_parts(descriptor: int, chunk_id: str) -> dict[str, Part]:
-    head = os.pread(descriptor, HEAD_BYTES, 0)
-    length = header_bytes(head)
-    if length > len(head):
-        head = os.pread(descriptor, length, 0)
-    return parse_header(head[:length], chunk_id, os.fstat(descriptor).st_size)
-
-
-def _read_ids(descriptor: int, name: str, part: Part) -> tuple[int, ...]:
-    data = os.pread(descriptor, part.stop - part.start, part.start)
-    _check(name, part, data)
-    return tuple(memoryview(data).cast("i"))
-
-
-def _check(name: str, part: Part, data: bytes | memoryview) -> None:
-    if (_checksum(data),) != part.checksums:
-        raise BadFileError(f"checksum of {name} differs")
+def _raw(source: ByteSource, num_bytes: int) -> bytes:
+    return bytes(_bytes_of(source.read(0, min(num_bytes, source.num_bytes))))
 
 
 def _checksum(data: bytes | memoryview) -> str:

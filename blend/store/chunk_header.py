@@ -13,15 +13,18 @@ writer does not (it orders metadata at random).
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import xxhash
 
 from blend.errors import StoreError
+from blend.store.codecs import CODECS, by_tag, tag_of
 
 FILE_VERSION = "2"
+PACKED_VERSION = "3"
+"""Of files whose numbers a codec has packed, or had; all others are as they were before there were codecs."""
 ALIGNMENT = 64
 """Of the first part, in bytes; a layer can be viewed in its own dtype wherever the file is mapped."""
 MAX_HEADER_BYTES = 1 << 20
@@ -47,12 +50,42 @@ class BadFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Packing:
+    """How a codec has packed the keys and values of a file; in its header as text.
+
+    Attributes:
+        codec: its name and version, see `blend.store.codecs`.
+        dtype, shape: of `kv` when unpacked, [L, 2, T, H, D].
+        sizes: bytes of each layer's payload; they stand one after the other.
+    """
+
+    codec: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    def to_metadata(self) -> dict[str, str]:
+        """As entries of a header."""
+        unpacked = " ".join(map(str, (_name(self.dtype), *self.shape)))
+        return {"codec": self.codec, "unpacked": unpacked, "sizes": " ".join(map(str, self.sizes))}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Packing":
+        """Inverse of `to_metadata`."""
+        dtype, *shape = metadata["unpacked"].split()
+        sizes = tuple(map(int, metadata["sizes"].split()))
+        return cls(metadata["codec"], DTYPES[dtype], tuple(map(int, shape)), sizes)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A tensor of the file.
 
     Attributes:
         start, stop: its bytes, counted from the beginning of the file.
-        checksums: xxh3_64 in hexadecimal, one for each of equal runs of its bytes.
+        checksums: xxh3_64 in hexadecimal, one for each run of its bytes: `packing.sizes`, or equal ones.
+        packing: of `kv`, when a codec has packed it; its bytes are uint8 then.
+        is_unpacked: of `kv`, whether it is what a lossy codec had left.
     """
 
     dtype: torch.dtype
@@ -60,19 +93,46 @@ class Part:
     start: int
     stop: int
     checksums: tuple[str, ...]
+    packing: Packing | None = None
+    is_unpacked: bool = False
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.checksums)
+
+    def layer_span(self, index: int) -> tuple[int, int]:
+        """Where the bytes of one run stand in the file."""
+        if self.packing is None:
+            size = (self.stop - self.start) // self.num_layers
+            return self.start + index * size, self.start + (index + 1) * size
+        start = self.start + sum(self.packing.sizes[:index])
+        return start, start + self.packing.sizes[index]
 
 
-def build_header(chunk_id: str, tensors: Mapping[str, torch.Tensor], checksums: Mapping[str, str]) -> bytes:
+def build_header(
+    chunk_id: str,
+    tensors: Mapping[str, torch.Tensor],
+    checksums: Mapping[str, str],
+    packing: Packing | None = None,
+    *,
+    is_unpacked: bool = False,
+) -> bytes:
     """Everything of a file that stands before its parts.
 
     Args:
         tensors: the parts, in their order in the file.
         checksums: of each part, separated by spaces.
+        packing: of `kv`, when a codec has packed it.
+        is_unpacked: whether `kv` is what a lossy codec had left.
 
     Raises:
         StoreError: a tensor is of a dtype that the format does not know.
     """
-    metadata = {"version": FILE_VERSION, "chunk": chunk_id, "header": _UNSIGNED, **checksums}
+    packed = {} if packing is None else packing.to_metadata()
+    if is_unpacked:
+        packed["unpacked_from"] = "lossy"
+    version = PACKED_VERSION if packed else FILE_VERSION
+    metadata = {"version": version, "chunk": chunk_id, "header": _UNSIGNED, **checksums, **packed}
     entries: dict[str, Any] = {"__metadata__": metadata}
     stop = 0
     for name, tensor in tensors.items():
@@ -115,12 +175,14 @@ def parse_header(head: bytes, chunk_id: str, file_bytes: int) -> dict[str, Part]
         version, checksum = metadata["version"], metadata["header"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFileError("its header cannot be read") from error
-    if version != FILE_VERSION:
-        raise BadFileError(f"format version {version}, expected {FILE_VERSION}")
+    if version not in (FILE_VERSION, PACKED_VERSION):
+        raise BadFileError(f"format version {version}, expected {FILE_VERSION} or {PACKED_VERSION}")
     if checksum != _checksum(_with_length(_signed(head[LENGTH_BYTES:], _UNSIGNED, checksum))):
         raise BadFileError("checksum of the header differs")
     # From here on the header is what was written, so its fields are there and fit each other.
     parts = {name: _part(entry, metadata[name], len(head)) for name, entry in entries.items()}
+    is_unpacked = "unpacked_from" in metadata
+    parts["kv"] = replace(parts["kv"], packing=_packing(metadata), is_unpacked=is_unpacked)
     whole = max(part.stop for part in parts.values())
     if whole != file_bytes:
         raise BadFileError(f"{file_bytes} bytes, expected {whole}")
@@ -140,6 +202,18 @@ def _part(entry: dict[str, Any], checksums: str, base: int) -> Part:
     start, stop = entry["data_offsets"]
     dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
     return Part(dtype, shape, base + start, base + stop, tuple(checksums.split()))
+
+
+def _packing(metadata: Mapping[str, str]) -> Packing | None:
+    if "codec" not in metadata:
+        return None
+    packing = Packing.from_metadata(metadata)
+    if by_tag(packing.codec) is None:
+        known = ", ".join(map(tag_of, CODECS.values()))
+        raise BadFileError(
+            f"packed by codec {packing.codec}, expected one of {known}: another kvblend wrote it"
+        )
+    return packing
 
 
 def _with_length(text: bytes) -> bytes:

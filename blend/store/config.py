@@ -1,12 +1,13 @@
 """What a store is made of: settings from a YAML file, the environment and flags, the later of them winning.
 
 A setting is named alike in all three: `disk_bytes`, `KVBLEND_STORE_DISK_BYTES`, `--disk-bytes`. Only `path`
-has names that say more alone: `KVBLEND_STORE` and `--store`.
+has names that say more alone: `KVBLEND_STORE` and `--store`. A remote's URL may hold a password: give it in
+the file or in the environment, since other users of a machine see the flags of a command.
 """
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import yaml
 
 from blend.config import DEFAULTS, default_cache
 from blend.errors import ConfigError
+from blend.store.remote_url import check_url
 from blend.store.sizes import parse_bytes
 
 FILE = "store.yaml"
 VARIABLE = "KVBLEND_STORE"
 FILE_VARIABLE = "KVBLEND_STORE_CONFIG"
+REMOTE_VARIABLE = "KVBLEND_STORE_REMOTE"
 UNLIMITED = "none"
+REMOTE_DEADLINE_MS = 1000
+REMOTE_PIECE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +35,25 @@ class StoreConfig:
         path: folder of chunk KV and collections.
         disk_bytes: most bytes of chunk files of each model; None for as many as the disk holds.
         memory_bytes: most bytes of verified chunks in each worker's memory; 0 for no such tier.
+        codec: name of what packs the chunks that are written, see `blend.store.codecs`. Chunks are read
+            whatever packed them.
+        remote: URL of a server that engines share, see `blend.store.remote_url`; None for no such tier.
+        remote_bytes: most bytes of each model's chunks there; None for as many as the server takes.
+        remote_deadline_ms: how long a request waits for one chunk from there; then the chunk is computed.
+        remote_piece_bytes: of the largest value on the server.
     """
 
     path: Path
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    codec: str = DEFAULTS.codec
+    remote: str | None = field(default=None, repr=False)
+    remote_bytes: int | None = None
+    remote_deadline_ms: int = REMOTE_DEADLINE_MS
+    remote_piece_bytes: int = REMOTE_PIECE_BYTES
 
 
-KEYS = tuple(field.name for field in fields(StoreConfig))
+KEYS = tuple(one.name for one in fields(StoreConfig))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,15 @@ def _path(value: Any, source: str) -> Path:
     return Path(value).expanduser()
 
 
+def _codec(value: Any, source: str) -> str:
+    from blend.store.codecs import codec  # brings torch: --help must not
+
+    try:
+        return codec(str(value)).name
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
 def _size(value: Any, source: str) -> int:
     try:
         if (
@@ -148,8 +173,38 @@ def _size_or_none(value: Any, source: str) -> int | None:
     return None if value is None or value == UNLIMITED else _size(value, source)
 
 
+def _positive_size(value: Any, source: str) -> int:
+    size = _size(value, source)
+    if size == 0:
+        raise ConfigError(f"{source}: got {value!r}, expected a number of bytes from 1 up")
+    return size
+
+
+def _milliseconds(value: Any, source: str) -> int:
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) == 0:
+        raise ConfigError(
+            f"{source}: got {value!r}, expected a number of milliseconds from 1 up, such as 1000"
+        )
+    return int(value)
+
+
+def _url(value: Any, source: str) -> str | None:
+    if value is None or value == UNLIMITED:
+        return None
+    try:
+        check_url(value if isinstance(value, str) else "")
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return str(value)
+
+
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "path": _path,
     "disk_bytes": _size_or_none,
     "memory_bytes": _size,
+    "codec": _codec,
+    "remote": _url,
+    "remote_bytes": _size_or_none,
+    "remote_deadline_ms": _milliseconds,
+    "remote_piece_bytes": _positive_size,
 }

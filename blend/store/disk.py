@@ -19,7 +19,10 @@ from blend.metrics import Meter
 from blend.store.base import ChunkReader
 from blend.store.chunk_file import ChunkFile, encode, map_chunk, read_record
 from blend.store.chunk_header import BadFileError
+from blend.store.codecs.base import Codec
+from blend.store.codecs.raw import RAW
 from blend.store.durable import make_folder, remove_leftovers, sync_folder, write_durably
+from blend.store.layout import is_id
 from blend.store.ledger import SUFFIX, Ledger
 from blend.store.mapped import MappedChunk
 from blend.store.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
@@ -27,7 +30,6 @@ from blend.store.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
 logger = logging.getLogger(__name__)
 
 PIN_SUFFIX = ".pin"
-MAX_ID_CHARS = 128
 TOUCH_S = 5.0
 """A chunk's last use is written down at most this often by one process."""
 CLOCK_GRAIN_NS = 20_000_000
@@ -40,9 +42,12 @@ class DiskStore:
     Attributes:
         root: the folder. It belongs to one model.
         budget_bytes: most bytes of chunk files, or None for as many as the disk holds.
+        codec: what packs the chunks that are put; what is stored is read whatever packed it.
     """
 
-    def __init__(self, root: Path, budget_bytes: int | None = None, meter: Meter | None = None) -> None:
+    def __init__(
+        self, root: Path, budget_bytes: int | None = None, codec: Codec = RAW, meter: Meter | None = None
+    ) -> None:
         """Open the folder, make it when it is missing, and clear what dead writers left in it.
 
         Raises:
@@ -50,6 +55,7 @@ class DiskStore:
         """
         self.root = root
         self.budget_bytes = budget_bytes
+        self.codec = codec
         self._meter = TierMeter("disk", meter)
         self._ledger = Ledger(root, self.is_pinned, self._remove)
         self._touched: dict[str, float] = {}
@@ -78,16 +84,23 @@ class DiskStore:
                 lost, but for what the budget has evicted.
             StoreError: the folder cannot be written to, the chunk's id is none, or its dtype is unknown.
         """
-        chunk_id = chunk.record.chunk_id
-        path, begin = self.path(chunk_id), time.perf_counter()
-        pieces = encode(chunk)
+        begin = time.perf_counter()
+        self.put_file(chunk.record.chunk_id, encode(chunk, self.codec))
+        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
+
+    def put_file(self, chunk_id: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """The same for a chunk that is encoded already, and verified; see `blend.store.chunk_file`.
+
+        Raises:
+            StoreFull, StoreError: as `put`.
+        """
+        path = self.path(chunk_id)
         if self.budget_bytes is not None:
             self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
         try:
             write_durably(path, pieces)
         except OSError as error:
             raise _store_error(path, error) from error
-        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
         with self._lock:
             self._note_use(chunk_id)
 
@@ -119,7 +132,7 @@ class DiskStore:
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
-        if not _is_id(chunk_id):
+        if not is_id(chunk_id):
             return None
         try:
             return read_record(self.path(chunk_id), chunk_id)
@@ -130,7 +143,7 @@ class DiskStore:
         return None
 
     def __contains__(self, chunk_id: object) -> bool:
-        return isinstance(chunk_id, str) and _is_id(chunk_id) and self.path(chunk_id).is_file()
+        return isinstance(chunk_id, str) and is_id(chunk_id) and self.path(chunk_id).is_file()
 
     def ids(self) -> Iterator[str]:
         """Ids of all stored chunks, in no order."""
@@ -148,7 +161,7 @@ class DiskStore:
 
     def touch(self, chunk_id: str) -> None:
         """Note that a chunk was used; written down once in a while, for eviction by other processes."""
-        if not _is_id(chunk_id):
+        if not is_id(chunk_id):
             return
         with self._lock:
             self._note_use(chunk_id)
@@ -178,7 +191,7 @@ class DiskStore:
         Raises:
             StoreError: the folder cannot be written to.
         """
-        if not _is_id(chunk_id):
+        if not is_id(chunk_id):
             return
         path = self.path(chunk_id, PIN_SUFFIX)
         try:
@@ -187,17 +200,17 @@ class DiskStore:
             raise _store_error(path, error) from error
 
     def is_pinned(self, chunk_id: str) -> bool:
-        return _is_id(chunk_id) and self.path(chunk_id, PIN_SUFFIX).exists()
+        return is_id(chunk_id) and self.path(chunk_id, PIN_SUFFIX).exists()
 
     def delete(self, chunk_id: str) -> None:
         """Remove a chunk and its pin; a no-op when it is absent."""
-        if _is_id(chunk_id):
+        if is_id(chunk_id):
             self._remove(chunk_id)
             self.unpin(chunk_id)
 
     def drop(self, chunk_id: str) -> None:
         """Remove a chunk and leave its pin, as eviction does; a no-op when it is absent."""
-        if _is_id(chunk_id):
+        if is_id(chunk_id):
             self._remove(chunk_id)
 
     def shrink(self, max_bytes: int) -> list[str]:
@@ -214,13 +227,13 @@ class DiskStore:
         Raises:
             StoreError: the id is none.
         """
-        if not _is_id(chunk_id):
+        if not is_id(chunk_id):
             raise StoreError(f"{chunk_id!r} is no chunk id: expected letters and digits only")
         return self.root / f"{chunk_id}{suffix}"
 
     def _map(self, record: ChunkRecord) -> ChunkFile | None:
         chunk_id = record.chunk_id
-        if not _is_id(chunk_id):
+        if not is_id(chunk_id):
             return None
         try:
             file = map_chunk(self.path(chunk_id), chunk_id)
@@ -266,11 +279,6 @@ class DiskStore:
     def _remove(self, chunk_id: str) -> None:
         self.path(chunk_id).unlink(missing_ok=True)
         self._touched.pop(chunk_id, None)
-
-
-def _is_id(text: str) -> bool:
-    """Whether a text can be a chunk id; callers may ask for any text, and none may leave the folder."""
-    return text.isascii() and text.isalnum() and len(text) <= MAX_ID_CHARS
 
 
 def _checked_size(pieces: Sequence[bytes | memoryview], budget_bytes: int) -> int:

@@ -23,6 +23,10 @@ class HeldChunk:
     def num_layers(self) -> int:
         return self._chunk.keys.shape[0]
 
+    @property
+    def is_lossless(self) -> bool:
+        return self._chunk.is_lossless
+
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer."""
         return self._chunk.keys[index], self._chunk.values[index]

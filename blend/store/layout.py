@@ -11,6 +11,7 @@
 from pathlib import Path
 
 MARK_DIGITS = 16
+MAX_ID_CHARS = 128
 
 
 def mark_of(fingerprint: str) -> str:
@@ -27,6 +28,24 @@ def chunks_folder(store: Path, mark: str) -> Path:
     return store / "models" / mark / "chunks"
 
 
+def mark_of_folder(folder: Path) -> str:
+    """The mark of the model whose chunk files a folder holds.
+
+    >>> mark_of_folder(chunks_folder(Path("store"), "0123456789abcdef"))
+    '0123456789abcdef'
+    """
+    return folder.parent.name
+
+
 def list_marks(store: Path) -> list[str]:
     """Marks of all models that have a folder of chunk files, sorted."""
     return sorted(path.parent.name for path in (store / "models").glob("*/chunks"))
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be a chunk id; callers may ask for any text, and none may leave the folder.
+
+    >>> is_id("0123abcd"), is_id("../escape")
+    (True, False)
+    """
+    return text.isascii() and text.isalnum() and len(text) <= MAX_ID_CHARS

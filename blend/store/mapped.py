@@ -31,6 +31,10 @@ class MappedChunk:
     def num_layers(self) -> int:
         return self._file.num_layers
 
+    @property
+    def is_lossless(self) -> bool:
+        return self._file.is_lossless
+
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer.
 

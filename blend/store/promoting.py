@@ -41,6 +41,10 @@ class PromotingChunk:
     def num_layers(self) -> int:
         return self._behind.num_layers
 
+    @property
+    def is_lossless(self) -> bool:
+        return self._behind.is_lossless
+
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer.
 
@@ -70,7 +74,7 @@ class PromotingChunk:
         for index in range(self.num_layers):
             self.layer(index)
         assert self._rows is not None, "there is a layer"
-        return ChunkKV(self.record, *self._rows, self._scores)
+        return ChunkKV(self.record, *self._rows, self._scores, self.is_lossless)
 
     def _space(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with self._lock:

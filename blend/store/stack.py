@@ -3,14 +3,18 @@
 from pathlib import Path
 
 from blend.metrics import Meter
+from blend.store.backed import BackedStore
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
+from blend.store.codecs import codec
 from blend.store.config import StoreConfig
 from blend.store.disk import DiskStore
+from blend.store.layout import mark_of_folder
+from blend.store.remote import RemoteStore
 
 
 def open_store(config: StoreConfig, folder: Path, meter: Meter | None = None) -> ChunkStore:
-    """The store of one model, the quickest tier in front.
+    """The store of one model, the quickest tier in front: memory, disk, remote.
 
     Args:
         folder: of the model's chunk files, see `blend.store.layout`.
@@ -18,8 +22,32 @@ def open_store(config: StoreConfig, folder: Path, meter: Meter | None = None) ->
 
     Raises:
         StoreError: the folder cannot be made.
+        ConfigError: a package that the remote needs is not installed.
     """
-    store: ChunkStore = DiskStore(folder, config.disk_bytes, meter)
+    store: ChunkStore
+    store = disk = DiskStore(folder, config.disk_bytes, codec(config.codec), meter)
+    remote = open_remote(config, mark_of_folder(folder), meter)
+    if remote is not None:
+        store = BackedStore(disk, remote)
     if config.memory_bytes:
         store = CachedStore(store, config.memory_bytes, meter)
     return store
+
+
+def open_remote(config: StoreConfig, mark: str, meter: Meter | None = None) -> RemoteStore | None:
+    """The remote tier of one model, or None where there is none.
+
+    Raises:
+        ConfigError: as `open_store`.
+    """
+    if config.remote is None:
+        return None
+    return RemoteStore(
+        config.remote,
+        mark,
+        config.remote_bytes,
+        codec=codec(config.codec),
+        deadline_ms=config.remote_deadline_ms,
+        piece_bytes=config.remote_piece_bytes,
+        meter=meter,
+    )

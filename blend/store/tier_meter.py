@@ -99,6 +99,10 @@ class MeteredChunk:
     def num_layers(self) -> int:
         return self._reader.num_layers
 
+    @property
+    def is_lossless(self) -> bool:
+        return self._reader.is_lossless
+
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [T, H, D] of one layer.
 

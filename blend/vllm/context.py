@@ -1,21 +1,23 @@
 """The cached rows of one request's context, layer by layer: stored rows of this rank's heads, realigned."""
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from blend.chunk import ChunkKV
-from blend.errors import CorruptChunk
 from blend.plan import BlendPlan, Span
 from blend.rope import Rotation, realign, rotation, side_by_side
-from blend.store.base import ChunkStore
+from blend.select.choose import open_inexact
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
 
-logger = logging.getLogger(__name__)
+
+def wanted_spans(plan: BlendPlan, first: int) -> list[Span]:
+    """Spans whose chunks a blend needs that asks for rows from `first` on."""
+    return [span for span in plan.spans if span.stop > first]
 
 
 class Context(Protocol):
@@ -27,7 +29,7 @@ class Context(Protocol):
         cold_from_first: bool [N], the same of all rows.
         computed: bool [N], rows that were computed for this very context.
         unreadable: ids of chunks that were planned but could not be read.
-        exact_tokens: rows from the start on that equal a full prefill's.
+        exact_from_first: bool [N], rows that equal a full prefill's.
         is_known_before_start: whether every row before the start is at hand here and the same as in the
             engine's pages.
     """
@@ -37,10 +39,8 @@ class Context(Protocol):
     cold: torch.Tensor
     cold_from_first: torch.Tensor
     computed: torch.Tensor
+    exact_from_first: torch.Tensor
     unreadable: tuple[str, ...]
-
-    @property
-    def exact_tokens(self) -> int: ...
 
     @property
     def is_known_before_start(self) -> bool: ...
@@ -67,6 +67,12 @@ class Loaded:
     keys: torch.Tensor
     values: torch.Tensor
     turn: Rotation
+    is_lossless: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its rows are a full prefill's: stored here, and stored whole."""
+        return self.span.exact and self.is_lossless
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +104,29 @@ class StoredContext:
 
     Args:
         task: what is to be blended.
-        store: where chunk KV is.
-        first: first row that is asked for; chunks that end before it are not read, and count as cold.
+        wanted: spans of the plan whose chunks were read, see `wanted_spans`; rows of others count as cold.
+        found: these chunks, None for those that could not be read.
     """
 
     def __init__(
-        self, task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks, first: int
+        self,
+        task: BlendTask,
+        wanted: Sequence[Span],
+        found: Sequence[ChunkKV | None],
+        runner: LayerRunner,
+        ranks: Ranks,
     ) -> None:
         self._runner = runner
-        self.plan: BlendPlan = task.plan
+        self.plan = task.plan
         self.start = task.start
-        wanted = [span for span in task.plan.spans if span.stop > first]
-        found = [_read(store, span) for span in wanted]
         # A chunk that one rank cannot read is cold on all: the ranks must select the same tokens.
         readable = ranks.all_true([chunk is not None for chunk in found])
         self.unreadable = tuple(s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok)
+        whole = ranks.all_true([chunk is None or chunk.is_lossless for chunk in found])
         # Spans before the start too, where they were asked for.
         self._loaded = [
-            self._place(span, chunk, ranks)
-            for span, chunk, ok in zip(wanted, found, readable, strict=True)
+            self._place(span, chunk, ranks, is_lossless=lossless)
+            for span, chunk, ok, lossless in zip(wanted, found, readable, whole, strict=True)
             if ok and chunk is not None
         ]
         self._shelves: dict[int, _Shelf] = {}
@@ -125,11 +135,15 @@ class StoredContext:
         self.cold_from_first[covered] = False
         self.cold = self.cold_from_first[self.start :]
         self.computed = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
+        self.exact_from_first = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
+        for one in self._loaded:
+            self.exact_from_first[one.span.start : self._stop(one)] = one.is_exact
+        self.plan = open_inexact(task.plan, self.exact_from_first, task.ratio)
 
-    def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks) -> Loaded:
+    def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks, *, is_lossless: bool) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)
         keys, values = (ranks.own_heads(t, self._runner.num_kv_heads) for t in (chunk.keys, chunk.values))
-        return Loaded(span, keys, values, turn)
+        return Loaded(span, keys, values, turn, is_lossless)
 
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
@@ -137,18 +151,12 @@ class StoredContext:
         return torch.cat([torch.empty(0, dtype=torch.int64), *spans])
 
     @property
-    def exact_tokens(self) -> int:
-        """Rows from the start on that equal a full prefill's."""
-        exact = [one.span for one in self._loaded if one.span.exact]
-        return sum(max(0, min(s.stop, self.plan.num_tokens) - max(s.start, self.start)) for s in exact)
-
-    @property
     def is_known_before_start(self) -> bool:
         """Whether every row before the start is at hand here and the same as in the engine's pages."""
         exact = sum(
             min(self._stop(one), self.start) - one.span.start
             for one in self._loaded
-            if one.span.exact and one.span.start < self.start
+            if one.is_exact and one.span.start < self.start
         )
         return exact == self.start
 
@@ -197,13 +205,3 @@ class StoredContext:
         return _Shelf(
             tuple(parts), turn, torch.cat(rows).to(self._runner.device), self.plan.num_tokens - first
         )
-
-
-def _read(store: ChunkStore, span: Span) -> ChunkKV | None:
-    try:
-        return store.get(span.record)
-    except CorruptChunk:
-        return None  # dropped and counted by the store; the rows are computed cold
-    except Exception:  # a rank that raised here would leave the others waiting for its vote
-        logger.exception("cannot read chunk %s; it is computed", span.record.chunk_id)
-        return None

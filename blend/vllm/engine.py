@@ -36,13 +36,14 @@ class Engine:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the configured one when None.
         self_check: compare blending with full prefill before the model's first blend.
-        overrides: see `blend.vllm.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes` and
-            their like, and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
+        overrides: see `blend.vllm.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes`,
+            `codec` and their like, and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
 
     Attributes:
         model_name: what `model` takes to find the model again.
         fingerprint: digest of the model; part of every chunk id.
-        store: the chunks of this model.
+        store: the chunks of this model in the folder; a remote's are not among them.
+        exchange: takes chunks to the remote and from there, or None where none is configured.
         max_model_len: most tokens of a prompt with its answer.
         max_batch_tokens: tokens per `compute` call that are efficient.
         device: kind of device that the model runs on, "cpu" for instance.
@@ -65,6 +66,7 @@ class Engine:
         self.model_name = self.setup.reference
         self.fingerprint = self.setup.settings.fingerprint
         self.store = DiskStore(self.setup.settings.chunks_folder)
+        self.exchange = self.setup.settings.open_exchange()
         self._thread = EngineThread(self.setup.arguments)
         try:
             self._make_ready(self_check)
@@ -125,7 +127,8 @@ class Engine:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
 
         A chunk is stored in two versions, see `blend.versions`; one that is too long to stand behind prefix
-        and lead within `max_model_len` in its plain version only. The chunk id is the plain version's.
+        and lead within `max_model_len` in its plain version only. The chunk id is the plain version's. With
+        a remote, what is there is fetched and not computed, and what is not there is sent in the background.
 
         Args:
             texts: pieces of documents, each short enough for a prompt.
@@ -140,8 +143,13 @@ class Engine:
         for text, one in zip(texts, versions, strict=True):
             if not one.plain.num_tokens:
                 raise RequestError(f"got an empty chunk ({text!r}), expected text")
+        stored = [record.chunk_id for one in versions for record in one.records]
+        if self.exchange is not None:
+            self.exchange.fetch(stored)
         self._compute_missing(one.plain for one in versions)
         self._compute_missing(one.led for one in versions if one.led is not None)
+        if self.exchange is not None:
+            self.exchange.send(stored)
         return [one.plain.chunk_id for one in versions]
 
     def _compute_missing(self, records: Iterable[ChunkRecord]) -> None:
@@ -232,10 +240,16 @@ class Engine:
         separator = self.encode(SEPARATOR)
         ids = list(self.prefix_ids(prefix))
         for number, chunk in enumerate(chunks):
-            record = self.store.record(chunk)
+            record = self._record(chunk)
             ids += separator if number else []
             ids += record.token_ids if record else self.encode(chunk)
         return (*ids, *self._pieces.encode_markup(self._frame.tail(question)))
+
+    def _record(self, chunk: str) -> ChunkRecord | None:
+        found = self.store.record(chunk)
+        if found is None and self.exchange is not None:
+            found = self.exchange.remote.record(chunk)
+        return found
 
     def submit(self, ask: Ask) -> Answer:
         """Answer one prepared request."""
@@ -261,8 +275,13 @@ class Engine:
         return bool(self._thread.run(self._thread.llm.reset_prefix_cache()))
 
     def close(self) -> None:
-        """Stop the engine; a second call does nothing."""
-        self._thread.close()
+        """Stop the engine, when what it has to send to a remote was sent; a second call does nothing."""
+        exchange, self.exchange = self.exchange, None
+        try:
+            if exchange is not None:
+                exchange.close()
+        finally:
+            self._thread.close()
 
     def __enter__(self) -> "Engine":
         return self

@@ -16,24 +16,33 @@ from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
 from blend.store.base import ChunkStore
 from blend.vllm.clock import Clock
-from blend.vllm.context import Context, StoredContext
+from blend.vllm.context import Context, StoredContext, wanted_spans
 from blend.vllm.kept import KeptContext, KeptRows
 from blend.vllm.layers import LayerRunner, Stream
 from blend.vllm.messages import BlendOutcome, BlendTask
 from blend.vllm.pieces import Pieces
 from blend.vllm.probe import question_attention
 from blend.vllm.ranks import Ranks
+from blend.vllm.reading import Reading
 from blend.vllm.recompute import recomputing
 from blend.vllm.refusal import Reason
 
 
 def blend(
-    task: BlendTask, store: ChunkStore, runner: LayerRunner, ranks: Ranks, kept: dict[str, KeptRows]
+    task: BlendTask,
+    store: ChunkStore,
+    runner: LayerRunner,
+    ranks: Ranks,
+    kept: dict[str, KeptRows],
+    *,
+    reads_beside: bool = False,
 ) -> Generator[None, None, BlendOutcome]:
     """Fill the task's rows in the engine's pages; yields after each layer, returns what was done.
 
     Args:
         kept: blends to top up, by name; this one is added where the task says so.
+        reads_beside: chunks are read on threads of their own, and it yields until they are there: for a
+            store behind which there is a server.
 
     Raises:
         RequestError: the ratio or the selector is not one that exists.
@@ -41,8 +50,7 @@ def blend(
     clock = Clock()
     rule = selector(task.selector)
     blocks = runner.kernel_blocks(task.block_ids)
-    with clock.time("load"):
-        context = _context(task, rule, store, runner, ranks, kept)
+    context = yield from _context(task, rule, store, runner, ranks, kept, clock, reads_beside=reads_beside)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
         chosen = _choose(task, context, given, rule)
@@ -72,6 +80,14 @@ def blend(
     return _outcome(task, context, chosen, held, clock)
 
 
+def _earlier(task: BlendTask, ranks: Ranks, kept: dict[str, KeptRows]) -> KeptRows | None:
+    """The blend that the task tops up, where all ranks keep it."""
+    if task.onto is None:
+        return None
+    earlier = kept.get(task.onto)
+    return earlier if ranks.all_true([earlier is not None])[0] else None
+
+
 def _context(
     task: BlendTask,
     rule: Selector,
@@ -79,14 +95,23 @@ def _context(
     runner: LayerRunner,
     ranks: Ranks,
     kept: dict[str, KeptRows],
-) -> Context:
-    """The rows that the task starts from: an earlier blend's where all ranks keep it, else stored ones."""
-    earlier = None if task.onto is None else kept.get(task.onto)
-    if task.onto is not None and ranks.all_true([earlier is not None])[0]:
-        assert earlier is not None
-        return KeptContext(task.plan, task.start, earlier)
-    first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
-    return StoredContext(task, store, runner, ranks, first_row)
+    clock: Clock,
+    *,
+    reads_beside: bool,
+) -> Generator[None, None, Context]:
+    """The blend that is topped up, or the rows of the task's chunks; yields until they were read."""
+    with clock.time("load"):
+        earlier = _earlier(task, ranks, kept)
+        if earlier is not None:
+            return KeptContext(task, earlier)
+        first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
+        wanted = wanted_spans(task.plan, first_row)
+        records = [span.record for span in wanted]
+        reading = Reading(store, records, beside=reads_beside)
+    while reads_beside and not ranks.all_true([_look_up(reading, clock)])[0]:
+        yield  # on all ranks or none
+    with clock.time("load"):
+        return StoredContext(task, wanted, reading.chunks(records), runner, ranks)
 
 
 def _choose(task: BlendTask, context: Context, given: SelectorInput, rule: Selector) -> Selection:
@@ -95,6 +120,11 @@ def _choose(task: BlendTask, context: Context, given: SelectorInput, rule: Selec
     chosen = select(given, rule, cold, computed, task.ratio, task.max_residual)
     # What lies before the start was chosen by this same rule when it was blended.
     return replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
+
+
+def _look_up(reading: Reading, clock: Clock) -> bool:
+    with clock.time("load"):
+        return reading.is_done()
 
 
 def _look(
@@ -127,7 +157,7 @@ def _look(
 def _outcome(
     task: BlendTask, context: Context, chosen: Selection, kept: KeptRows | None, clock: Clock
 ) -> BlendOutcome:
-    cold, exact = int(context.cold.sum()), context.exact_tokens
+    cold, exact = int(context.cold.sum()), int(context.exact_from_first[context.start :].sum())
     recomputed = chosen.positions.numel() - cold
     return BlendOutcome(
         task.request_id,

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from blend.plan import BlendPlan
-from blend.select.choose import exact_rows
+from blend.select.choose import open_inexact
+from blend.vllm.messages import BlendTask
 
 
 @dataclass(slots=True)
@@ -14,10 +14,12 @@ class KeptRows:
 
     Attributes:
         computed: bool [N], rows that were computed for this context.
+        exact: bool [N], rows that were taken from the store and equal a full prefill's.
         layers: keys and values [N, H, D] of each layer, of this rank's heads.
     """
 
     computed: torch.Tensor
+    exact: torch.Tensor
     layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     @property
@@ -32,27 +34,22 @@ class KeptContext:
     write takes them away from those who might begin next.
 
     Args:
-        plan: of a request on the same context.
-        start: its first row to fill.
+        task: of a request on the same context.
         kept: whole.
 
     Attributes:
         kept: the same.
     """
 
-    def __init__(self, plan: BlendPlan, start: int, kept: KeptRows) -> None:
-        self.plan = plan
-        self.start = start
+    def __init__(self, task: BlendTask, kept: KeptRows) -> None:
+        self.plan = open_inexact(task.plan, kept.exact, task.ratio)
+        self.start = task.start
         self.computed = kept.computed
-        self.cold_from_first = torch.zeros(plan.num_tokens, dtype=torch.bool)
-        self.cold = self.cold_from_first[start:]
+        self.exact_from_first = kept.exact
+        self.cold_from_first = torch.zeros(task.plan.num_tokens, dtype=torch.bool)
+        self.cold = self.cold_from_first[task.start :]
         self.unreadable: tuple[str, ...] = ()
         self.kept = kept
-
-    @property
-    def exact_tokens(self) -> int:
-        """Rows from the start on that equal a full prefill's."""
-        return int(exact_rows(self.plan, self.start).sum())
 
     @property
     def is_known_before_start(self) -> bool:

@@ -1,20 +1,54 @@
 """The chunks of the store, as the scheduler finds them in prompts."""
 
 import logging
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+from blend.chunk import ChunkRecord
 from blend.match import ChunkMatcher
 from blend.plan import Span
 from blend.stats import ChunkUse
-from blend.store.disk import DiskStore
 
 logger = logging.getLogger(__name__)
+
+
+class ChunkList(Protocol):
+    """What is stored, as the scheduler asks for it between two steps: no method may wait for a server."""
+
+    def generation(self) -> int:
+        """A number that differs when chunks may have been added or removed since it was last asked."""
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all stored chunks, in no order."""
+
+    def record(self, chunk_id: str) -> ChunkRecord | None:
+        """What is stored under an id; None when absent or unreadable."""
+
+
+class BothLists:
+    """The chunks of this machine's folder and those of a remote's view; implements `ChunkList`."""
+
+    def __init__(self, near: ChunkList, far: ChunkList) -> None:
+        self._near = near
+        self._far = far
+
+    def generation(self) -> int:
+        """A number that differs when either's does."""
+        return (self._near.generation() << 64) + self._far.generation()
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all chunks of both, in no order."""
+        return iter({*self._near.ids(), *self._far.ids()})
+
+    def record(self, chunk_id: str) -> ChunkRecord | None:
+        """What is stored under an id; None when absent or unreadable."""
+        return self._far.record(chunk_id) or self._near.record(chunk_id)
 
 
 class KnownChunks:
     """The chunks of the store, found in prompts; follows what other processes add and remove."""
 
-    def __init__(self, store: DiskStore) -> None:
+    def __init__(self, store: ChunkList) -> None:
         self._store = store
         self._matcher = ChunkMatcher()
         self._ids: set[str] = set()

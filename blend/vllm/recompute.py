@@ -139,7 +139,8 @@ class DenseRows:
         keeps: bool,
     ) -> None:
         self._context, self._runner = context, runner
-        self.kept = KeptRows(context.computed.index_fill(0, selected, True)) if keeps else None
+        computed = context.computed.index_fill(0, selected, True)
+        self.kept = KeptRows(computed, context.exact_from_first) if keeps else None
         self._slots = _own_slots(context, blocks, runner).to(runner.device)
         index = selected.to(runner.device)
         self._index = index

@@ -15,7 +15,6 @@ from blend.plan import BlendPlan, make_plan
 from blend.select import check_rule, selector
 from blend.sharing import Sharing
 from blend.stats import BlendStats
-from blend.store.disk import DiskStore
 from blend.vllm.blend_metrics import count_blend, count_found, count_match, count_refused
 from blend.vllm.gate_file import GateFile
 from blend.vllm.known_chunks import KnownChunks
@@ -66,7 +65,7 @@ class SchedulerSide:
         self._block_size = block_size
         self._gate = GateFile(settings.verdict_file)
         self.meter = Meter(process="scheduler")
-        self._known = KnownChunks(DiskStore(settings.chunks_folder, meter=self.meter))
+        self._known = KnownChunks(settings.open_list(self.meter))
         self._found = found
         self._lineage = Lineage(Sharing(settings.sharing), settings.kept_bytes, self._is_there)
         self._floor, self._controller = Controller(), Controller()

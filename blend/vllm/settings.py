@@ -1,18 +1,25 @@
 """What the connector's halves are told when the engine starts."""
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from blend.config import DEFAULTS
+from blend.errors import ConfigError
 from blend.metrics import Meter
 from blend.ratio import Ratio
 from blend.sharing import Sharing
 from blend.store.base import ChunkStore
-from blend.store.config import StoreConfig
+from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES, REMOTE_VARIABLE, StoreConfig
+from blend.store.disk import DiskStore
+from blend.store.exchange import Exchange
 from blend.store.layout import chunks_folder, mark_of
-from blend.store.stack import open_store
+from blend.store.remote_url import HIDDEN, hide
+from blend.store.remote_view import RemoteView
+from blend.store.stack import open_remote, open_store
+from blend.vllm.known_chunks import BothLists, ChunkList
 
 ATTENTIONS = ("auto", "paged", "dense")
 
@@ -32,7 +39,10 @@ class Settings:
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
-        disk_bytes, memory_bytes: see `blend.store.config.StoreConfig`.
+        disk_bytes, memory_bytes, codec, remote_bytes, remote_deadline_ms, remote_piece_bytes: see
+            `blend.store.config.StoreConfig`.
+        remote: as there, but without secrets: vLLM logs what it is started with. What has some is left in
+            the environment, see `remember_remote`.
     """
 
     store: str
@@ -47,6 +57,11 @@ class Settings:
     attention: str = "auto"
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    codec: str = DEFAULTS.codec
+    remote: str | None = None
+    remote_bytes: int | None = None
+    remote_deadline_ms: int = REMOTE_DEADLINE_MS
+    remote_piece_bytes: int = REMOTE_PIECE_BYTES
 
     @property
     def model_folder(self) -> Path:
@@ -63,14 +78,55 @@ class Settings:
     def chunks_folder(self) -> Path:
         return chunks_folder(Path(self.store), mark_of(self.fingerprint))
 
+    @property
+    def tiers(self) -> StoreConfig:
+        """The configuration of the store.
+
+        Raises:
+            ConfigError: the remote's secrets are not in the environment.
+        """
+        return StoreConfig(
+            Path(self.store),
+            self.disk_bytes,
+            self.memory_bytes,
+            self.codec,
+            recall_remote(self.remote),
+            self.remote_bytes,
+            self.remote_deadline_ms,
+            self.remote_piece_bytes,
+        )
+
     def open_store(self, meter: Meter) -> ChunkStore:
         """The model's chunks, through the tiers that are configured; the meter counts what they do.
 
         Raises:
             StoreError: its folder cannot be made.
+            ConfigError: the remote cannot be used as configured.
         """
-        config = StoreConfig(Path(self.store), self.disk_bytes, self.memory_bytes)
-        return open_store(config, self.chunks_folder, meter)
+        return open_store(self.tiers, self.chunks_folder, meter)
+
+    def open_list(self, meter: Meter) -> ChunkList:
+        """What the model's tiers hold, for who may not wait for a server.
+
+        Raises:
+            StoreError, ConfigError: as `open_store`.
+        """
+        disk = DiskStore(self.chunks_folder, meter=meter)
+        remote = open_remote(self.tiers, mark_of(self.fingerprint))
+        if remote is None:
+            return disk
+        view = RemoteView(remote)
+        view.start(2 * self.remote_deadline_ms / 1e3)
+        return BothLists(disk, view)
+
+    def open_exchange(self) -> Exchange | None:
+        """What sends this machine's chunks to the remote and fetches others; None where there is none.
+
+        Raises:
+            StoreError, ConfigError: as `open_store`.
+        """
+        remote = open_remote(self.tiers, mark_of(self.fingerprint))
+        return None if remote is None else Exchange(DiskStore(self.chunks_folder, self.disk_bytes), remote)
 
     def to_extra_config(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,3 +142,27 @@ class Settings:
         if unknown:
             raise ValueError(f"unknown kv_connector_extra_config keys {sorted(unknown)}")
         return cls(**extra)
+
+
+def remember_remote(url: str | None) -> str | None:
+    """A remote's URL without its secrets; one that has some is left in the environment for the engine."""
+    if url is None or hide(url) == url:
+        return url
+    os.environ[REMOTE_VARIABLE] = url
+    return hide(url)
+
+
+def recall_remote(shown: str | None) -> str | None:
+    """Inverse of `remember_remote`.
+
+    Raises:
+        ConfigError: the environment holds another URL, or none.
+    """
+    if shown is None or HIDDEN not in shown:
+        return shown
+    url = os.environ.get(REMOTE_VARIABLE)
+    if url is None or hide(url) != shown:
+        raise ConfigError(
+            f"the secrets of remote {shown} are not in ${REMOTE_VARIABLE}; set it to the whole URL"
+        )
+    return url

@@ -14,8 +14,9 @@ from blend.models.fingerprint import fingerprint, resolve_dtype
 from blend.models.resolve import ModelFolder, resolve
 from blend.ratio import Ratio, check_ratio
 from blend.sharing import Sharing
-from blend.store.config import KEYS, load_config
-from blend.vllm.settings import ATTENTIONS, Settings
+from blend.store.config import KEYS, StoreConfig, load_config
+from blend.store.remote_url import make_client
+from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
 from blend.vllm.version import check_vllm_version
 
 CONNECTOR = "KVBlendConnector"
@@ -85,16 +86,14 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     _check_settings(**blending)
     tiers = load_config({"path": store, **{key: overrides.pop(key, None) for key in TIERS}}).config
     folder = resolve(model)
-    if Path(folder.path).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local model: no hub is asked
+    _ask_no_hub_for(folder)
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
     settings = Settings(
-        store=str(tiers.path),
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
-        **{key: getattr(tiers, key) for key in TIERS},
+        **_tiers(tiers),
         **blending,
     )
     arguments = _serving(folder, dtype)
@@ -102,6 +101,20 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     if reason is None:
         arguments |= _blending(settings)
     return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _ask_no_hub_for(folder: ModelFolder) -> None:
+    """Where a model is local, nothing that it needs is anywhere else."""
+    if Path(folder.path).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _tiers(config: StoreConfig) -> dict[str, Any]:
+    """The store's configuration as settings, without a remote's secrets."""
+    if config.remote is not None:
+        make_client(config.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
+    said = {key: getattr(config, key) for key in TIERS}
+    return said | {"store": str(config.path), "remote": remember_remote(config.remote)}
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:

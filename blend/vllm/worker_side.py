@@ -40,6 +40,7 @@ class WorkerSide:
     """
 
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
+        self._reads_beside = settings.remote is not None
         self._block_size = vllm_config.cache_config.block_size
         self._fingerprint = settings.fingerprint
         self._vocab_size = vllm_config.model_config.get_vocab_size()
@@ -113,7 +114,9 @@ class WorkerSide:
             self._fail(task, self._refused or "the model's layers are not at hand", Reason.MODEL)
             return
         self._tasks[task.request_id] = task
-        self._active[task.request_id] = blend(task, self._store, self._layers, self._ranks, self._kept)
+        self._active[task.request_id] = blend(
+            task, self._store, self._layers, self._ranks, self._kept, reads_beside=self._reads_beside
+        )
 
     def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:
         self._give_up(task, BlendOutcome(task.request_id, failed=why, reason=reason))

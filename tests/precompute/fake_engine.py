@@ -9,6 +9,7 @@ import torch
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.disk import DiskStore
+from blend.store.exchange import Exchange
 from blend.text.lead import lead_ids
 from blend.versions import Prefixes
 
@@ -23,6 +24,7 @@ class FakeEngine:
         self.fingerprint = fingerprint
         self.max_model_len = max_model_len
         self.store = DiskStore(store / "models" / fingerprint / "chunks")
+        self.exchange: Exchange | None = None
         self.computed: list[ChunkRecord] = []
         self.calls: list[int] = []
 

@@ -1,6 +1,7 @@
 """`kvblend store`: what it shows is what is there, and what it removes is what may go."""
 
 import os
+import re
 import tarfile
 import time
 from pathlib import Path
@@ -38,7 +39,8 @@ def test_ls_names_every_chunk_and_who_needs_it(shop: Shop, commands: Commands) -
         sorted("+".join(one["collections"]) for one in listed) == ["one"] * 2 + ["one+two"] * 4 + ["two"] * 2
     )
     table = commands.ok("ls").splitlines()
-    assert table[0].split() == ["id", "model", "tokens", "behind", "size", "used", "pin", "collections"]
+    head = "id model tokens behind size codec per token used pin collections"
+    assert table[0].split() == head.split()
     assert table[-1].startswith("8 chunks, ")
     assert {line.split()[0] for line in table[1:-1]} == {key[:12] for key in shop.chunks.ids()}
     assert len(commands.json("ls", "--collection", "one")) == 6
@@ -245,7 +247,7 @@ def test_config_tells_where_each_value_comes_from(
     assert found["disk_bytes"] == {"value": 6 * 10**9, "source": "$KVBLEND_STORE_DISK_BYTES"}
     assert found["memory_bytes"] == {"value": 1 << 30, "source": str(file)}
     shown = commands.ok("config", "--disk-bytes", "none")
-    assert "disk_bytes    none" in shown and "--disk-bytes" in shown
+    assert re.search(r"disk_bytes +none", shown) and "--disk-bytes" in shown
 
 
 def test_wrong_usage_is_status_2() -> None:

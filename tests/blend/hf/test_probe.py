@@ -27,7 +27,7 @@ def one_chunk(ids: tuple[int, ...]) -> BlendPlan:
 
 def context_of(model: PreTrainedModel, ids: tuple[int, ...], num: int) -> Context:
     keys, values = full_prefill(model, ids[:num])
-    return Context(keys, values, torch.zeros(num, dtype=torch.bool))
+    return Context(keys, values, *torch.zeros(2, num, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("part", [(0.0, 1.0), (0.5, 1.0), (0.0, 0.25)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from blend.chunk import make_record
 from blend.errors import RequestError
 from blend.plan import BlendPlan, make_plan
-from blend.select.choose import choose
+from blend.select.choose import choose, open_inexact
 from tests.reference import choosing
 
 PREFIX = (1, 2)
@@ -85,3 +85,14 @@ def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
         RequestError, match=f"got a recompute ratio of {ratio}, expected a number from 0 to 1"
     ):
         choose(PLAN, 0, RISING, GAPS, ratio)
+
+
+def test_at_ratio_one_only_what_equals_a_full_prefill_stays_closed() -> None:
+    whole = torch.zeros(10, dtype=torch.bool)
+    whole[2:5] = True
+    assert open_inexact(PLAN, whole, 1.0) == PLAN
+    whole[4] = False
+    assert open_inexact(PLAN, whole, 0.99) == open_inexact(PLAN, whole, "auto") == PLAN
+    opened = open_inexact(PLAN, whole, 1.0)
+    assert choose(opened, 0, RISING, GAPS, 1.0).tolist() == list(range(10))
+    assert choose(PLAN, 0, RISING, GAPS, 1.0).tolist() == [0, 1, 5, 6, 7, 8, 9]

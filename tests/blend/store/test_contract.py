@@ -12,18 +12,41 @@ from hypothesis import strategies as st
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import CorruptChunk
+from blend.store.backed import BackedStore
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
 from blend.store.disk import DiskStore
 from blend.store.memory import MemoryStore
+from blend.store.remote import RemoteStore
+from tests.servers import cluster_url, mark_of_path, redis_url, s3_url
 
 MakeChunk = Callable[..., ChunkKV]
+
+
+def remote(
+    url: Callable[[], str], budget_bytes: int | None = None, piece_bytes: int = 100
+) -> Callable[[Path], RemoteStore]:
+    """A remote of a model of its own, in pieces smaller than the chunks of these tests."""
+
+    def make(path: Path) -> RemoteStore:
+        sizes = {"piece_bytes": piece_bytes, "inline_bytes": 80}
+        return RemoteStore(url(), mark_of_path(path), budget_bytes, deadline_ms=20_000, **sizes)
+
+    return make
+
+
 STORES: dict[str, Callable[[Path], ChunkStore]] = {
     "memory": lambda _: MemoryStore(),
     "disk": DiskStore,
     "disk with a budget": lambda root: DiskStore(root, budget_bytes=1 << 20),
     "cached": lambda root: CachedStore(DiskStore(root), budget_bytes=1500),  # some two chunks
     "twice cached": lambda root: CachedStore(CachedStore(DiskStore(root), 1500), budget_bytes=700),
+    "redis": remote(redis_url),
+    "redis with a budget": remote(redis_url, 1 << 20),
+    "redis cluster": remote(cluster_url),
+    "s3": remote(s3_url, piece_bytes=300),  # each is a request
+    "disk before redis": lambda root: BackedStore(DiskStore(root), remote(redis_url)(root)),
+    "memory before redis": lambda root: CachedStore(remote(redis_url)(root), budget_bytes=1500),
 }
 
 
@@ -184,7 +207,7 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", STORES.keys() - {"memory"})
+@pytest.mark.parametrize("name", sorted(STORES.keys() - {"memory"}))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 def test_any_order_of_calls_gives_what_the_naive_twin_gives(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from blend.chunk import ChunkKV, make_record
 from blend.errors import CorruptChunk, StoreError, StoreFull
+from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile, encode
 from blend.store.chunk_header import BadFileError
 from blend.store.disk import DiskStore
@@ -46,7 +47,7 @@ def test_every_byte_of_a_file_is_under_a_checksum(make_chunk: MakeChunk) -> None
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         with pytest.raises(BadFileError):
-            ChunkFile(damaged, chunk.record.chunk_id).chunk()
+            ChunkFile(HeldBytes(damaged), chunk.record.chunk_id).chunk()
 
 
 def test_damage_of_one_layer_is_found_when_that_layer_is_read(tmp_path: Path, make_chunk: MakeChunk) -> None:

@@ -8,11 +8,13 @@ import pytest
 from blend.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreFull
 from blend.metrics import Meter, Readings
+from blend.store.backed import BackedStore
 from blend.store.cached import CachedStore
 from blend.store.config import StoreConfig
 from blend.store.disk import DiskStore
 from blend.store.stack import open_store
 from blend.store.tier_meter import READ, WRITE
+from tests.servers import RedisServer, wait_for
 
 MakeChunk = Callable[..., ChunkKV]
 
@@ -22,7 +24,7 @@ def counts(readings: Readings) -> dict[str, float]:
     return {
         " ".join((name.removeprefix("kvblend_store_"), *labels)): value
         for (name, labels), value in readings.counts.items()
-        if not name.endswith("seconds")
+        if name.startswith("kvblend_store_") and not name.endswith("seconds")
     }
 
 
@@ -162,3 +164,40 @@ def test_what_memory_cannot_hold_is_no_write_to_it(tmp_path: Path, make_chunk: M
     reader = store.open(chunk.record)
     assert reader is not None and reader.chunk().num_bytes == chunk.num_bytes
     assert counts(meter.take()) == {"misses memory": 2}
+
+
+def test_a_remote_counts_what_goes_through_it_and_when_it_is_left_alone(
+    tmp_path: Path, make_chunk: MakeChunk
+) -> None:
+    server, meter, chunks = RedisServer(), Meter("rank 0"), [make_chunk(seed) for seed in range(3)]
+    url = f"redis://127.0.0.1:{server.port}"
+    config = StoreConfig(tmp_path, memory_bytes=0, remote=url, remote_deadline_ms=20_000)
+    store = open_store(config, tmp_path / "models" / "a-mark" / "chunks", meter)
+    assert isinstance(store, BackedStore)
+    chunk, other, absent = chunks
+    size = chunk.tensor_bytes
+    state = "kvblend_remote_left_alone", ("rank 0",)
+    assert meter.take().levels[state] == 0
+    store.far.put(chunk)
+    store.far.put(other)
+    assert counts(meter.take()) == {"bytes remote write": 2 * size}
+    assert store.get(chunk.record) is not None and store.get(absent.record) is None
+    store.settle()
+    read = counts(meter.take())
+    assert read.pop("misses disk") == 2 and read.pop("bytes disk write") == size  # it is promoted
+    assert read == {"hits remote": 1, "misses remote": 1, "bytes remote read": size}
+    reader = store.far.open(other.record)
+    assert reader is not None
+    reader.layer(0)
+    assert counts(meter.take()) == {"hits remote": 1, "bytes remote read": size // 3}
+    assert store.far.shrink(0) and counts(meter.take()) == {"evictions remote": 2}
+    server.kill()
+    for _ in range(3):
+        assert store.far.get(other.record) is None
+    dead = meter.take()
+    assert dead.levels[state] == 1 and counts(dead)["misses remote"] == 3
+    assert dead.counts["kvblend_remote_failures", ()] == 1
+    assert dead.counts["kvblend_remote_skipped", ()] >= 2
+    server.start()
+    wait_for(lambda: meter.take().levels.get(state) == 0)
+    store.far.close()

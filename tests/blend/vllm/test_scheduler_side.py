@@ -1,6 +1,8 @@
 """The scheduler's half, on vLLM's own requests and block hashes."""
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +19,20 @@ from vllm.v1.request import Request
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.config import DEFAULTS
 from blend.controller import Rates
+from blend.errors import ConfigError
 from blend.ratio import Ratio
 from blend.sharing import Sharing
 from blend.store.disk import DiskStore
+from blend.store.layout import mark_of
+from blend.store.stack import open_remote
 from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.messages import BlendOutcome, BlendTask, StepReport
 from blend.vllm.refusal import Reason
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler_side import KnownChunks, SchedulerSide
-from blend.vllm.settings import Settings
+from blend.vllm.settings import Settings, remember_remote
 from blend.vllm.version import installed_vllm
+from tests.servers import RedisServer
 
 PREFIX, FIRST, SECOND = (1, 2, 3), tuple(range(10, 40)), tuple(range(50, 90))
 PROMPT = [*PREFIX, *SECOND, 5, *FIRST, 7, 8, 9]
@@ -186,6 +192,49 @@ def test_a_store_that_is_gone_costs_the_blend_and_not_the_engine(
         "what is known stays known; the workers will find it cold"
     )
     KnownChunks(DiskStore(settings.chunks_folder)).find(PROMPT)
+
+
+def test_chunks_of_a_remote_are_known_and_its_death_stalls_nobody(settings: Settings, tmp_path: Path) -> None:
+    server = RedisServer()
+    url = f"redis://127.0.0.1:{server.port}"
+    settings = replace(settings, store=str(tmp_path / "b"), remote=url, remote_deadline_ms=20_000)
+    remote = open_remote(settings.tiers, mark_of(settings.fingerprint))
+    assert remote is not None
+    for ids in (FIRST, SECOND):
+        remote.put(stored(make_record(settings.fingerprint, PREFIX, ids)))
+    GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
+    side = SchedulerSide(settings, BLOCK, no_pages)
+    known = request()
+    side.add(known)
+    assert side.matched(known, 0) == (CONTEXT, True)
+    server.kill()
+    slowest, matched = 0.0, (CONTEXT, True)
+    until = time.monotonic() + 60
+    while matched != (0, False) and time.monotonic() < until:
+        ours = request()
+        begun = time.monotonic()
+        side.add(ours)
+        matched = side.matched(ours, 0)
+        slowest = max(slowest, time.monotonic() - begun)
+        time.sleep(0.01)
+    assert matched == (0, False), "it is left to the engine's own prefill"
+    assert slowest < 5, "a quarter of what one call to the remote may take"
+
+
+def test_a_remotes_secrets_are_not_in_what_vllm_logs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "redis://me:swordfish@host:1/0"
+    monkeypatch.delenv("KVBLEND_STORE_REMOTE", raising=False)
+    plain = replace(settings, remote=remember_remote("redis://host:1/0"))
+    assert plain.tiers.remote == "redis://host:1/0" and "KVBLEND_STORE_REMOTE" not in os.environ
+    monkeypatch.setenv("KVBLEND_STORE_REMOTE", "other")  # so that it is put back afterwards
+    secret = Settings.from_extra_config(replace(settings, remote=remember_remote(url)).to_extra_config())
+    assert "swordfish" not in str(secret.to_extra_config())
+    assert secret.tiers.remote == url
+    monkeypatch.setenv("KVBLEND_STORE_REMOTE", "redis://me:x@elsewhere")
+    with pytest.raises(ConfigError, match="set it to the whole URL"):
+        _ = secret.tiers
 
 
 def test_a_request_that_cannot_be_examined_is_prefilled_and_the_scheduler_lives_on(

@@ -28,6 +28,7 @@ class StoringEngine(Engine):
         self.max_model_len = max_model_len
         self.max_batch_tokens = 50
         self.store = DiskStore(store)
+        self.exchange = None
         self.setup: Any = SimpleNamespace(not_blendable=None, settings=SimpleNamespace(recompute_ratio=0.15))
         self.calls: list[list[ChunkRecord]] = []
 

@@ -1,0 +1,126 @@
+"""`kvblend bench store`: tiers beside plain reads, and codecs by size, speed and what they cost a blend."""
+
+import argparse
+import sys
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from api.bench.arguments import add_ending, names, not_negative, positive
+from api.bench.report import finish, prepare_out
+from blend.config import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from api.bench.store_codecs import CodecFigures
+    from api.bench.store_tiers import TierFigures
+    from blend.chunk import ChunkKV
+    from blend.fidelity.codec_run import CodecCost
+    from blend.fidelity.hf_backend import HFBackend
+    from blend.store.codecs.base import Codec
+
+
+def add_parser(subparsers: Any) -> None:
+    """The subcommand's arguments."""
+    parser = subparsers.add_parser(
+        "store",
+        help="how fast each tier reads and writes, and what each codec saves and costs",
+        description="Tiers and codecs are measured on chunks of the demo's documents; with --data, every "
+        "codec also on blends of a file of questions. With --out, that part goes on where it was stopped.",
+        allow_abbrev=False,
+    )
+    add, count = parser.add_argument, positive
+    add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
+    add("--data", type=Path, default=None, metavar="FILE", help="questions as JSON lines, gzipped or not")
+    add("--questions", type=count, default=20, metavar="N", help="most questions (default: %(default)s)")
+    add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
+    add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
+    add("--max-tokens", type=count, default=16, help="of an answer (default: %(default)s)")
+    add("--codecs", type=names, default=None, metavar="NAME,...", help="all that there are unless given")
+    add("--pool", type=count, default=4, metavar="N", help="chunks of the tiers (default: %(default)s)")
+    add("--chunk-tokens", type=count, default=512, metavar="N", help="of each (default: %(default)s)")
+    add("--repetitions", type=count, default=5, metavar="N", help="of each read (default: %(default)s)")
+    add("--folder", type=Path, default=None, help="where files are written; the system's own unless given")
+    add("--threads", type=count, default=None, metavar="N", help="of torch")
+    add_ending(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write; returns the exit status."""
+    from api.bench.store_plot import plot_frontier
+    from api.bench.store_table import as_object, render
+    from blend.figure import check_plots
+    from blend.store.codecs import CODECS, codec
+
+    prepare_out(args.out)
+    if args.out is not None:
+        check_plots()
+    codecs = [codec(name) for name in args.codecs or CODECS]
+    tiers, figures = _measure(args, codecs)
+    finish(
+        args,
+        render(tiers, figures),
+        as_object(tiers, figures),
+        {"model": args.model, "chunk_tokens": args.chunk_tokens, "figures": [asdict(one) for one in figures]},
+        lambda folder: plot_frontier(figures, folder / "frontier.png"),
+    )
+    return 0
+
+
+def _measure(
+    args: argparse.Namespace, codecs: "list[Codec]"
+) -> "tuple[list[TierFigures], list[CodecFigures]]":
+    from api.bench.store_codecs import measure_codecs
+    from api.bench.store_tiers import measure_tiers, open_tiers
+    from blend.fidelity.hf_backend import HFBackend
+
+    with closing(HFBackend(args.model, args.threads)) as backend:
+        costs = {} if args.data is None else _costs(args, backend, codecs)
+        chunks = _chunks(args, backend)
+    with TemporaryDirectory(dir=args.folder) as folder:
+        places = [tier for each in codecs for tier in open_tiers(Path(folder), each, chunks)]
+        tiers = measure_tiers(places, chunks, args.repetitions)
+    return tiers, measure_codecs(chunks, codecs, args.repetitions, costs)
+
+
+def _chunks(args: argparse.Namespace, backend: "HFBackend") -> "list[ChunkKV]":
+    from api.bench.pool import cut_pool
+    from blend.text.pieces import PieceTokenizer
+
+    encode = PieceTokenizer(backend.tokenizer).encode
+    texts = cut_pool(None, args.pool, args.chunk_tokens, lambda text: len(encode(text)))
+    return backend.compute(texts)
+
+
+def _costs(args: argparse.Namespace, backend: "HFBackend", codecs: "list[Codec]") -> "dict[str, CodecCost]":
+    """What each codec adds to the default blend's KL, by its name."""
+    from api.bench.questions import read_questions
+    from blend.fidelity.codec_run import CodecJournal, cost_of, run
+    from blend.fidelity.run import LabSettings, prompt_builder
+    from blend.store.codecs import tag_of
+    from blend.store.recoding import recoded
+
+    data = read_questions(
+        args.data, num=args.questions, skip=args.skip, passages=args.passages, seed=args.seed
+    )
+    settings = LabSettings(max_tokens=args.max_tokens)
+    build = prompt_builder(backend.tokenizer, settings)
+    header = {
+        "fingerprint": backend.fingerprint,
+        "data": data.digest,
+        "passages": args.passages,
+        "max_tokens": args.max_tokens,
+        "seed": args.seed,
+    }
+    journal = CodecJournal(None if args.out is None else args.out / "journal.jsonl", header)
+    lossy = [each for each in codecs if not each.is_lossless]  # the others add nothing
+    recodes = {tag_of(each): partial(recoded, codec=each) for each in lossy}
+    prompts = [build(question) for question in data.questions]
+    scores = run(backend, prompts, recodes, journal, args.max_tokens, _teller(len(prompts)))
+    return {each.name: cost_of([one for one in scores if one.codec == tag_of(each)]) for each in lossy}
+
+
+def _teller(total: int) -> Any:
+    return lambda done: print(f"question {done}/{total}", file=sys.stderr, flush=True)

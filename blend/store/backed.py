@@ -1,0 +1,175 @@
+"""A store of this machine in front of one that machines share."""
+
+import logging
+from collections.abc import Iterator
+from queue import Full, Queue
+from threading import Lock, Thread
+
+from blend.chunk import ChunkKV, ChunkRecord
+from blend.errors import CorruptChunk, StoreError
+from blend.store.base import ChunkReader
+from blend.store.disk import DiskStore
+from blend.store.promoting import PromotingChunk
+from blend.store.remote import RemoteStore
+
+logger = logging.getLogger(__name__)
+
+WAITING_CHUNKS = 8
+"""That were read from afar and wait to be written near; more are not kept, and read from afar again."""
+
+
+class BackedStore:
+    """Chunks of `near`, and behind them those of `far`; implements `blend.store.base.ChunkStore`.
+
+    A chunk that is read from `far` is put into `near`, in the background. What is put goes to `near` alone:
+    `blend.store.exchange` brings it to `far`, which no request waits for. A chunk that is damaged in `near`
+    is read from `far`.
+
+    Attributes:
+        near: of this machine.
+        far: shared with others; absent chunks are all that it makes of its own troubles.
+        promoted: chunks of `far` that were written to `near`.
+    """
+
+    def __init__(self, near: DiskStore, far: RemoteStore) -> None:
+        self.near = near
+        self.far = far
+        self.promoted = 0
+        self._waiting: Queue[ChunkKV] = Queue(WAITING_CHUNKS)
+        self._thread: Thread | None = None
+        self._lock = Lock()
+
+    def put(self, chunk: ChunkKV) -> None:
+        """Store a chunk in `near`.
+
+        Raises:
+            StoreFull: no space left there.
+            StoreError: it cannot be written to.
+        """
+        self.near.put(chunk)
+
+    def get(self, record: ChunkRecord) -> ChunkKV | None:
+        """The stored chunk, every byte verified, or None when it is absent in both.
+
+        Raises:
+            CorruptChunk: it failed its checks, or its token ids are not `record`'s, and `far` has no better
+                one. The entry has been dropped.
+        """
+        try:
+            chunk, damage = self.near.get(record), None
+        except CorruptChunk as error:
+            chunk, damage = None, error
+        if chunk is not None:
+            return chunk
+        chunk = self.far.get(record)
+        if chunk is not None:
+            self._promote(chunk)
+        elif damage is not None:
+            raise damage
+        return chunk
+
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        """The same layer by layer; a chunk of `far` is promoted once all its layers were read.
+
+        Raises:
+            CorruptChunk: as `get`.
+        """
+        try:
+            reader, damage = self.near.open(record), None
+        except CorruptChunk as error:
+            reader, damage = None, error
+        if reader is not None:
+            return reader
+        behind = self.far.open(record)
+        if behind is not None:
+            return PromotingChunk(behind, self._promote)
+        if damage is not None:
+            raise damage
+        return None
+
+    def record(self, chunk_id: str) -> ChunkRecord | None:
+        """What is stored under an id, without reading its tensors; None when absent or unreadable."""
+        return self.near.record(chunk_id) or self.far.record(chunk_id)
+
+    def __contains__(self, chunk_id: object) -> bool:
+        return chunk_id in self.near or chunk_id in self.far
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all chunks of both, in no order."""
+        return iter({*self.near.ids(), *self.far.ids()})
+
+    def generation(self) -> int:
+        """A number that differs when chunks may have been added or removed since it was last asked."""
+        return (self.near.generation() << 64) + self.far.generation()
+
+    def touch(self, chunk_id: str) -> None:
+        """Note that a chunk was used, in both."""
+        self.near.touch(chunk_id)
+        self.far.touch(chunk_id)
+
+    def pin(self, chunk_id: str) -> None:
+        """Evict this id after all others, in both.
+
+        Raises:
+            StoreError: one of them cannot be written to.
+        """
+        self.near.pin(chunk_id)
+        self.far.pin(chunk_id)
+
+    def unpin(self, chunk_id: str) -> None:
+        """Take a pin off in both; a no-op when there is none.
+
+        Raises:
+            StoreError: one of them cannot be written to.
+        """
+        self.near.unpin(chunk_id)
+        self.far.unpin(chunk_id)
+
+    def is_pinned(self, chunk_id: str) -> bool:
+        """Whether it is pinned in `near`: what evicts asks this of chunk after chunk."""
+        return self.near.is_pinned(chunk_id)
+
+    def delete(self, chunk_id: str) -> None:
+        """Remove a chunk and its pin from both; a no-op when it is absent.
+
+        Raises:
+            StoreError: `far` cannot be reached.
+        """
+        self.near.delete(chunk_id)
+        self.far.delete(chunk_id)
+
+    def settle(self) -> None:
+        """Return when all that waits to be promoted has been written, or could not be."""
+        self._waiting.join()
+
+    def _promote(self, chunk: ChunkKV, _seconds: float = 0.0) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._keep, name="kvblend-promote", daemon=True)
+                self._thread.start()
+        try:
+            self._waiting.put_nowait(chunk)
+        except Full:
+            logger.debug("too many chunks wait to be promoted; %s is not", chunk.record.chunk_id)
+
+    def _keep(self) -> None:
+        while True:
+            chunk = self._waiting.get()
+            try:
+                if chunk.record.chunk_id not in self.near and self._write(chunk):
+                    self.promoted += 1
+            except (StoreError, CorruptChunk, OSError) as error:
+                logger.warning("chunk %s of a remote is not kept here: %s", chunk.record.chunk_id, error)
+            finally:
+                self._waiting.task_done()
+
+    def _write(self, chunk: ChunkKV) -> bool:
+        """Put a chunk into `near`; False when it cannot be had any more."""
+        if chunk.is_lossless:
+            self.near.put(chunk)
+            return True
+        # Its file as it is: packed again it would lose more.
+        data = self.far.read_file(chunk.record.chunk_id)
+        if data is not None:
+            self.near.put_file(chunk.record.chunk_id, [memoryview(data)])
+        return data is not None

@@ -1,0 +1,75 @@
+"""Rounding numbers to multiples of a step that follows their spread. Pure functions.
+
+What is far off is a rare symbol, which an entropy stage makes long; what is near is frequent and short. So
+there is no need for groups with ranges of their own, and hardly anything is stored besides the symbols.
+
+Reference: entropy-coded uniform quantisation, Gish and Pierce 1968, https://doi.org/10.1109/TIT.1968.1054193
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from blend.store.codecs.groups import round_up, scale_dtype
+
+MAX_SYMBOL = 127
+ONE_STEP = (0, 1)
+STEP_BY_CHANNEL = (0,)
+STEP_BY_TOKEN = (1,)
+"""Dimensions of [T, C] whose numbers share a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """Numbers [T, C] as symbols.
+
+    Attributes:
+        symbols: int8 [T, C]; one stands for `centre + symbol * step`.
+        centre: [1, C], or [1, 1].
+        step: [1, 1], [1, C] or [T, 1]; of one dtype with `centre`, float16 or float32.
+    """
+
+    symbols: torch.Tensor
+    centre: torch.Tensor
+    step: torch.Tensor
+
+
+def to_steps(
+    rows: torch.Tensor, width: float, sharing: tuple[int, ...], *, is_centred: bool = True
+) -> Stepped:
+    """Symbols of numbers, around the mean of each channel, or around zero.
+
+    Args:
+        rows: float32 [T, C], finite, T at least 1.
+        width: of a step, in root mean squares of what shares it.
+        sharing: one of the dimensions above.
+        is_centred: around the mean of each channel; what has none of note saves the room for it.
+
+    Returns:
+        What differs from `rows` by at most half of its own step. A step is wider than wanted where 127 of
+        them would not reach the farthest number.
+
+    >>> to_steps(torch.tensor([[-2.0], [2.0]]), 1.0, ONE_STEP).symbols.tolist()
+    [[-1], [1]]
+    """
+    dtype = scale_dtype(rows)
+    # In float64: sums must not depend on how many threads share them.
+    means = rows.double().mean(dim=0, keepdim=True)
+    centre = (means if is_centred else torch.zeros(1, 1)).to(dtype)
+    off = rows - centre.float()
+    spread = off.double().square()
+    for dim in sharing:
+        spread = spread.mean(dim=dim, keepdim=True)
+    needed = off.abs().amax(dim=sharing, keepdim=True) / MAX_SYMBOL
+    step = round_up(torch.maximum((width * spread.sqrt()).float(), needed), dtype)
+    symbols = off.div_(step.float().clamp_min(1e-45)).round_().clamp_(-MAX_SYMBOL, MAX_SYMBOL)
+    return Stepped(symbols.to(torch.int8), centre, step)
+
+
+def from_steps(stepped: Stepped, into: torch.Tensor) -> None:
+    """The numbers again, into [T, C] of any floating-point dtype, computed in float32 and cast once."""
+    given = stepped.centre.float(), stepped.symbols.float(), stepped.step.float()
+    if into.dtype == torch.float32:
+        torch.addcmul(*given, out=into)
+    else:
+        into.copy_(torch.addcmul(*given))

@@ -1,0 +1,101 @@
+"""The parts of `kvblend bench store`: tiers and codecs on real files, the table, the line and the picture."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from api.bench.store_codecs import CodecFigures, measure_codecs
+from api.bench.store_plot import plot_frontier
+from api.bench.store_table import as_object, render
+from api.bench.store_tiers import TierFigures, measure_tiers, open_tiers
+from api.cli import main
+from blend.chunk import ChunkKV, make_record
+from blend.fidelity.codec_run import CodecCost
+from blend.store.chunk_file import encode
+from blend.store.codecs import CODECS, codec
+
+LAYERS, TOKENS, HEADS, SIZE = 2, 60, 2, 8
+COST = CodecCost(0.01, 0.0005, 0.0004, 20)
+
+
+@pytest.fixture
+def chunks() -> list[ChunkKV]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (LAYERS, TOKENS, HEADS, SIZE)
+    records = [make_record("m", (1, 2), range(first, first + TOKENS)) for first in (10, 100)]
+    return [
+        ChunkKV(one, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
+        for one in records
+    ]
+
+
+def figures(name: str, cost: CodecCost | None = COST) -> CodecFigures:
+    return CodecFigures(name, 5000.0, 4.6, 0.5, 1.5, cost)
+
+
+@pytest.mark.parametrize("name", ["raw", "uniform"])
+def test_every_tier_gives_back_what_was_put_and_counts_its_bytes(
+    tmp_path: Path, chunks: list[ChunkKV], name: str
+) -> None:
+    tiers = open_tiers(tmp_path, codec(name), chunks)
+    found = measure_tiers(tiers, chunks, 2)
+    assert [(one.name, one.codec) for one in found] == [
+        ("memory", name),
+        ("disk, warm", name),
+        ("disk, cold", name),
+    ]
+    file_bytes = sum(len(b"".join(encode(chunk, codec(name)))) for chunk in chunks)
+    for tier, one in zip(tiers, found, strict=True):
+        assert sum(tier.stored_bytes(chunk) for chunk in chunks) == file_bytes
+        read = [tier.read(chunk) for chunk in chunks]
+        assert read == [tier.raw_read(chunk) for chunk in chunks]
+        assert sum(read) == (sum(chunk.num_bytes for chunk in chunks) if one.name == "memory" else file_bytes)
+        assert min(one.read_gb_s, one.write_gb_s, one.raw_read_gb_s, one.kv_gb_s) > 0
+
+
+def test_codecs_are_measured_on_whole_files(chunks: list[ChunkKV]) -> None:
+    found = measure_codecs(chunks, list(CODECS.values()), 2, {"int8": COST})
+    assert [one.name for one in found] == list(CODECS)
+    for one in found:
+        size = sum(len(b"".join(encode(chunk, codec(one.name)))) for chunk in chunks)
+        assert one.bytes_per_token == size / (2 * TOKENS)
+        assert one.ratio_to_bf16 == pytest.approx(2 * 2 * LAYERS * HEADS * SIZE / one.bytes_per_token)
+        added = {"int8": 0.0005, "raw": 0.0}.get(one.name)
+        assert (None if one.cost is None else one.cost.kl_added) == added
+    sizes = {one.name: one.bytes_per_token for one in found}
+    assert sizes["raw"] > sizes["int8"] > sizes["int4"]
+
+
+def test_the_line_and_the_table() -> None:
+    tiers = [TierFigures("disk, warm", "raw", 4.0, 1.0, 5.0, 4.0)]
+    codecs = [figures("int8"), figures("raw", None)]
+    line = as_object(tiers, codecs)
+    assert json.loads(json.dumps(line)) == line
+    assert line["bench"] == "store"
+    assert line["tiers"][0]["raw_read_gb_s"] == 5.0 and line["tiers"][0]["read_gb_s"] == 4.0
+    assert line["codecs"][0]["kl_added"] == 0.0005 and line["codecs"][1]["kl_added"] is None
+    table = render(tiers, codecs)
+    assert "80%" in table and "1/4.60" in table and "0.00050" in table and "5.0%" in table
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    plot_frontier([figures("int8"), figures("raw", None)], tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    plot_frontier([figures("raw", None)], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_an_unknown_codec_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "store", "--codecs", "zip"]) == 1
+    assert "got codec 'zip', expected one of" in capsys.readouterr().err
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_bench_itself_ends_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "bench store --codecs raw,uniform --pool 1 --chunk-tokens 64 --repetitions 1 --json"
+    assert main(flags.split()) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [one["name"] for one in line["codecs"]] == ["raw", "uniform"] and len(line["tiers"]) == 6

@@ -1,0 +1,99 @@
+"""Two engines with folders of their own share chunks through a real Redis: what one computes, both blend."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from blend import Engine
+from blend.vllm.answer import Ask
+from blend.vllm.request_params import BlendParams
+from retriever.collection import Collection
+from tests.api.server_process import CHUNK_TOKENS, MAX_MODEL_LEN, ROOT, START_S, kvblend
+from tests.servers import RedisServer
+
+pytestmark = [pytest.mark.engine, pytest.mark.model]
+
+QUESTION = "What do these documents say?"
+ANSWER_TOKENS = 12
+
+
+def precompute_on_another_machine(folder: Path, url: str) -> Collection:
+    """The command that users run, with a folder that the other engine does not see."""
+    (folder / "docs").mkdir(parents=True)
+    for page in sorted((ROOT / "demo" / "docs").glob("*.md"))[:2]:
+        shutil.copy(page, folder / "docs")
+    store = folder / "store"
+    options = ["--collection", "docs", "--store", str(store), "--chunk-tokens", str(CHUNK_TOKENS)]
+    done = subprocess.run(
+        kvblend("precompute", str(folder / "docs"), *options),
+        timeout=START_S,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "KVBLEND_STORE_REMOTE": url},
+        check=True,
+    )
+    assert "chunks sent to remote redis://***@127.0.0.1" in done.stdout + done.stderr
+    assert "swordfish" not in done.stdout + done.stderr
+    return Collection.open(store, "docs")
+
+
+def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RedisServer("--requirepass", "swordfish")
+    url = f"redis://:swordfish@127.0.0.1:{server.port}/0"
+    collection = precompute_on_another_machine(tmp_path / "one", url)
+    chunks = [chunk.chunk_id for chunk in collection.chunks]
+    assert len(chunks) >= 9
+    monkeypatch.setenv("KVBLEND_STORE_REMOTE", url)
+    with Engine(store=tmp_path / "two", max_model_len=MAX_MODEL_LEN, memory_bytes=0) as engine:
+        assert "swordfish" not in str(engine.setup.arguments)
+
+        def ask(some: list[str], salt: str, *, blend: bool = True) -> Ask:
+            prefix = collection.settings.prefix
+            asked = engine.ask(QUESTION, some, prefix=prefix, max_tokens=ANSWER_TOKENS, cache_salt=salt)
+            return (
+                asked
+                if blend
+                else Ask(
+                    asked.prompt_ids, BlendParams(enabled=False), asked.max_tokens, asked.temperature, salt
+                )
+            )
+
+        first, second = chunks[:3], chunks[3:6]
+        # Prompts are made while the remote is there: chunk ids become tokens by what is stored of them.
+        blended, affected = ask(first, "a"), ask(second, "b")
+        full, later = ask(second, "c", blend=False), ask(second, "d")
+
+        answer = engine.submit(blended)
+        assert answer.stats.fallback is None and answer.stats.cold_tokens < 30
+        assert answer.stats.reused_tokens + answer.stats.exact_tokens > answer.stats.context_tokens / 2
+        deadline = time.monotonic() + 10
+        while not {*first[1:]} & set(engine.store.ids()) and time.monotonic() < deadline:
+            time.sleep(0.1)  # led versions are other chunks: the first one's plain version is enough
+        assert any(engine.store.ids()), "what was read is kept in this machine's folder"
+
+        server.kill()
+        reference = engine.submit(full)
+        begun = time.monotonic()
+        while_dead = engine.submit(affected)
+        dead_s = time.monotonic() - begun
+        assert while_dead.text == reference.text, "what cannot be read is computed"
+        assert while_dead.stats.reused_tokens == 0
+        server.start()
+        begun = time.monotonic()
+        while (again := engine.submit(later)).stats.reused_tokens == 0:
+            assert time.monotonic() - begun < 10, again.stats
+            later = ask_again(later)
+        print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
+
+
+def ask_again(asked: Ask) -> Ask:
+    """The same under a salt of its own."""
+    salt = f"{asked.cache_salt}+"
+    return Ask(asked.prompt_ids, asked.params, asked.max_tokens, asked.temperature, salt)

@@ -1,0 +1,70 @@
+"""The two ways to round numbers, beside their twins in plain Python."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blend.store.codecs.groups import dequantise, quantise
+from blend.store.codecs.steps import (
+    ONE_STEP,
+    STEP_BY_CHANNEL,
+    STEP_BY_TOKEN,
+    from_steps,
+    to_steps,
+)
+from tests.reference.quantising import by_group, by_step, half_not_below
+
+TINY = 1e-6
+"""Of the largest number: what sums in float32 and in float64 differ by."""
+
+
+def rows_of(seed: int, tokens: int, channels: int, scale: float) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(tokens, channels, generator=generator) + torch.arange(float(channels))
+
+
+sizes = st.tuples(
+    st.integers(0, 99), st.integers(1, 23), st.integers(1, 5), st.sampled_from([1e-3, 1.0, 50.0])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes, bits=st.integers(1, 8), group=st.integers(1, 9))
+def test_groups_are_those_of_the_twin(size: tuple[int, int, int, float], bits: int, group: int) -> None:
+    rows = rows_of(*size)
+    got = quantise(rows, bits, group)
+    twin = torch.tensor([by_group(column, bits, group) for column in rows.T.tolist()]).T
+    # A number halfway between two codes may go either way: the twin divides in float64.
+    step = got.step.float().repeat_interleave(group, dim=0)[: len(rows)]
+    off = (dequantise(got) - twin).abs()
+    near_half = (((rows - twin) / step.clamp_min(1e-30)).abs() - 0.5).abs() < 1e-3
+    assert bool(((off <= TINY * rows.abs().max()) | near_half).all())
+    assert bool((off <= step * 1.001 + TINY * rows.abs().max()).all())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=sizes,
+    width=st.sampled_from([0.1, 0.3, 1.0]),
+    sharing=st.sampled_from([ONE_STEP, STEP_BY_CHANNEL, STEP_BY_TOKEN]),
+)
+def test_steps_are_those_of_the_twin(
+    size: tuple[int, int, int, float], width: float, sharing: tuple[int, ...]
+) -> None:
+    rows = rows_of(*size)
+    got = to_steps(rows, width, sharing)
+    twin = torch.tensor(by_step(rows.tolist(), width, sharing))
+    back = torch.empty_like(rows)
+    from_steps(got, back)
+    step, off = got.step.float().expand_as(rows), (back - twin).abs()
+    near_half = (((rows - twin) / step.clamp_min(1e-30)).abs() - 0.5).abs() < 1e-2
+    # Where a step itself lies at the edge of two float16 numbers, it may be either.
+    next_step = 127 * step * 2**-10
+    assert bool(((off <= TINY * rows.abs().max() + next_step) | near_half).all())
+
+
+@pytest.mark.parametrize("number", [0.0, 1e-9, 0.1, 1.0, -0.1, -1.0001, 1234.5])
+def test_the_twin_rounds_up(number: float) -> None:
+    up = half_not_below(number)
+    assert up >= number and up - number <= max(6e-8, abs(number) * 2**-10)
