@@ -88,6 +88,11 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="for other questions on the same context: as-is answers them from the same blend, for the cost "
         "of a prefix hit and less closely; topped-up recomputes what else they need (default: %(default)s)",
     )
+    parser.add_argument(
+        "--always-blend",
+        action="store_true",
+        help="blend also where full prefill is predicted to be sooner",
+    )
 
 
 def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -104,6 +109,7 @@ def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
             args.model,
             args.recompute_ratio,
             args.share_blends,
+            args.always_blend,
             tuple(flags),
         )
     )

@@ -41,6 +41,7 @@ class ServeOptions:
         model: None takes the collections' model, or the default one.
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
+        always_blends: no blend is weighed against full prefill.
         flags: vLLM's own, passed through.
     """
 
@@ -49,6 +50,7 @@ class ServeOptions:
     model: str | None
     recompute_ratio: Ratio | None
     sharing: str
+    always_blends: bool
     flags: Sequence[str]
 
 
@@ -70,6 +72,7 @@ def serve(options: ServeOptions) -> int:
         args,
         recompute_ratio=options.recompute_ratio,
         sharing=options.sharing,
+        always_blends=options.always_blends,
     )
     library.check_model(launch.setup.settings.fingerprint)
     # Until the HTTP server installs its own handlers, a polite kill is as good as Ctrl-C.

@@ -108,10 +108,12 @@ class SchedulerSide:
             return self._refused(request, terms, stats, refusal)
         assert request.prompt_token_ids is not None
         plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
-        rule, is_own = selector(terms.selector), self._is_own(params)
-        num_held = 0 if is_own else self._found(request)
-        controller = self._floor if is_own else self._controller
-        if (why := controller.why_not(plan, rule, terms.ratio, num_held)) is not None:
+        rule = selector(terms.selector)
+        if self._is_own(params) or params.recompute_ratio is not None:  # who asks for a blend gets one
+            why = self._floor.why_not(plan, rule, terms.ratio)
+        else:
+            why = self._controller.why_not(plan, rule, terms.ratio, num_held=self._found(request))
+        if why is not None:
             reason = Reason.PREFILL_SOONER if why.is_predicted else Reason.NOTHING_KNOWN
             return self._refused(request, terms, stats, Refusal(reason, why.text))
         looks = rule.question_layers is not None

@@ -17,7 +17,8 @@ MakeChunks = Callable[[int], list[str]]
 @pytest.fixture(scope="module")  # closed with its module: an engine holds gigabytes
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The default model over an empty store; its self-check has run."""
-    with Engine(store=tmp_path_factory.mktemp("store"), max_model_len=4096) as engine:
+    store = tmp_path_factory.mktemp("store")
+    with Engine(store=store, max_model_len=4096, always_blends=True) as engine:
         yield engine
 
 

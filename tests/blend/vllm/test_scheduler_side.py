@@ -496,7 +496,8 @@ def test_what_is_sooner_prefilled_is_prefilled_unless_blends_are_asked_for(
     GateFile(settings.verdict_file).write(Verdict(True, "agrees", installed_vllm()))
     side = SchedulerSide(replace(settings, always_blends=always), BLOCK, no_pages)
     side.report(StepReport(rates=RATES))
-    for params, blended in ((BlendParams(), always), (BlendParams(gate_key="the self-check's"), True)):
+    own, asked = BlendParams(gate_key="the self-check's"), BlendParams(recompute_ratio=0.15)
+    for params, blended in ((BlendParams(), always), (own, True), (asked, True)):
         ours = request(params)
         side.add(ours)
         assert side.matched(ours, 0)[1] is blended
