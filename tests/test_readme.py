@@ -105,7 +105,7 @@ def test_the_first_session(place: Path, environment: dict[str, str]) -> None:
     assert "times sooner" in asked and "paged-attention.html" in asked
     assert re.search(r"passed +True", run(doctor, place, environment))
     with serving(serve, place, environment) as port:
-        (curl,) = blocks("sh")
+        curl = next(block for block in blocks("sh") if block.startswith("curl"))
         answered = run(curl.replace("8000", port), place, environment)
         assert '"reused_tokens":' in answered and '"fallback":null' in answered
         client = next(block for block in blocks("python") if "OpenAI(" in block)

@@ -37,7 +37,7 @@ def hide(url: str) -> str:
     >>> hide("rediss://me:secret@host:6380/1?password=x&timeout=3")
     'rediss://***@host:6380/1?password=***&timeout=3'
     """
-    return _QUERY.sub(rf"\\1{HIDDEN}", _USER.sub(f"//{HIDDEN}@", url, count=1))
+    return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(f"//{HIDDEN}@", url, count=1))
 
 
 def hide_in(text: str, url: str) -> str:
