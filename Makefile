@@ -43,8 +43,8 @@ install-cuda:
 # A real server for the tests of the remote tier; without one they are skipped.
 install-redis:
 	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; } \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq; \
+	       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; }; } \
 	  || echo 'no redis-server, and it cannot be installed here: tests that need one are skipped'
 
 demo: setup
