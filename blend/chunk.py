@@ -95,9 +95,14 @@ def chunk_id(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) ->
     name = model.encode()
     digest.update(struct.pack("<3Q", FORMAT_VERSION, len(name), len(prefix_ids)))
     digest.update(name)
-    digest.update(struct.pack(f"<{len(prefix_ids)}I", *prefix_ids))
-    digest.update(struct.pack(f"<{len(token_ids)}I", *token_ids))
+    digest.update(pack_ids(prefix_ids))
+    digest.update(pack_ids(token_ids))
     return digest.hexdigest()[:32]
+
+
+def pack_ids(ids: Sequence[int]) -> bytes:
+    """Token ids as bytes that a digest takes: four each, little-endian."""
+    return struct.pack(f"<{len(ids)}I", *ids)
 
 
 def make_record(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> ChunkRecord:

@@ -5,6 +5,7 @@ not hold; a blend looks with the suffix, fetches and realigns the cached rows, c
 then takes a pass of its own for the suffix, which prefill does along with its last rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,11 +81,14 @@ class Controller:
             weight = LEARNING if self._cached_row_s else 1.0
             self._cached_row_s += weight * (seconds / num_rows - self._cached_row_s)
 
-    def why_not(self, plan: BlendPlan, rule: Selector, ratio: Ratio, num_held: int = 0) -> Why | None:
+    def why_not(
+        self, plan: BlendPlan, rule: Selector, ratio: Ratio, held: Callable[[], int] = lambda: 0
+    ) -> Why | None:
         """Why a context is better prefilled, or None where a blend is sooner.
 
         Args:
-            num_held: leading context tokens that the engine holds as a full prefill left them.
+            held: how many leading context tokens the engine holds as a full prefill left them; it is asked
+                only where that decides.
         """
         known = _known_tokens(plan)
         if known < MIN_KNOWN_TOKENS:
@@ -92,12 +96,13 @@ class Controller:
         if self._rates is None:
             enough = known >= MIN_KNOWN_SHARE * plan.num_tokens
             return None if enough else Why(False, "too little of the prompt is known")
+        num_held = held()
         prefill_s = self._rates.prefill_s(max(0, plan.num_tokens - num_held))
         blend_s = self._blend_s(self._rates, plan, rule, ratio)
         if blend_s <= MARGIN * prefill_s:
             return None
-        held = f" behind the {num_held} tokens that the engine holds" if num_held else ""
-        text = f"full prefill is predicted to be sooner: {prefill_s * 1e3:.0f} ms{held}, a blend"
+        behind = f" behind the {num_held} tokens that the engine holds" if num_held else ""
+        text = f"full prefill is predicted to be sooner: {prefill_s * 1e3:.0f} ms{behind}, a blend"
         return Why(True, f"{text} {blend_s * 1e3:.0f} ms")
 
     def _blend_s(self, rates: Rates, plan: BlendPlan, rule: Selector, ratio: Ratio) -> float:

@@ -15,7 +15,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
-from blend.chunk import FORMAT_VERSION
+from blend.chunk import FORMAT_VERSION, pack_ids
 from blend.plan import BlendPlan
 from blend.ratio import Ratio
 
@@ -52,16 +52,12 @@ def blend_salt(
         _add(digest, None if text is None else text.encode())
     for limit in limits:
         _add(digest, None if limit is None else struct.pack("<d", limit))
-    _add(digest, _pack(plan.token_ids))
+    _add(digest, pack_ids(plan.token_ids))
     for span in plan.spans:
         _add(digest, span.record.chunk_id.encode())
         digest.update(struct.pack("<Q", span.start))
-    _add(digest, None if suffix_ids is None else _pack(suffix_ids))
+    _add(digest, None if suffix_ids is None else pack_ids(suffix_ids))
     return digest.hexdigest()
-
-
-def _pack(ids: Sequence[int]) -> bytes:
-    return struct.pack(f"<{len(ids)}I", *ids)
 
 
 def _add(digest: "hashlib._Hash", field: bytes | None) -> None:

@@ -1,7 +1,6 @@
 """Tiers beside a plain read of the same bytes: one repetition of each in turn, medians."""
 
 import io
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
 from blend.store.codecs.base import Codec
 from blend.store.disk import DiskStore
+from blend.store.page_cache import forget_pages
 
 PIECE_BYTES = 1 << 20
 """A plain read takes so much at a time into one buffer, as dd does."""
@@ -77,11 +77,11 @@ class DiskTier:
 
     def prepare(self, chunk: ChunkKV) -> None:
         """Read the file once, or have the system forget its pages."""
+        if not self._warm:
+            forget_pages(self._path(chunk))
+            return
         with open(self._path(chunk), "rb", buffering=0) as file:
-            if self._warm:
-                self._read(file)
-            else:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._read(file)
 
     def stored_bytes(self, chunk: ChunkKV) -> int:
         """Size of the file."""

@@ -1,7 +1,6 @@
 """The bench's engines: vLLM as it is, and kvblend in it, with the same model, flags and binding."""
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from blend.speed.case import MEMORY
 from blend.speed.processes import children
 from blend.speed.prompts import Ids
 from blend.store.ledger import SUFFIX
+from blend.store.page_cache import forget_pages
 from blend.text.lead import lead_ids
 from blend.versions import Prefixes
 from blend.vllm.answer import Answer, Ask
@@ -95,11 +95,7 @@ class VllmEngines:
     def drop_file_cache(self) -> None:
         """See `Backend`. A chunk's file is on the disk already: it was synced when it was written."""
         for path in self._blending.store.root.glob(f"*{SUFFIX}"):
-            file = os.open(path, os.O_RDONLY)
-            try:
-                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(file)
+            forget_pages(path)
 
     def close(self) -> None:
         """Stop the engines, and remove a store that was theirs alone; a second call does nothing."""

@@ -22,9 +22,10 @@ from blend.store.chunk_header import BadFileError
 from blend.store.codecs.base import Codec
 from blend.store.codecs.raw import RAW
 from blend.store.durable import make_folder, remove_leftovers, sync_folder, write_durably
-from blend.store.layout import is_id
+from blend.store.layout import check_id, is_id
 from blend.store.ledger import SUFFIX, Ledger
 from blend.store.mapped import MappedChunk
+from blend.store.sizes import check_fits
 from blend.store.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
 
 logger = logging.getLogger(__name__)
@@ -227,8 +228,7 @@ class DiskStore:
         Raises:
             StoreError: the id is none.
         """
-        if not is_id(chunk_id):
-            raise StoreError(f"{chunk_id!r} is no chunk id: expected letters and digits only")
+        check_id(chunk_id)
         return self.root / f"{chunk_id}{suffix}"
 
     def _map(self, record: ChunkRecord) -> ChunkFile | None:
@@ -283,10 +283,7 @@ class DiskStore:
 
 def _checked_size(pieces: Sequence[bytes | memoryview], budget_bytes: int) -> int:
     size = sum(memoryview(piece).nbytes for piece in pieces)
-    if size > budget_bytes:
-        raise StoreFull(
-            f"a chunk of {size:,} bytes is over the budget of {budget_bytes:,} bytes; raise disk_bytes"
-        )
+    check_fits(size, budget_bytes, "disk_bytes")
     return size
 
 

@@ -10,6 +10,8 @@
 
 from pathlib import Path
 
+from blend.errors import StoreError
+
 MARK_DIGITS = 16
 MAX_ID_CHARS = 128
 
@@ -49,3 +51,13 @@ def is_id(text: str) -> bool:
     (True, False)
     """
     return text.isascii() and text.isalnum() and len(text) <= MAX_ID_CHARS
+
+
+def check_id(text: str) -> None:
+    """Refuse what can be no chunk id.
+
+    Raises:
+        StoreError: it is none.
+    """
+    if not is_id(text):
+        raise StoreError(f"{text!r} is no chunk id: expected letters and digits only")

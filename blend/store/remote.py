@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 from blend.chunk import ChunkKV, ChunkRecord
-from blend.errors import StoreError, StoreFull
 from blend.metrics import Meter
 from blend.store.base import ChunkReader
 from blend.store.chunk_file import ChunkFile, encode
@@ -13,12 +12,13 @@ from blend.store.codecs.base import Codec
 from blend.store.codecs.raw import RAW
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES
 from blend.store.deadline import Deadline
-from blend.store.layout import is_id
+from blend.store.layout import check_id, is_id
 from blend.store.mapped import MappedChunk
 from blend.store.remote_entry import INLINE_BYTES, UnreachableError, split
 from blend.store.remote_files import RemoteFiles
 from blend.store.remote_line import RemoteLine, Traffic
 from blend.store.remote_uses import RemoteUses
+from blend.store.sizes import check_fits
 from blend.store.tier_meter import CORRUPT, MeteredChunk, TierMeter
 
 
@@ -101,13 +101,9 @@ class RemoteStore:
         Raises:
             StoreFull, StoreError: as `put`.
         """
-        _check_id(chunk_id)
+        check_id(chunk_id)
         if self.budget_bytes is not None:
-            if len(data) > self.budget_bytes:
-                raise StoreFull(
-                    f"a chunk of {len(data):,} bytes is over the budget of {self.budget_bytes:,} bytes; "
-                    "raise remote_bytes"
-                )
+            check_fits(len(data), self.budget_bytes, "remote_bytes")
             if self._client.lists_cheaply:
                 self.uses.make_room(len(data), self.budget_bytes, chunk_id)
         entry = split(data, chunk_id, self._piece_bytes, self._inline_bytes)
@@ -156,7 +152,7 @@ class RemoteStore:
         Raises:
             CorruptChunk: it failed its checks. The entry has been dropped.
         """
-        _check_id(chunk_id)
+        check_id(chunk_id)
         return self._files.copy(chunk_id)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
@@ -199,7 +195,7 @@ class RemoteStore:
         Raises:
             StoreError: the server cannot be reached, or the id is none.
         """
-        _check_id(chunk_id)
+        check_id(chunk_id)
         self.uses.pin(chunk_id)
 
     def unpin(self, chunk_id: str) -> None:
@@ -252,7 +248,7 @@ class RemoteStore:
             BadFileError: it failed a check.
             StoreError: the server cannot be reached.
         """
-        _check_id(chunk_id)
+        check_id(chunk_id)
         return self._files.look(chunk_id)
 
     def close(self) -> None:
@@ -265,8 +261,3 @@ class RemoteStore:
         if found:
             self.read.chunks += 1
             self.touch(chunk_id)
-
-
-def _check_id(chunk_id: str) -> None:
-    if not is_id(chunk_id):
-        raise StoreError(f"{chunk_id!r} is no chunk id: expected letters and digits only")

@@ -1,6 +1,8 @@
-"""Numbers of bytes as people write them."""
+"""Numbers of bytes: as people write them, and against a budget."""
 
 import re
+
+from blend.errors import StoreFull
 
 _UNITS = {
     "": 1,
@@ -36,3 +38,18 @@ def show_bytes(size: int) -> str:
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size} B"
+
+
+def check_fits(num_bytes: int, budget_bytes: int, setting: str) -> None:
+    """Refuse a chunk that no eviction makes room for.
+
+    Args:
+        setting: what the budget is called.
+
+    Raises:
+        StoreFull: it is over the budget alone.
+    """
+    if num_bytes > budget_bytes:
+        raise StoreFull(
+            f"a chunk of {num_bytes:,} bytes is over the budget of {budget_bytes:,} bytes; raise {setting}"
+        )

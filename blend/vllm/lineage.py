@@ -10,7 +10,6 @@ Three cases have a blend to go on from:
 """
 
 import hashlib
-import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from uuid import uuid4
 
 from vllm.v1.request import Request
 
+from blend.chunk import pack_ids
 from blend.plan import BlendPlan
 from blend.salt import blend_salt
 from blend.sharing import Sharing
@@ -76,16 +76,14 @@ class Lineage:
         Args:
             looks: whether the selector looks at the suffix; if not, all suffixes have the same rows.
         """
-        own_salt = request.cache_salt
-        limits = (terms.max_residual, terms.give_up_residual)
-        context = blend_salt(own_salt, plan, terms.ratio, terms.selector, limits=limits)
+        context = _salt(request, plan, terms)
         if not looks or self._sharing is Sharing.AS_IS:
             set_salt(request, context)
             return Origin(context)
         salts = self._salts_of(context)
         origin = self._found(request, plan, salts)
         if origin is None:
-            origin = self._new(context, own_salt, plan, terms)
+            origin = self._new(request, context, plan, terms)
             set_salt(request, origin.salt)
         mark = _mark(plan.suffix_ids)
         salts[mark] = origin.salt
@@ -138,16 +136,13 @@ class Lineage:
         set_salt(request, own_salt)
         return None
 
-    def _new(self, context: str, own_salt: str | None, plan: BlendPlan, terms: Terms) -> Origin:
-        limits = (terms.max_residual, terms.give_up_residual)
-        salt = blend_salt(own_salt, plan, terms.ratio, terms.selector, plan.suffix_ids, limits=limits)
-        if self._sharing is Sharing.NO:
-            return Origin(salt)
-        if context not in self._kept:
-            return Origin(salt, keep_as=context)
-        self._kept.move_to_end(context)
-        # What the rows are topped up from differs from time to time: none but this request's own are these.
-        return Origin(_topped_up(salt), onto=context, keep_as=context)
+    def _new(self, request: Request, context: str, plan: BlendPlan, terms: Terms) -> Origin:
+        if context in self._kept:
+            self._kept.move_to_end(context)
+            # What they are topped up from differs from time to time: these rows are this request's alone.
+            return Origin(uuid4().hex, onto=context, keep_as=context)
+        salt = _salt(request, plan, terms, plan.suffix_ids)
+        return Origin(salt, keep_as=None if self._sharing is Sharing.NO else context)
 
 
 def set_salt(request: Request, salt: str | None) -> None:
@@ -157,9 +152,10 @@ def set_salt(request: Request, salt: str | None) -> None:
     request.update_block_hashes()
 
 
+def _salt(request: Request, plan: BlendPlan, terms: Terms, suffix_ids: tuple[int, ...] | None = None) -> str:
+    limits = (terms.max_residual, terms.give_up_residual)
+    return blend_salt(request.cache_salt, plan, terms.ratio, terms.selector, suffix_ids, limits=limits)
+
+
 def _mark(ids: tuple[int, ...]) -> Mark:
-    return len(ids), hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).digest()
-
-
-def _topped_up(salt: str) -> str:
-    return hashlib.sha256(f"{salt} topped up {uuid4().hex}".encode()).hexdigest()
+    return len(ids), hashlib.sha256(pack_ids(ids)).digest()

@@ -112,7 +112,7 @@ class SchedulerSide:
         if self._is_own(params) or params.recompute_ratio is not None:  # who asks for a blend gets one
             why = self._floor.why_not(plan, rule, terms.ratio)
         else:
-            why = self._controller.why_not(plan, rule, terms.ratio, num_held=self._found(request))
+            why = self._controller.why_not(plan, rule, terms.ratio, lambda: self._found(request))
         if why is not None:
             reason = Reason.PREFILL_SOONER if why.is_predicted else Reason.NOTHING_KNOWN
             return self._refused(request, terms, stats, Refusal(reason, why.text))

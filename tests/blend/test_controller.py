@@ -63,8 +63,8 @@ def test_a_rule_that_computes_whole_layers_is_charged_for_them() -> None:
 
 def test_what_the_engine_holds_exactly_need_not_be_blended() -> None:
     plan, controller = plan_of(1000, unknown=30), measured()
-    assert controller.why_not(plan, LATE, 0.15, num_held=500) is None
-    reason = controller.why_not(plan, LATE, 0.15, num_held=1024)
+    assert controller.why_not(plan, LATE, 0.15, lambda: 500) is None
+    reason = controller.why_not(plan, LATE, 0.15, lambda: 1024)
     assert reason is not None and "behind the 1024 tokens that the engine holds" in reason.text
 
 

@@ -19,6 +19,7 @@ from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile, encode
 from blend.store.chunk_header import BadFileError
 from blend.store.disk import DiskStore
+from blend.store.page_cache import forget_pages
 
 MakeChunk = Callable[..., ChunkKV]
 
@@ -196,8 +197,7 @@ def test_reading_one_layer_reads_no_other(tmp_path: Path) -> None:
     chunk = ChunkKV(make_record("model", (), range(2000)), big, big)
     store = DiskStore(tmp_path)
     store.put(chunk)
-    with open(store.path(chunk.record.chunk_id), "rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    forget_pages(store.path(chunk.record.chunk_id))
     reader = store.open(chunk.record)
     assert reader is not None
     before = touched_bytes()
