@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api.compare import Asker, Comparison, Reply, compare
-from api.question import Question
 from blend.ratio import parse_ratio
 from retriever.config import DEFAULTS
+from retriever.search import Method
+
+if TYPE_CHECKING:
+    from api.question import Question
 
 
 def add_parser(subparsers: Any) -> None:
@@ -19,7 +22,13 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("ask", help="ask a collection a question")
     parser.add_argument("question")
     parser.add_argument("--collection", required=True, metavar="NAME")
-    parser.add_argument("--top-k", type=int, default=DEFAULTS.top_k, help="chunks to retrieve")
+    add = parser.add_argument
+    add("--method", choices=tuple(Method), default=DEFAULTS.method, help="of ranking (default: %(default)s)")
+    add("--top-k", type=int, help=f"chunks to retrieve (default: {DEFAULTS.top_k}, or what --fit allows)")
+    add("--fit", type=int, metavar="N", help="as many chunks as fit into N tokens")
+    add("--min-score", type=float, metavar="X", help="least cosine of a chunk; with bm25, least BM25 score")
+    add("--neighbours", type=int, default=0, metavar="N", help="chunks before and after each one, besides")
+    add("--filter", type=json.loads, metavar="JSON", help="documents to look at, as in rag.filter over HTTP")
     parser.add_argument("--recompute-ratio", type=parse_ratio, default=None, help="in [0, 1], or auto")
     parser.add_argument("--selector", default=None, help="rule that picks the tokens to recompute")
     parser.add_argument("--max-tokens", type=int, default=128, help="of the answer")
@@ -32,9 +41,24 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer, print, return the exit status."""
-    question = Question(
-        args.question, args.collection, args.top_k, args.recompute_ratio, args.selector, args.max_tokens
-    )
+    # Imported here, since it brings what the HTTP side needs: --help must not.
+    from api.options import read_options
+    from api.question import Question
+
+    said = {
+        "collection": args.collection,
+        "method": args.method,
+        "top_k": args.top_k,
+        "max_tokens": args.fit,
+        "min_score": args.min_score,
+        "neighbours": args.neighbours,
+        "filter": args.filter,
+        "recompute_ratio": args.recompute_ratio,
+        "selector": args.selector,
+    }
+    rag = read_options({"rag": {key: value for key, value in said.items() if value is not None}}).rag
+    assert rag is not None
+    question = Question(args.question, rag, args.max_tokens)
     with _asker(args, question) as asker:
         if args.compare:
             comparison = compare(asker)
@@ -106,7 +130,7 @@ def _show(piece: str) -> None:
 
 
 @contextmanager
-def _asker(args: argparse.Namespace, question: Question) -> Iterator[Asker]:
+def _asker(args: argparse.Namespace, question: "Question") -> Iterator[Asker]:
     if args.url is not None:
         from api.ask_remote import RemoteAsker
 

@@ -8,10 +8,10 @@ from api.compare import Reply
 from api.library import Library
 from api.question import Question
 from api.report import blend_object
+from api.retrieval import find
 from blend.errors import EngineNotReady
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
-from retriever.retrieve import prompt_order
 
 
 class LocalAsker:
@@ -21,9 +21,9 @@ class LocalAsker:
         self._engine = engine
         self._library = library
         self._question = question
-        self._prefix = library.prefix_of(question.collection)
-        hits = library.search(question.collection, question.text, question.top_k)
-        self._chunks: Sequence[str] = [hit.chunk_id for hit in prompt_order(hits)]
+        self._prefix = library.prefix_of(question.rag.collection)
+        hits = find(library, question.rag, question.text)
+        self._chunks: Sequence[str] = [hit.chunk_id for hit in hits]
 
     def ask(self, *, blend: bool, cache_salt: str | None, show: Callable[[str], None]) -> Reply:
         """As `api.compare.Asker`."""
@@ -32,8 +32,8 @@ class LocalAsker:
             self._question.text,
             self._chunks,
             prefix=self._prefix,
-            recompute_ratio=self._question.recompute_ratio,
-            selector=self._question.selector,
+            recompute_ratio=self._question.rag.recompute_ratio,
+            selector=self._question.rag.selector,
             blend=blend,
             max_tokens=self._question.max_tokens,
             cache_salt=cache_salt,
@@ -57,7 +57,7 @@ def local_asker(question: Question, store: Path | None, model: str | None) -> It
         UnknownCollection: before any engine is started.
         ModelError: the collection was computed with another model.
     """
-    library = Library(store_path(store), [question.collection])
+    library = Library(store_path(store), [question.rag.collection])
     with Engine(model or library.model_name, store) as engine:
         library.check_model(engine.fingerprint)
         yield LocalAsker(engine, library, question)

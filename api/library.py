@@ -14,6 +14,7 @@ from retriever.collection import Collection
 from retriever.embed import Embedder, open_embedder
 from retriever.errors import RetrieverError, UnknownCollection
 from retriever.retrieve import Hit, Retriever
+from retriever.search import DEFAULT_SEARCH, Search
 
 logger = logging.getLogger(__name__)
 
@@ -98,15 +99,26 @@ class Library:
         """
         return self._retriever(name).collection.settings.prefix
 
-    def search(self, name: str, query: str, top_k: int) -> list[Hit]:
-        """The chunks of a collection nearest to a query, best first. Embeds the query, so it takes a while.
+    def search(self, name: str, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
+        """The chunks of a collection that suit a query. Embeds the query, so it takes a while.
 
         Raises:
             UnknownCollection: the library has none of that name.
             QueryError: the query is blank.
+            EmbedderError: the embedding model cannot be reached.
         """
         self._keep_up()
-        return self._retriever(name).search(query, top_k)
+        return self._retriever(name).search(query, asked)
+
+    def choose(self, name: str, chunk_ids: Sequence[str]) -> list[Hit]:
+        """Chunks of a collection by their ids, in the order given.
+
+        Raises:
+            UnknownCollection: the library has none of that name.
+            QueryError: the collection has no chunk of such an id.
+        """
+        self._keep_up()
+        return self._retriever(name).choose(chunk_ids)
 
     def _retriever(self, name: str) -> Retriever:
         retriever = self._contents.retrievers.get(name)

@@ -1,17 +1,20 @@
 """The extra body fields `rag` and `blend`, and how they travel to the engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import FieldError
 from blend.vllm.request_params import KEY, BlendParams
-from retriever.config import DEFAULTS
+from retriever.errors import QueryError
+from retriever.filters import parse_filter
+from retriever.search import DEFAULT_METHOD, Method, Order, Search
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] | Literal["auto"]
 Model = TypeVar("Model", bound=BaseModel)
+_BY_VALUE = Field(strict=False)  # a strict enumeration takes no strings
 
 
 class BlendOptions(BaseModel):
@@ -35,16 +38,50 @@ class RagOptions(BaseModel):
 
     Attributes:
         collection: one of the server's collections.
-        top_k: how many chunks to put into the prompt.
+        method, top_k, max_tokens, min_score, filter, neighbours, deduplicate, rerank, order: as in
+            `retriever.search.Search`; here the best chunk stands last unless said otherwise.
+        chunk_ids: chunks to put into the prompt as they are named, in place of a search.
         recompute_ratio, selector: as in `BlendOptions`, and before them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     collection: str
-    top_k: Annotated[int, Field(ge=1, le=256)] = DEFAULTS.top_k
+    method: Annotated[Method, _BY_VALUE] = DEFAULT_METHOD
+    top_k: int | None = None
+    max_tokens: int | None = None
+    min_score: float | None = None
+    filter: dict[str, Any] | None = None
+    neighbours: int = 0
+    deduplicate: bool = True
+    rerank: bool | None = None
+    order: Annotated[Order, _BY_VALUE] = Order.BEST_LAST
+    chunk_ids: list[str] | None = None
     recompute_ratio: Ratio | None = None
     selector: str | None = None
+
+    def search(self) -> Search:
+        """What is asked of the retriever.
+
+        Raises:
+            QueryError: a value is out of its range, the filter is none, or chunks are named and searched for.
+        """
+        if self.chunk_ids is not None and (said := self.model_fields_set & _OF_A_SEARCH):
+            raise QueryError(f"got it beside {', '.join(sorted(said))}, expected either", "chunk_ids")
+        return Search(
+            method=self.method,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+            min_score=self.min_score,
+            filter=None if self.filter is None else parse_filter(self.filter),
+            neighbours=self.neighbours,
+            deduplicate=self.deduplicate,
+            rerank=self.rerank,
+            order=self.order,
+        )
+
+
+_OF_A_SEARCH = {field.name for field in fields(Search)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +113,25 @@ def read_options(body: Mapping[str, Any] | None) -> RequestOptions:
     Raises:
         FieldError: an unknown key, a wrong type, or a value out of range.
 
-    >>> read_options({"rag": {"collection": "docs"}, "other": 1}).rag.top_k
-    6
+    >>> read_options({"rag": {"collection": "docs"}, "other": 1}).rag.method.value
+    'fused'
     """
     body = body or {}
-    rag = body.get("rag")
+    rag = None if body.get("rag") is None else _check(RagOptions, "rag", body["rag"])
+    if rag is not None:
+        try:
+            rag.search()
+        except QueryError as error:
+            raise rag_error(error) from None
     return RequestOptions(
-        rag=None if rag is None else _check(RagOptions, "rag", rag),
+        rag=rag,
         blend=_check(BlendOptions, "blend", body.get("blend") or {}),
     )
+
+
+def rag_error(error: QueryError) -> FieldError | QueryError:
+    """An error of the retriever as one of the request's field that caused it."""
+    return error if error.option is None else FieldError(f"rag.{error}", f"rag.{error.option}")
 
 
 def transfer_params(options: BlendOptions) -> dict[str, Any]:

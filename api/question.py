@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from blend.ratio import Ratio
+from api.options import RagOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +10,10 @@ class Question:
     """What `kvblend ask` was asked.
 
     Attributes:
-        recompute_ratio, selector: None takes the engine's default.
+        rag: which chunks of which collection, and how they are blended.
+        max_tokens: of the answer.
     """
 
     text: str
-    collection: str
-    top_k: int
-    recompute_ratio: Ratio | None
-    selector: str | None
+    rag: RagOptions
     max_tokens: int

@@ -6,8 +6,9 @@ from typing import Any
 
 from api.conversation import Message, has_system_role, lay_out, plain_messages, question_of
 from api.library import Library
-from api.options import RagOptions
-from retriever.retrieve import prompt_order
+from api.options import RagOptions, rag_error
+from retriever.errors import QueryError
+from retriever.retrieve import Hit
 
 
 class Retrieval:
@@ -29,12 +30,27 @@ class Retrieval:
             asked: the conversation as the client sent it.
 
         Raises:
-            FieldError: there is no question, or it is not text.
+            FieldError: there is no question, it is not text, or an option of the search is wrong.
             UnknownCollection: the server does not have the collection.
         """
         messages = plain_messages(asked)
         prefix = self.library.prefix_of(rag.collection)
         # Embedding takes milliseconds of computing, which other requests need not wait for.
-        hits = await asyncio.to_thread(self.library.search, rag.collection, question_of(messages), rag.top_k)
-        texts = [hit.text for hit in prompt_order(hits)]
-        return lay_out(messages, prefix, texts, system_role=self._system_role)
+        hits = await asyncio.to_thread(find, self.library, rag, question_of(messages))
+        return lay_out(messages, prefix, [hit.text for hit in hits], system_role=self._system_role)
+
+
+def find(library: Library, rag: RagOptions, question: str) -> list[Hit]:
+    """The chunks that a request asks for, in the order in which they stand in its prompt.
+
+    Raises:
+        UnknownCollection: the library does not have the collection.
+        FieldError: an option of the search is wrong.
+        QueryError: the question is blank.
+    """
+    try:
+        if rag.chunk_ids is not None:
+            return library.choose(rag.collection, rag.chunk_ids)
+        return library.search(rag.collection, question, rag.search())
+    except QueryError as error:
+        raise rag_error(error) from None

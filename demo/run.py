@@ -9,6 +9,7 @@ from api.ask import both
 from api.ask_local import LocalAsker
 from api.compare import compare
 from api.library import Library
+from api.options import RagOptions
 from api.question import Question
 from blend import Engine
 from precompute.config import DEFAULTS, PrecomputeConfig
@@ -64,7 +65,7 @@ def precompute(engine: Engine) -> None:
 def ask(engine: Engine, library: Library, expected: Expected) -> float:
     """Answer one question both ways and print them; returns how many times sooner the first token came."""
     print(f"\n=== {expected.question}", flush=True)
-    question = Question(expected.question, COLLECTION, TOP_K, None, None, MAX_TOKENS)
+    question = Question(expected.question, RagOptions(collection=COLLECTION, top_k=TOP_K), MAX_TOKENS)
     comparison = compare(LocalAsker(engine, library, question))
     print(both(comparison), flush=True)
     return comparison.speedup

@@ -1,15 +1,17 @@
 """Folder -> documents -> chunk texts; a file that has not changed is not read into text again."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from precompute.errors import PrecomputeError
 from precompute.events import FileRead, FileUnreadable, Report, Started
+from precompute.metadata import metadata_files, read_metadata
 from precompute.plan import ChunkedDocument
 from precompute.readers import Binary, SourceFile, Unreadable, list_files, load_file, parse
 from precompute.splitter import CHUNKING, split
 from retriever.collection import Collection
+from retriever.filters import Metadata
 
 
 @dataclass(slots=True)
@@ -39,14 +41,27 @@ class FolderReader:
             PrecomputeError: there is none.
         """
         files = list(list_files(self.folder))
+        descriptions = metadata_files(path for path in files if isinstance(path, str))
+        files = [path for path in files if path not in descriptions.values()]
         report(Started(collection, len(files)))
-        documents = list(self._documents(files, self._known_texts(), report))
+        documents = [
+            replace(document, metadata=self._metadata(descriptions.get(document.path), report))
+            for document in self._documents(files, self._known_texts(), report)
+        ]
         if not documents:
             raise PrecomputeError(
                 f"no readable document in {self.folder} ({len(files)} files, {self.unreadable} unreadable, "
                 f"{self.binary} binary): expected text, Markdown, HTML, PDF or source files"
             )
         return documents
+
+    def _metadata(self, path: str | None, report: Report) -> Metadata:
+        found = {} if path is None else read_metadata(self.folder, path)
+        if isinstance(found, Unreadable):
+            self.unreadable += 1
+            report(FileUnreadable(found.path, found.reason))
+            return {}
+        return found
 
     def _documents(
         self, files: list[str | Unreadable], known: dict[tuple[str, str], ChunkedDocument], report: Report

@@ -23,7 +23,7 @@ from retriever.embed import Embedder
 from retriever.errors import CollectionError, UnknownCollection
 from retriever.index import Vectors
 from retriever.manifest import Settings
-from retriever.publish import publish
+from retriever.publish import ChunkText, publish
 
 EMBED_AT_ONCE = 64
 """Texts between two reports of the embedding's progress."""
@@ -180,8 +180,9 @@ class Precompute:
             chunking=CHUNKING,
             embedder=self._embedder.name,
         )
-        texts = {chunk.chunk_id: chunk.text for chunk in plan.chunks}
-        publish(config.store, settings, plan.documents, texts, self._vectors(list(texts.values()), old))
+        chunks = [ChunkText(chunk.chunk_id, chunk.text, chunk.num_tokens) for chunk in plan.chunks]
+        vectors = self._vectors([chunk.text for chunk in chunks], old)
+        publish(config.store, settings, plan.documents, chunks, vectors)
 
     def _vectors(self, texts: list[str], old: Collection | None) -> Vectors:
         """float32 [len(texts), dim]; a text that was embedded before keeps its vector."""

@@ -1,11 +1,12 @@
 """Which chunks a collection consists of, and which of them are to be computed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blend.chunk import ChunkRecord
 from blend.versions import Prefixes, ids_of
 from precompute.engine import ChunkEngine
+from retriever.filters import Metadata
 from retriever.manifest import DocumentEntry
 
 
@@ -16,12 +17,14 @@ class ChunkedDocument:
     Attributes:
         path: relative to the folder.
         sha256: hexadecimal digest of the file's bytes.
+        metadata: what the folder says of it.
     """
 
     path: str
     title: str
     sha256: str
     texts: tuple[str, ...]
+    metadata: Metadata = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
         for chunk in planned:
             chunks.setdefault(chunk.chunk_id, chunk)
         ids = tuple(chunk.chunk_id for chunk in planned)
-        entries.append(DocumentEntry(document.path, document.title, document.sha256, ids))
+        entries.append(DocumentEntry(document.path, document.title, document.sha256, ids, document.metadata))
     needed = frozenset[str]().union(*(chunk.ids for chunk in chunks.values()))
     if engine.exchange is not None:
         engine.exchange.fetch(needed | ids_of(prefixes.records))

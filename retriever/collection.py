@@ -2,14 +2,25 @@
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from retriever.errors import CollectionError, UnknownCollection
-from retriever.index import ExactIndex, FaissIndex, Index
-from retriever.layout import CHUNKS, INDEX, MANIFEST, NAME, collection_folder, data_name, list_collections
-from retriever.manifest import Manifest, Settings
+from retriever.bm25 import Bm25Index
+from retriever.errors import CollectionError, OtherFormat, UnknownCollection
+from retriever.index import ExactIndex, Index, read_index
+from retriever.layout import (
+    CHUNKS,
+    INDEX,
+    MANIFEST,
+    NAME,
+    WORDS,
+    collection_folder,
+    data_name,
+    list_collections,
+)
+from retriever.manifest import DocumentEntry, Manifest, Settings
 
 OPEN_ATTEMPTS = 5
 """A writer that publishes twice while we open takes our data files away; more than a few is no race."""
@@ -26,10 +37,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk's text, and every place it stands at, in the order of the documents."""
+    """A chunk's text, and every place it stands at, in the order of the documents.
+
+    Attributes:
+        num_tokens: of the serving model, as the chunk stands in the middle of a prompt.
+    """
 
     chunk_id: str
     text: str
+    num_tokens: int
     places: tuple[Place, ...]
 
 
@@ -38,14 +54,19 @@ class Collection:
     """One published state of a collection, in memory; a later publication does not change it.
 
     Attributes:
-        chunks: each chunk once; `chunks[i]` is row i of `index`.
+        chunks: each chunk once; `chunks[i]` is row i of `index` and of `words`.
+        rows: which one each chunk id is.
+        documents: by their paths.
         stamp: identity of the manifest file that was read.
     """
 
     folder: Path
     manifest: Manifest
     chunks: tuple[Chunk, ...]
+    rows: Mapping[str, int]
+    documents: Mapping[str, DocumentEntry]
     index: Index
+    words: Bm25Index
     stamp: tuple[int, int]
 
     @property
@@ -61,7 +82,8 @@ class Collection:
 
         Raises:
             UnknownCollection: there is none of that name.
-            CollectionError: it is damaged, or of another format version.
+            OtherFormat: another version of kvblend wrote it.
+            CollectionError: it is damaged.
         """
         if not NAME.fullmatch(name) or not (collection_folder(store, name) / MANIFEST).is_file():
             known = ", ".join(list_collections(store)) or "none yet"
@@ -89,7 +111,10 @@ def _read(folder: Path, exact: bool) -> Collection:
     try:
         manifest = Manifest.from_bytes(data)
         lines = _read_data(folder / manifest.chunks_file, CHUNKS).splitlines()
-        index: Index = FaissIndex.from_bytes(_read_data(folder / manifest.index_file, INDEX))
+        index = read_index(_read_data(folder / manifest.index_file, INDEX))
+        words = Bm25Index.from_bytes(_read_data(folder / manifest.words_file, WORDS))
+    except OtherFormat as error:
+        raise OtherFormat(f"collection {folder}: {error}") from error
     except (CollectionError, ValueError) as error:
         raise CollectionError(
             f"collection {folder} is damaged: {error}; run kvblend precompute again"
@@ -98,9 +123,17 @@ def _read(folder: Path, exact: bool) -> Collection:
     for document in manifest.documents:
         for i, chunk_id in enumerate(document.chunk_ids):
             places.setdefault(chunk_id, []).append(Place(document.path, document.title, i))
-    rows = [json.loads(line) for line in lines]
-    chunks = tuple(Chunk(row["chunk_id"], row["text"], tuple(places[row["chunk_id"]])) for row in rows)
-    return Collection(folder, manifest, chunks, ExactIndex(index.vectors) if exact else index, stamp)
+    read = [json.loads(line) for line in lines]
+    return Collection(
+        folder=folder,
+        manifest=manifest,
+        chunks=tuple(Chunk(**fields, places=tuple(places[fields["chunk_id"]])) for fields in read),
+        rows={fields["chunk_id"]: row for row, fields in enumerate(read)},
+        documents={document.path: document for document in manifest.documents},
+        index=ExactIndex(index.vectors) if exact else index,
+        words=words,
+        stamp=stamp,
+    )
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 RetrieverError
 ├── CollectionError         a collection cannot be read or written as asked
-│   └── UnknownCollection   there is none of that name
-├── EmbedderError           the embedding model cannot be found or read
-└── QueryError              a search that cannot be done: empty query, no results asked for
+│   ├── UnknownCollection   there is none of that name
+│   └── OtherFormat         another version of kvblend wrote it
+├── EmbedderError           an embedding or re-ranking model cannot be found, read or reached
+└── QueryError              a search that cannot be done: empty query, an option out of its range
 
 Every message says what was got, what was expected and what to do. `assert` is for our own bugs.
 """
@@ -22,9 +23,21 @@ class UnknownCollection(CollectionError):
     """No collection of that name."""
 
 
+class OtherFormat(CollectionError):
+    """Another version of kvblend wrote the collection."""
+
+
 class EmbedderError(RetrieverError):
-    """The embedding model cannot be found or read."""
+    """An embedding or re-ranking model cannot be found, read or reached."""
 
 
 class QueryError(RetrieverError):
-    """A search that cannot be done."""
+    """A search that cannot be done.
+
+    Attributes:
+        option: dotted path of the option that is wrong, or None when it is the query.
+    """
+
+    def __init__(self, message: str, option: str | None = None) -> None:
+        super().__init__(message if option is None else f"{option}: {message}")
+        self.option = option

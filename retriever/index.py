@@ -1,31 +1,40 @@
-"""Nearest vectors by inner product: FAISS, and its naive twin in numpy."""
+"""Nearest vectors by inner product: FAISS, its naive twin in numpy, and which index a size gets."""
 
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from retriever.config import DEFAULTS
+
 Vectors = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Ranking = list[tuple[int, float]]
+"""Rows and their scores, best first."""
 
 
 class Index(Protocol):
-    """An immutable set of vectors that can be searched; safe to call from several threads.
+    """A set of vectors that can be searched; safe to search from several threads.
 
     Attributes:
-        vectors: float32 [N, dim], row i is what row number i means in results.
+        vectors: float32 [N, dim], row i is what row number i means in results. Not to be written to.
     """
 
     @property
     def vectors(self) -> Vectors: ...
 
-    def search(self, query: Vectors, top_k: int) -> list[tuple[int, float]]:
-        """The `min(top_k, N)` rows with the largest inner product with `query`, best first.
+    def search(self, query: Vectors, top_k: int, rows: Rows | None = None) -> Ranking:
+        """At most `top_k` rows with the largest inner product with `query`, best first.
 
         Rows of equal score come in ascending order.
 
         Args:
             query: float32 [dim].
+            rows: int64, ascending: the only rows to look at; all when None.
         """
+
+    def to_bytes(self) -> bytes:
+        """The index as a file."""
 
 
 class ExactIndex:
@@ -38,14 +47,18 @@ class ExactIndex:
     def vectors(self) -> Vectors:
         return self._vectors
 
-    def search(self, query: Vectors, top_k: int) -> list[tuple[int, float]]:
-        scores = self._vectors @ query  # [N]
+    def search(self, query: Vectors, top_k: int, rows: Rows | None = None) -> Ranking:
+        places = np.arange(len(self._vectors)) if rows is None else rows
+        scores = self._vectors[places] @ query  # [rows]
         best = np.argsort(-scores, kind="stable")[:top_k]
-        return [(int(row), float(scores[row])) for row in best]
+        return [(int(places[i]), float(scores[i])) for i in best]
+
+    def to_bytes(self) -> bytes:
+        return FlatIndex(self._vectors).to_bytes()
 
 
-class FaissIndex:
-    """FAISS's flat inner-product index."""
+class FlatIndex:
+    """FAISS's flat inner-product index: exact, and quick enough for tens of thousands of chunks."""
 
     def __init__(self, vectors: Vectors) -> None:
         import faiss
@@ -54,36 +67,78 @@ class FaissIndex:
         self._index.add(np.ascontiguousarray(vectors))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "FaissIndex":
-        """Inverse of `to_bytes`.
-
-        Raises:
-            ValueError: the bytes hold no flat index.
-        """
-        import faiss
-
-        index = cls.__new__(cls)
-        try:
-            index._index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-        except RuntimeError as error:
-            raise ValueError(f"not a FAISS index: {error}") from error
-        if not isinstance(index._index, faiss.IndexFlatIP):
-            raise ValueError(f"expected an IndexFlatIP, got {type(index._index).__name__}")
-        return index
+    def of(cls, index: Any) -> "FlatIndex":
+        """Around an index that FAISS has read."""
+        flat = cls.__new__(cls)
+        flat._index = index
+        return flat
 
     def to_bytes(self) -> bytes:
         """The index in FAISS's own file format."""
-        import faiss
-
-        serialized: npt.NDArray[np.uint8] = faiss.serialize_index(self._index)
-        return serialized.tobytes()
+        return serialised(self._index)
 
     @property
     def vectors(self) -> Vectors:
         vectors: Vectors = self._index.reconstruct_n(0, self._index.ntotal)
         return vectors
 
-    def search(self, query: Vectors, top_k: int) -> list[tuple[int, float]]:
-        scores, rows = self._index.search(query[None, :], min(top_k, self._index.ntotal))  # both [1, k]
-        found = [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    def search(self, query: Vectors, top_k: int, rows: Rows | None = None) -> Ranking:
+        import faiss
+
+        top_k = min(top_k, self._index.ntotal if rows is None else len(rows))
+        if top_k == 0:
+            return []
+        params = None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))
+        scores, found = self._index.search(query[None, :], top_k, params=params)
+        return ranked(scores[0], found[0])
+
+
+def build_index(vectors: Vectors, previous: Index | None = None) -> Index:
+    """The index that suits a number of vectors: flat, or a graph from `hnsw_from_chunks` on.
+
+    Args:
+        vectors: float32 [N, dim], of length 1.
+        previous: of an earlier state, and not to be used afterwards: a graph is continued.
+    """
+    from retriever.hnsw import HnswIndex
+
+    if len(vectors) < DEFAULTS.hnsw_from_chunks:
+        return FlatIndex(vectors)
+    if isinstance(previous, HnswIndex) and previous.dim == vectors.shape[1] and previous.update(vectors):
+        return previous
+    return HnswIndex(vectors)
+
+
+def read_index(data: bytes) -> Index:
+    """Inverse of any index's `to_bytes`.
+
+    Raises:
+        ValueError: the bytes hold no index of ours.
+    """
+    import faiss
+
+    from retriever.hnsw import HnswIndex
+
+    try:
+        index: Any = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+    except RuntimeError as error:
+        raise ValueError(f"not a FAISS index: {error}") from error
+    if isinstance(index, faiss.IndexFlatIP):
+        return FlatIndex.of(index)
+    if isinstance(index, faiss.IndexIDMap):
+        return HnswIndex.of(index)
+    raise ValueError(f"expected a flat index or a graph, got {type(index).__name__}")
+
+
+def serialised(index: Any) -> bytes:
+    """An index in FAISS's own file format."""
+    import faiss
+
+    data: npt.NDArray[np.uint8] = faiss.serialize_index(index)
+    return data.tobytes()
+
+
+def ranked(scores: Vectors, rows: Rows) -> Ranking:
+    """What FAISS found, without the places that it could not fill."""
+    found = [(int(row), float(score)) for row, score in zip(rows, scores, strict=True) if row >= 0]
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))

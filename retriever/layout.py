@@ -3,9 +3,10 @@
 ::
 
     <store>/collections/<name>/
-        manifest.json            written last; names the two data files that belong to it
+        manifest.json            written last; names the data files that belong to it
         chunks-<digest>.jsonl    one chunk a line; line i is row i of the index
         index-<digest>.faiss     one vector a chunk
+        words-<digest>.npz       the chunks' words, scored
 
 Data files never change under their names, so a reader sees the old state or the new one, never a mixture.
 """
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import xxhash
 
-from retriever.errors import CollectionError, UnknownCollection
+from retriever.errors import CollectionError, OtherFormat, UnknownCollection
 from retriever.manifest import Manifest
 
 MANIFEST = "manifest.json"
 CHUNKS = "chunks-{}.jsonl"
 INDEX = "index-{}.faiss"
+WORDS = "words-{}.npz"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -79,5 +81,7 @@ def read_manifest(store: Path, name: str) -> Manifest:
         return Manifest.from_bytes(path.read_bytes())
     except FileNotFoundError as error:
         raise UnknownCollection(f"no collection {name!r} in {store}") from error
+    except OtherFormat as error:
+        raise OtherFormat(f"collection {name!r} in {store}: {error}") from error
     except CollectionError as error:
         raise CollectionError(f"{path} is damaged: {error}") from error

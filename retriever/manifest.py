@@ -1,12 +1,13 @@
 """The manifest of a collection: what it is bound to, its documents, and the data files that are current."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from retriever.errors import CollectionError
+from retriever.errors import CollectionError, OtherFormat
+from retriever.filters import Metadata
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Settings:
         prefix_chunk_id: chunk of the prefix itself, or None when it has no tokens.
         chunk_tokens: most tokens of a chunk.
         chunking: name of the rule that made texts of files, and chunks of texts.
-        embedder: what `retriever.embed.open_embedder` opens.
+        embedder: what `retriever.embedders.open_embedder` opens.
     """
 
     name: str
@@ -43,12 +44,19 @@ class DocumentEntry:
         title: what to call it in an answer.
         sha256: hexadecimal digest of the file's bytes.
         chunk_ids: its chunks in reading order; an id may occur in several documents, or twice in one.
+        metadata: what its folder says of it, for filters; lists are tuples.
     """
 
     path: str
     title: str
     sha256: str
     chunk_ids: tuple[str, ...]
+    metadata: Metadata = field(default_factory=dict)
+
+    @property
+    def filterable(self) -> Metadata:
+        """All that a filter may ask for."""
+        return {**self.metadata, "path": self.path, "title": self.title}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +64,19 @@ class Manifest:
     """One published state of a collection.
 
     Attributes:
-        chunks_file, index_file: file names in the collection's folder, each with its content's digest.
+        chunks_file, index_file, words_file: names in the collection's folder, each with its content's digest.
     """
 
     settings: Settings
     documents: tuple[DocumentEntry, ...]
     chunks_file: str
     index_file: str
+    words_file: str
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """Names of all files but the manifest's own."""
+        return self.chunks_file, self.index_file, self.words_file
 
     @property
     def chunk_ids(self) -> frozenset[str]:
@@ -80,7 +94,8 @@ class Manifest:
         """Inverse of `to_bytes`.
 
         Raises:
-            CollectionError: the bytes are no manifest, or one of another format version.
+            OtherFormat: it is a manifest of another format version.
+            CollectionError: the bytes are no manifest.
         """
         try:
             fields: dict[str, Any] = json.loads(data)
@@ -88,12 +103,20 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CollectionError(f"not a manifest: {error!r}") from error
         if version != FORMAT_VERSION:
-            raise CollectionError(f"format version {version}, expected {FORMAT_VERSION}")
-        try:
-            documents = tuple(
-                DocumentEntry(**{**entry, "chunk_ids": tuple(entry["chunk_ids"])})
-                for entry in fields.pop("documents")
+            raise OtherFormat(
+                f"got format version {version}, expected {FORMAT_VERSION}: another kvblend wrote it; "
+                "run kvblend precompute again"
             )
+        try:
+            documents = tuple(map(_document, fields.pop("documents")))
             return cls(settings=Settings(**fields.pop("settings")), documents=documents, **fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise CollectionError(f"fields are missing or unknown: {error}") from error
+
+
+def _document(entry: dict[str, Any]) -> DocumentEntry:
+    metadata = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in entry.pop("metadata").items()
+    }
+    return DocumentEntry(chunk_ids=tuple(entry.pop("chunk_ids")), metadata=metadata, **entry)

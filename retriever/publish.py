@@ -2,54 +2,70 @@
 
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from retriever.bm25 import Bm25Index
 from retriever.durable import write_durably
 from retriever.errors import CollectionError
-from retriever.index import FaissIndex, Vectors
-from retriever.layout import CHUNKS, INDEX, MANIFEST, collection_folder, data_name
+from retriever.index import Index, Vectors, build_index, read_index
+from retriever.layout import CHUNKS, INDEX, MANIFEST, WORDS, collection_folder, data_name
 from retriever.manifest import DocumentEntry, Manifest, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """A chunk as it is published.
+
+    Attributes:
+        num_tokens: of the serving model, as the chunk stands in the middle of a prompt.
+    """
+
+    chunk_id: str
+    text: str
+    num_tokens: int
 
 
 def publish(
     store: Path,
     settings: Settings,
     documents: Sequence[DocumentEntry],
-    texts: Mapping[str, str],
+    chunks: Sequence[ChunkText],
     vectors: Vectors,
 ) -> Manifest:
     """Make a state of a collection the current one. One writer at a time.
 
     Args:
-        texts: text of each chunk id that occurs in `documents`.
-        vectors: float32 [len(texts), dim], in the order of `texts`.
+        chunks: each chunk id that occurs in `documents`, once.
+        vectors: float32 [len(chunks), dim], in the order of `chunks`.
 
     Raises:
         CollectionError: the name is not one, or the files cannot be written; the old state stays.
     """
-    assert set(texts) == {key for document in documents for key in document.chunk_ids}
-    assert vectors.shape[0] == len(texts)
+    assert {chunk.chunk_id for chunk in chunks} == {key for entry in documents for key in entry.chunk_ids}
+    assert vectors.shape[0] == len(chunks)
     folder = collection_folder(store, settings.name)
-    lines = "".join(json.dumps({"chunk_id": key, "text": text}) + "\n" for key, text in texts.items())
-    chunks, index = lines.encode(), FaissIndex(vectors).to_bytes()
-    manifest = Manifest(settings, tuple(documents), data_name(CHUNKS, chunks), data_name(INDEX, index))
+    old = _current(folder)
+    files = {
+        CHUNKS: "".join(json.dumps(asdict(chunk)) + "\n" for chunk in chunks).encode(),
+        INDEX: build_index(vectors, _previous(folder, old)).to_bytes(),
+        WORDS: Bm25Index([chunk.text for chunk in chunks]).to_bytes(),
+    }
+    names = {pattern: data_name(pattern, data) for pattern, data in files.items()}
+    manifest = Manifest(settings, tuple(documents), names[CHUNKS], names[INDEX], names[WORDS])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        old = _current(folder)
-        write_durably(folder / manifest.chunks_file, chunks)
-        write_durably(folder / manifest.index_file, index)
+        for pattern, data in files.items():
+            write_durably(folder / names[pattern], data)
         if old != manifest:  # readers take a new manifest for a new state
             write_durably(folder / MANIFEST, manifest.to_bytes())
     except OSError as error:
         reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
         raise CollectionError(f"cannot write collection {folder}: {reason}; its old state stays") from error
     # Readers that hold the old manifest may still be opening its files: those go with the next one.
-    _remove_data(
-        folder,
-        keep={name for state in (manifest, old) if state for name in (state.chunks_file, state.index_file)},
-    )
+    _remove_data(folder, keep={*manifest.data_files, *(old.data_files if old else ())})
     return manifest
 
 
@@ -60,12 +76,21 @@ def _current(folder: Path) -> Manifest | None:
         return None
 
 
+def _previous(folder: Path, old: Manifest | None) -> Index | None:
+    """The old state's index, to be continued; one that is missing or damaged costs no more than building."""
+    if old is None:
+        return None
+    with suppress(OSError, ValueError):
+        data = (folder / old.index_file).read_bytes()
+        if data_name(INDEX, data) == old.index_file:
+            return read_index(data)
+    return None
+
+
 def _remove_data(folder: Path, keep: set[str]) -> None:
     """Remove data files of earlier states, and temporary files: the only writer is this one."""
-    stale = (
-        path for pattern in (CHUNKS.format("*"), INDEX.format("*"), ".*.tmp") for path in folder.glob(pattern)
-    )
-    for path in stale:
+    patterns = (*(pattern.format("*") for pattern in (CHUNKS, INDEX, WORDS)), ".*.tmp")
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.name not in keep:
             with suppress(OSError):
                 path.unlink()

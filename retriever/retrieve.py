@@ -2,11 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from retriever.collection import Collection
+import numpy as np
+
+from retriever.collection import Collection, Place
 from retriever.config import DEFAULTS
+from retriever.duplicates import without_duplicates
 from retriever.embed import Embedder
 from retriever.errors import CollectionError, QueryError
+from retriever.filters import Filter
+from retriever.fusion import fuse
+from retriever.index import Ranking, Rows, Vectors
+from retriever.passages import Limits, Reading, best_last, take
+from retriever.search import DEFAULT_SEARCH, Method, Order, Search
+
+MAX_KEPT_FILTERS = 64
+"""Filters whose documents are remembered while a collection is as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,31 +27,20 @@ class Hit:
 
     Attributes:
         chunk_id: its key, opaque here.
-        score: cosine of query and chunk, in [-1, 1].
+        score: what it was ranked by: cosine, BM25 score, sum of reciprocal ranks, or the re-ranker's; None
+            for a neighbour of a hit, or a chunk that was chosen by its id.
         text: the chunk's.
-        source: path of the first document it stands in.
+        num_tokens: of the serving model.
+        source: path of the first document that it stands in and the search looked at.
         title: that document's.
     """
 
     chunk_id: str
-    score: float
+    score: float | None
     text: str
+    num_tokens: int
     source: str
     title: str
-
-
-def prompt_order(hits: Sequence[Hit]) -> list[Hit]:
-    """Hits in the order in which they stand in a prompt: the best one last, next to the question.
-
-    Models use what stands at the end of a long context best, small ones most of all. What is blended may
-    stand in any order, so this costs nothing.
-
-    Args:
-        hits: best first.
-
-    Reference: Lost in the Middle, https://arxiv.org/abs/2307.03172
-    """
-    return list(reversed(hits))
 
 
 class Retriever:
@@ -58,24 +59,98 @@ class Retriever:
             )
         self.collection = collection
         self._embedder = embedder
+        self._passed: dict[str, Rows] = {}
 
-    def search(self, query: str, top_k: int = DEFAULTS.top_k) -> list[Hit]:
-        """The chunks nearest to a query, best first, each chunk once.
+    def search(self, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
+        """The chunks that suit a query, in the order asked for, each chunk once.
 
         Args:
             query: any text.
-            top_k: most hits to return, at least 1.
 
         Raises:
-            QueryError: the query is blank, or `top_k` is less than 1.
+            QueryError: the query is blank.
+            EmbedderError: the embedding model cannot be reached.
         """
         if not query.strip():
             raise QueryError("the query is empty: expected some text")
-        if top_k < 1:
-            raise QueryError(f"top_k is {top_k}: expected at least 1")
-        [vector] = self._embedder.embed([query])
-        return [self._hit(row, score) for row, score in self.collection.index.search(vector, top_k)]
+        rows = None if asked.filter is None else self._rows_that_pass(asked.filter)
+        ranking = self._rank(query, asked, rows)
+        scores = dict(ranking)
+        kept = (row for row, _ in ranking)
+        distinct = without_duplicates(kept, self._text) if asked.deduplicate else kept
+        limits = Limits(asked.max_hits, asked.max_tokens, asked.neighbours)
+        passages = take(distinct, limits, lambda row: self._reading(row, asked.filter), self._num_tokens)
+        best_first = asked.order is Order.AS_RANKED
+        taken = list(chain.from_iterable(passages)) if best_first else best_last(passages)
+        return [self._hit(row, scores.get(row), asked.filter) for row in taken]
 
-    def _hit(self, row: int, score: float) -> Hit:
-        chunk = self.collection.chunks[row]
-        return Hit(chunk.chunk_id, score, chunk.text, chunk.places[0].source, chunk.places[0].title)
+    def choose(self, chunk_ids: Sequence[str]) -> list[Hit]:
+        """Chunks by their ids, in the order given.
+
+        Raises:
+            QueryError: the collection has none of such an id, none is named, or one is named twice.
+        """
+        if not chunk_ids or len(set(chunk_ids)) < len(chunk_ids):
+            raise QueryError(f"got {len(chunk_ids)} ids, expected one at least, and none twice", "chunk_ids")
+        if unknown := [key for key in chunk_ids if key not in self.collection.rows]:
+            raise QueryError(
+                f"got {unknown[0][:80]!r}, expected ids of chunks of {self.collection.settings.name!r}",
+                "chunk_ids",
+            )
+        return [self._hit(self.collection.rows[key], None, None) for key in chunk_ids]
+
+    def _rank(self, query: str, asked: Search, rows: Rows | None) -> Ranking:
+        """Candidates, best first."""
+        depth = max(DEFAULTS.candidates, 2 * asked.max_hits)
+        if asked.method is Method.BM25:
+            ranking = self.collection.words.search(query, depth, rows)
+            return [pair for pair in ranking if asked.min_score is None or pair[1] >= asked.min_score]
+        [vector] = self._embedder.embed([query])
+        ranking = self.collection.index.search(vector, depth, rows)
+        cosines = dict(ranking)
+        if asked.method is Method.FUSED:
+            by_words = self.collection.words.search(query, depth, rows)
+            ranking = fuse([ranking, by_words])
+        return ranking if asked.min_score is None else self._near(ranking, vector, cosines, asked.min_score)
+
+    def _near(self, ranking: Ranking, vector: Vectors, cosines: dict[int, float], least: float) -> Ranking:
+        """What is at least so near to the query; words alone do not tell."""
+        unknown = np.array(sorted({row for row, _ in ranking} - cosines.keys()), dtype=np.int64)
+        near = {**cosines, **dict(self.collection.index.search(vector, len(unknown), unknown))}
+        return [(row, score) for row, score in ranking if near[row] >= least]
+
+    def _rows_that_pass(self, wanted: Filter) -> Rows:
+        """Rows of the chunks of all documents that pass a filter."""
+        key = repr(wanted)  # as values, 1 and True are equal
+        if key not in self._passed:
+            if len(self._passed) >= MAX_KEPT_FILTERS:
+                self._passed.clear()
+            self._passed[key] = self._look_through(wanted)
+        return self._passed[key]
+
+    def _look_through(self, wanted: Filter) -> Rows:
+        collection = self.collection
+        passed = (entry for entry in collection.manifest.documents if wanted.passes(entry.filterable))
+        rows = {collection.rows[chunk_id] for entry in passed for chunk_id in entry.chunk_ids}
+        return np.array(sorted(rows), dtype=np.int64)
+
+    def _place(self, row: int, wanted: Filter | None) -> Place:
+        places, documents = self.collection.chunks[row].places, self.collection.documents
+        if wanted is None:
+            return places[0]
+        return next(place for place in places if wanted.passes(documents[place.source].filterable))
+
+    def _reading(self, row: int, wanted: Filter | None) -> Reading:
+        place = self._place(row, wanted)
+        ids = self.collection.documents[place.source].chunk_ids
+        return Reading(place.source, [self.collection.rows[chunk_id] for chunk_id in ids], place.index)
+
+    def _text(self, row: int) -> str:
+        return self.collection.chunks[row].text
+
+    def _num_tokens(self, row: int) -> int:
+        return self.collection.chunks[row].num_tokens
+
+    def _hit(self, row: int, score: float | None, wanted: Filter | None) -> Hit:
+        chunk, place = self.collection.chunks[row], self._place(row, wanted)
+        return Hit(chunk.chunk_id, score, chunk.text, chunk.num_tokens, place.source, place.title)

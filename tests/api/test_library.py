@@ -8,8 +8,10 @@ import pytest
 
 from api.library import LOOK_EVERY_S, Library
 from blend.errors import ModelError
+from retriever.errors import QueryError
 from retriever.manifest import DocumentEntry, Settings
-from retriever.publish import publish
+from retriever.publish import ChunkText, publish
+from retriever.search import Search
 from tests.retriever.word_embedder import WordEmbedder
 
 CATS, DOGS = "cats sleep for most of the day", "dogs run after every ball"
@@ -21,7 +23,8 @@ def put(store: Path, texts: list[str], name: str = "docs", fingerprint: str = "f
     keyed = {text.split()[0]: text for text in texts}
     documents = [DocumentEntry(f"{key}.md", key, "0" * 64, (key,)) for key in keyed]
     settings = Settings(name, "the-model", fingerprint, "Be brief.", None, 512, "rule", WordEmbedder.name)
-    publish(store, settings, documents, keyed, WordEmbedder().embed(list(keyed.values())))
+    chunks = [ChunkText(key, text, len(text.split())) for key, text in keyed.items()]
+    publish(store, settings, documents, chunks, WordEmbedder().embed(texts))
 
 
 def library(store: Path, *names: str) -> Library:
@@ -47,15 +50,26 @@ def test_texts_sources_and_search_come_from_every_collection(tmp_path):
     assert known(f"Read: {BIRDS}!", served)
     assert served.source_of("birds") == "birds.md"
     assert served.source_of("fish") is None
-    assert served.search("docs", "who will run after a ball", 1)[0].text == DOGS
+    assert served.search("docs", "who will run after a ball", Search(top_k=1))[0].text == DOGS
     assert (served.prefix_of("more"), served.model_name) == ("Be brief.", "the-model")
+
+
+def test_chunks_are_chosen_by_their_ids_in_the_order_given(tmp_path):
+    put(tmp_path, [CATS, DOGS, BIRDS])
+    served = library(tmp_path)
+    assert [hit.text for hit in served.choose("docs", ["dogs", "cats"])] == [DOGS, CATS]
+    with pytest.raises(QueryError, match="chunk_ids: got 'fish', expected ids of chunks of 'docs'"):
+        served.choose("docs", ["cats", "fish"])
+    for wrong in ([], ["cats", "cats"]):
+        with pytest.raises(QueryError, match="none twice"):
+            served.choose("docs", wrong)
 
 
 def test_a_server_without_collections_knows_nothing_and_is_a_server(tmp_path):
     served = Library(tmp_path, ())
     assert not known(CATS, served)
     with pytest.raises(Exception, match="no collection 'docs' is served here"):
-        served.search("docs", "cats", 1)
+        served.search("docs", "cats")
 
 
 def test_a_change_on_disk_is_followed(tmp_path, later):
@@ -65,7 +79,7 @@ def test_a_change_on_disk_is_followed(tmp_path, later):
     put(tmp_path, [DOGS])
     assert known(DOGS, served)
     assert not known(CATS, served)
-    assert served.search("docs", "ball", 5)[0].source == "dogs.md"
+    assert served.search("docs", "ball")[0].source == "dogs.md"
 
 
 def test_nothing_is_looked_for_on_disk_twice_in_a_moment(tmp_path):

@@ -4,6 +4,8 @@ import pytest
 
 from api.errors import FieldError
 from api.options import check_transfer_params, read_options, transfer_params
+from retriever.filters import Comparison
+from retriever.search import Method, Order, Search
 
 
 def test_nothing_said_asks_for_nothing():
@@ -31,6 +33,16 @@ def test_rag_goes_before_blend_and_blend_fills_in():
         ({"rag": {"collection": "docs", "recompute_ratio": 1.01}}, "rag.recompute_ratio"),
         ({"rag": {"collection": "docs", "recompute_ratio": "0.5"}}, "rag.recompute_ratio"),
         ({"rag": "docs"}, "rag"),
+        ({"rag": {"collection": "docs", "top_k": 257}}, "rag.top_k"),
+        ({"rag": {"collection": "docs", "method": "magic"}}, "rag.method"),
+        ({"rag": {"collection": "docs", "order": "worst_first"}}, "rag.order"),
+        ({"rag": {"collection": "docs", "max_tokens": 0}}, "rag.max_tokens"),
+        ({"rag": {"collection": "docs", "min_score": float("inf")}}, "rag.min_score"),
+        ({"rag": {"collection": "docs", "neighbours": -1}}, "rag.neighbours"),
+        ({"rag": {"collection": "docs", "filter": {"type": "eq", "key": "year"}}}, "rag.filter.value"),
+        ({"rag": {"collection": "docs", "filter": ["year"]}}, "rag.filter"),
+        ({"rag": {"collection": "docs", "chunk_ids": ["a"], "top_k": 3}}, "rag.chunk_ids"),
+        ({"rag": {"collection": "docs", "chunk_ids": "a"}}, "rag.chunk_ids"),
         ({"blend": {"recompute_ratio": -0.1}}, "blend.recompute_ratio"),
         ({"blend": {"recompute_ratio": float("nan")}}, "blend.recompute_ratio"),
         ({"blend": {"gate_key": "x"}}, "blend.gate_key"),
@@ -43,6 +55,37 @@ def test_a_wrong_field_is_refused_by_its_path(body, param):
         read_options(body)
     assert refused.value.param == param
     assert param in str(refused.value)
+
+
+def test_what_is_said_of_a_search_reaches_the_retriever():
+    said = {
+        "collection": "docs",
+        "method": "bm25",
+        "max_tokens": 900,
+        "min_score": 1,
+        "filter": {"type": "gte", "key": "year", "value": 2020},
+        "neighbours": 1,
+        "deduplicate": False,
+        "rerank": False,
+        "order": "as_ranked",
+    }
+    rag = read_options({"rag": said}).rag
+    assert rag is not None
+    year = Comparison("gte", "year", 2020)
+    assert rag.search() == Search(
+        Method.BM25,
+        None,
+        900,
+        1.0,
+        year,
+        neighbours=1,
+        deduplicate=False,
+        rerank=False,
+        order=Order.AS_RANKED,
+    )
+    plain = read_options({"rag": {"collection": "docs"}}).rag
+    assert plain is not None
+    assert plain.search() == Search(order=Order.BEST_LAST), "the best chunk stands next to the question"
 
 
 @pytest.mark.parametrize("ratio", [0, 1, 0.0, 1.0, 0.15])

@@ -16,7 +16,7 @@ from retriever.collection import Collection, Place
 from retriever.errors import CollectionError, UnknownCollection
 from retriever.layout import check_name, list_collections, read_manifest
 from retriever.manifest import DocumentEntry, Settings
-from retriever.publish import publish
+from retriever.publish import ChunkText, publish
 
 MakeCollection = Callable[..., Collection]
 
@@ -51,7 +51,7 @@ def test_a_name_is_never_a_path(tmp_path: Path, make_collection: MakeCollection,
         check_name(name)
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "chunks-*", "index-*"])
+@pytest.mark.parametrize("file", ["manifest.json", "chunks-*", "index-*", "words-*"])
 @pytest.mark.parametrize("damage", ["flip", "truncate"])
 def test_damage_is_found(tmp_path: Path, make_collection: MakeCollection, file: str, damage: str) -> None:
     make_collection({"a.md": ["one", "two"]})
@@ -74,7 +74,7 @@ def test_another_format_version_is_refused(tmp_path: Path, make_collection: Make
     make_collection({"a.md": ["one"]})
     path = tmp_path / "collections" / "docs" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
-    with pytest.raises(CollectionError, match="format version 99, expected 1"):
+    with pytest.raises(CollectionError, match="format version 99, expected 2.*run kvblend precompute again"):
         Collection.open(tmp_path, "docs")
 
 
@@ -90,8 +90,8 @@ def test_files_of_earlier_states_do_not_pile_up(tmp_path: Path, make_collection:
     for i in range(5):
         make_collection({"a.md": ["one", f"number {i}"]})
     assert (
-        len(list((tmp_path / "collections" / "docs").iterdir())) == 5
-    )  # manifest, and two states of two files
+        len(list((tmp_path / "collections" / "docs").iterdir())) == 7
+    )  # manifest, and two states of three files
 
 
 def test_a_full_disk_keeps_the_old_state(
@@ -114,7 +114,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from retriever.manifest import DocumentEntry, Settings
-from retriever.publish import publish
+from retriever.publish import ChunkText, publish
 
 state = 0
 print("ready", flush=True)
@@ -124,7 +124,7 @@ while True:
     settings = Settings("live", "m", "fp", f"prefix {state}", None, 512, "rule", "words")
     vectors = np.full((len(ids), 8), state, dtype=np.float32)
     documents = [DocumentEntry("a", "a", "0", tuple(ids))]
-    publish(Path(sys.argv[1]), settings, documents, {i: f"text {i}" for i in ids}, vectors)
+    publish(Path(sys.argv[1]), settings, documents, [ChunkText(i, f"text {i}", 2) for i in ids], vectors)
 """
 
 
@@ -160,7 +160,8 @@ def test_ten_thousand_chunks_open_in_well_under_a_second(tmp_path: Path) -> None
     texts = {f"{i:032x}": f"{i} " + "some words of a chunk " * 90 for i in range(10_000)}  # 2 KB each
     documents = [DocumentEntry(f"{i}.md", "t", "0", tuple(texts)[i * 10 : i * 10 + 10]) for i in range(1000)]
     settings = Settings("big", "m", "fp", "p", None, 512, "rule", "words")
-    publish(tmp_path, settings, documents, texts, np.ones((10_000, 384), dtype=np.float32))
+    chunks = [ChunkText(key, text, 500) for key, text in texts.items()]
+    publish(tmp_path, settings, documents, chunks, np.ones((10_000, 384), dtype=np.float32))
     Collection.open(tmp_path, "big")  # warm: imports, and the page cache
     start = time.perf_counter()
     opened = Collection.open(tmp_path, "big")
