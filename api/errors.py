@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from blend.errors import BlendError, EngineNotReady, RequestError
-from retriever.errors import QueryError, RetrieverError, UnknownCollection
+from retriever.errors import EmbedderError, QueryError, RetrieverError, UnknownCollection
 
 
 class FieldError(RequestError):
@@ -37,6 +37,7 @@ STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
     (QueryError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
     (EngineNotReady, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
+    (EmbedderError, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
     (BlendError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
     (RetrieverError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
 )

@@ -42,6 +42,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--prefix", metavar="FILE", type=Path, help="text before the first chunk")
     parser.add_argument("--codec", metavar="NAME", help="what packs the chunk KV that is written")
+    parser.add_argument(
+        "--embedder",
+        metavar="NAME",
+        default=DEFAULTS.embedder,
+        help="embedding model: a local folder, a hub id, or URL#MODEL of a service that speaks OpenAI's "
+        "/v1/embeddings, with its key in KVBLEND_EMBEDDINGS_API_KEY (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="report as JSON lines on standard output")
 
 
@@ -75,7 +82,7 @@ def _run(args: argparse.Namespace) -> int:
     from blend.vllm.engine import Engine
     from retriever.embed import open_embedder
 
-    embedder = open_embedder(DEFAULTS.embedder)
+    embedder = open_embedder(args.embedder)
     # Nothing is blended here, so the self-check can wait for who blends first.
     with (
         Engine(args.model, config.store, self_check=False, codec=tiers.codec) as engine,

@@ -92,6 +92,9 @@ class Precompute:
             self._report(Notice(f"chunks of {now} tokens, up to now {was}: rebuilding the collection"))
         if old.settings.prefix != config.prefix:
             self._report(Notice("the prefix has changed: rebuilding the collection"))
+        if old.settings.embedder != self._embedder.name:
+            was, is_now = old.settings.embedder, self._embedder.name
+            self._report(Notice(f"embedded by {is_now}, up to now {was}: embedding all chunks again"))
         return old
 
     def _count_tokens(self, text: str) -> int:

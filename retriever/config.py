@@ -8,7 +8,7 @@ class RetrieverDefaults:
     """What a caller gets who asks for nothing.
 
     Attributes:
-        embedder: embedding model of a new collection, see `retriever.embedders.open_embedder`.
+        embedder: embedding model of a new collection, see `retriever.embed.open_embedder`.
         method: how chunks are ranked, see `retriever.search.Method`.
         top_k: chunks per query, where no token budget is given.
         max_top_k: most chunks that a query may ask for.

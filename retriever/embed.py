@@ -101,15 +101,19 @@ class TransformerEmbedder:
         return vectors
 
 
-def open_embedder(name: str = DEFAULTS.embedder) -> TransformerEmbedder:
-    """Load an embedding model by the name that a collection is bound to.
+def open_embedder(name: str = DEFAULTS.embedder) -> Embedder:
+    """Load or reach an embedding model by the name that a collection is bound to.
 
     Args:
-        name: a packaged model, a local folder, or a hub id.
+        name: a packaged model, a local folder, a hub id, or a service's base URL, `#` and its model.
 
     Raises:
-        EmbedderError: it cannot be found or read.
+        EmbedderError: it cannot be found, read or reached.
     """
+    if name.startswith(("http://", "https://")):
+        from retriever.remote_embed import RemoteEmbedder
+
+        return RemoteEmbedder(name)
     if name not in PACKAGED:
         folder = Path(name)
         return TransformerEmbedder(str(folder.resolve()) if folder.is_dir() else name, name)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from retriever.config import DEFAULTS
-from retriever.index import ExactIndex, Ranking, Rows, Vectors, ranked, serialised
+from retriever.index import ExactIndex, Ranking, Rows, Vectors, search_one, serialised
 
 LINKS = 32
 """Neighbours of each vector in the graph."""
@@ -66,8 +66,7 @@ class HnswIndex:
             return self._search_exactly(query, top_k, rows)  # a graph leads nowhere through few allowed rows
         allowed = faiss.IDSelectorRange(0, self._num_rows) if rows is None else faiss.IDSelectorBatch(rows)
         params = faiss.SearchParametersHNSW(efSearch=max(SEARCH_BREADTH, top_k), sel=allowed)
-        scores, found = self._index.search(query[None, :], min(top_k, self._num_rows), params=params)
-        return ranked(scores[0], found[0])
+        return search_one(self._index, query, min(top_k, self._num_rows), params)
 
     def update(self, vectors: Vectors) -> bool:
         """Make the rows of `vectors` this index's rows; vectors that it holds are not inserted again.

@@ -17,8 +17,12 @@ class Index(Protocol):
     """A set of vectors that can be searched; safe to search from several threads.
 
     Attributes:
-        vectors: float32 [N, dim], row i is what row number i means in results. Not to be written to.
+        vectors: float32 [N, dim], row i is what row number i means in results.
+        dim: numbers of a vector.
     """
+
+    @property
+    def dim(self) -> int: ...
 
     @property
     def vectors(self) -> Vectors: ...
@@ -44,14 +48,17 @@ class ExactIndex:
         self._vectors = vectors
 
     @property
+    def dim(self) -> int:
+        return int(self._vectors.shape[1])
+
+    @property
     def vectors(self) -> Vectors:
         return self._vectors
 
     def search(self, query: Vectors, top_k: int, rows: Rows | None = None) -> Ranking:
-        places = np.arange(len(self._vectors)) if rows is None else rows
-        scores = self._vectors[places] @ query  # [rows]
+        scores = (self._vectors if rows is None else self._vectors[rows]) @ query  # [rows]
         best = np.argsort(-scores, kind="stable")[:top_k]
-        return [(int(places[i]), float(scores[i])) for i in best]
+        return [(int(i if rows is None else rows[i]), float(scores[i])) for i in best]
 
     def to_bytes(self) -> bytes:
         return FlatIndex(self._vectors).to_bytes()
@@ -78,6 +85,10 @@ class FlatIndex:
         return serialised(self._index)
 
     @property
+    def dim(self) -> int:
+        return int(self._index.d)
+
+    @property
     def vectors(self) -> Vectors:
         vectors: Vectors = self._index.reconstruct_n(0, self._index.ntotal)
         return vectors
@@ -89,8 +100,7 @@ class FlatIndex:
         if top_k == 0:
             return []
         params = None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))
-        scores, found = self._index.search(query[None, :], top_k, params=params)
-        return ranked(scores[0], found[0])
+        return search_one(self._index, query, top_k, params)
 
 
 def build_index(vectors: Vectors, previous: Index | None = None) -> Index:
@@ -138,7 +148,20 @@ def serialised(index: Any) -> bytes:
     return data.tobytes()
 
 
-def ranked(scores: Vectors, rows: Rows) -> Ranking:
-    """What FAISS found, without the places that it could not fill."""
-    found = [(int(row), float(score)) for row, score in zip(rows, scores, strict=True) if row >= 0]
+def search_one(index: Any, query: Vectors, top_k: int, params: Any) -> Ranking:
+    """One query to an index of FAISS's, on one thread.
+
+    A second thread saves nothing here, and where the cores are busy with a model the first one waits for it:
+    ten milliseconds in place of one.
+    """
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of this thread alone
+    try:
+        scores, rows = index.search(query[None, :], top_k, params=params)  # both [1, top_k]
+    finally:
+        faiss.omp_set_num_threads(threads)
+    # FAISS fills the places that it found nothing for with row -1.
+    found = [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True) if row >= 0]
     return sorted(found, key=lambda pair: (-pair[1], pair[0]))

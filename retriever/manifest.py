@@ -22,7 +22,7 @@ class Settings:
         prefix_chunk_id: chunk of the prefix itself, or None when it has no tokens.
         chunk_tokens: most tokens of a chunk.
         chunking: name of the rule that made texts of files, and chunks of texts.
-        embedder: what `retriever.embedders.open_embedder` opens.
+        embedder: what `retriever.embed.open_embedder` opens.
     """
 
     name: str

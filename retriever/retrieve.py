@@ -57,6 +57,12 @@ class Retriever:
                 f"collection {collection.settings.name!r} was embedded by {collection.settings.embedder!r}, "
                 f"got {embedder.name!r}: open that model, or precompute the collection again"
             )
+        dim = collection.index.dim
+        if embedder.dim != dim:
+            raise CollectionError(
+                f"collection {collection.settings.name!r} has vectors of {dim} numbers, got {embedder.dim} "
+                f"from {embedder.name!r}, which has changed: precompute the collection again"
+            )
         self.collection = collection
         self._embedder = embedder
         self._passed: dict[str, Rows] = {}

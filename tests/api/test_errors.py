@@ -21,7 +21,7 @@ from retriever.errors import CollectionError, EmbedderError, QueryError, Unknown
         (StoreFull("s"), 500),
         (BlendError("b"), 500),
         (CollectionError("c"), 500),
-        (EmbedderError("e"), 500),
+        (EmbedderError("e"), 503),
     ],
 )
 def test_a_route_that_raises_answers_in_openais_shape(error, status):

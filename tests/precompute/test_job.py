@@ -385,3 +385,16 @@ def test_a_budget_that_evicts_the_collections_own_chunks_publishes_nothing(jobs:
     with pytest.raises(UnknownCollection):
         Collection.open(jobs.store, "docs")
     assert jobs.run().chunks and Collection.open(jobs.store, "docs").chunks
+
+
+def test_another_embedding_model_embeds_anew_and_computes_nothing(jobs: Jobs) -> None:
+    jobs.write("a.txt", 100)
+    jobs.run()
+    jobs.embedder.name = "other"
+    done = jobs.run()
+    assert done.computed == 0
+    assert Collection.open(jobs.store, "docs").settings.embedder == "other"
+    assert [event.message for event in jobs.events if isinstance(event, Notice)] == [
+        "embedded by other, up to now words: embedding all chunks again"
+    ]
+    assert [event.chunks for event in jobs.events if isinstance(event, Embedded)] == [4]

@@ -29,6 +29,7 @@ def make_collection(tmp_path: Path) -> MakeCollection:
         name: str = "docs",
         exact: bool = False,
         metadata: dict[str, Metadata] | None = None,
+        embedder: str = WordEmbedder.name,
     ) -> Collection:
         texts = list(dict.fromkeys(text for chunks in contents.values() for text in chunks))
         documents = [
@@ -37,7 +38,7 @@ def make_collection(tmp_path: Path) -> MakeCollection:
             )
             for path, chunks in contents.items()
         ]
-        settings = Settings(name, "model", "fp", "Be brief.", "prefix", 512, "rule", WordEmbedder.name)
+        settings = Settings(name, "model", "fp", "Be brief.", "prefix", 512, "rule", embedder)
         published = [ChunkText(key_of(text), text, len(text.split())) for text in texts]
         publish(tmp_path, settings, documents, published, WordEmbedder().embed(texts))
         return Collection.open(tmp_path, name, exact=exact)
