@@ -69,6 +69,24 @@ def read_questions(path: Path, *, num: int, skip: int = 0, passages: int = 8, se
     return DataFile(path.name, hashlib.sha256(content).hexdigest(), tuple(questions))
 
 
+def read_passages(path: Path) -> list[tuple[str | None, str]]:
+    """Passages of a file of rows with title and text, each with its question where the row has one.
+
+    Raises:
+        RequestError: the file cannot be read, or a row has no title and text.
+    """
+    rows: list[tuple[str | None, str]] = []
+    for number, line in _lines(path, _content(path)):
+        try:
+            data = dict(json.loads(line))
+            rows.append((data.get("question"), _passage(data)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RequestError(
+                f"{path}, line {number}: expected an object with title and text, got {error!r}"
+            ) from error
+    return rows
+
+
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
