@@ -31,7 +31,7 @@ class RemoteAsker:
     def ask(self, *, blend: bool, cache_salt: str | None, show: Callable[[str], None]) -> Reply:
         """As `api.compare.Asker`."""
         question = self._question
-        rag = question.rag.model_dump(mode="json", exclude_none=True)
+        rag = question.rag.model_dump(mode="json", exclude_unset=True)
         body: dict[str, Any] = {"rag": rag, "blend": {"enabled": blend}}
         if cache_salt is not None:
             body["cache_salt"] = cache_salt

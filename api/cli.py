@@ -76,6 +76,9 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--store", type=Path, default=None, help="the store's folder")
     parser.add_argument("--model", default=None, help="the collections' model unless given")
     parser.add_argument(
+        "--reranker", metavar="MODEL", default=None, help="cross-encoder that reads the best candidates again"
+    )
+    parser.add_argument(
         "--recompute-ratio",
         type=parse_ratio,
         default=None,
@@ -110,6 +113,7 @@ def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
             args.recompute_ratio,
             args.share_blends,
             args.always_blend,
+            args.reranker,
             tuple(flags),
         )
     )

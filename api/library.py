@@ -13,6 +13,7 @@ from blend.text.chunk_texts import ChunkTexts
 from retriever.collection import Collection
 from retriever.embed import Embedder, open_embedder
 from retriever.errors import RetrieverError, UnknownCollection
+from retriever.rerank import Reranker
 from retriever.retrieve import Hit, Retriever
 from retriever.search import DEFAULT_SEARCH, Search
 
@@ -38,6 +39,7 @@ class Library:
         store: the store's folder.
         names: of the collections; may be empty.
         opener: loads an embedding model by its name.
+        reranker: reads the best candidates of every search again, where the search does not forbid it.
 
     Raises:
         UnknownCollection: there is none of such a name.
@@ -46,11 +48,16 @@ class Library:
     """
 
     def __init__(
-        self, store: Path, names: Sequence[str], opener: Callable[[str], Embedder] = open_embedder
+        self,
+        store: Path,
+        names: Sequence[str],
+        opener: Callable[[str], Embedder] = open_embedder,
+        reranker: Reranker | None = None,
     ) -> None:
         self.store = store
         self.names = tuple(dict.fromkeys(names))
         self._opener = opener
+        self._reranker = reranker
         self._embedders: dict[str, Embedder] = {}
         self._contents = self._contents_of([Collection.open(store, name) for name in self.names])
         fingerprints = {r.collection.settings.fingerprint for r in self._contents.retrievers.values()}
@@ -156,7 +163,9 @@ class Library:
 
     def _contents_of(self, collections: Sequence[Collection]) -> Contents:
         retrievers = {
-            collection.settings.name: Retriever(collection, self._embedder(collection.settings.embedder))
+            collection.settings.name: Retriever(
+                collection, self._embedder(collection.settings.embedder), self._reranker
+            )
             for collection in collections
         }
         chunks = [chunk for collection in collections for chunk in collection.chunks]

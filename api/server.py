@@ -30,6 +30,7 @@ from blend.ratio import Ratio
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
+from retriever.cross_encoder import CrossEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class ServeOptions:
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blends: no blend is weighed against full prefill.
+        reranker: a cross-encoder's local folder or hub id; None for none.
         flags: vLLM's own, passed through.
     """
 
@@ -51,6 +53,7 @@ class ServeOptions:
     recompute_ratio: Ratio | None
     sharing: str
     always_blends: bool
+    reranker: str | None
     flags: Sequence[str]
 
 
@@ -58,12 +61,13 @@ def serve(options: ServeOptions) -> int:
     """Serve until a signal comes; returns the exit status.
 
     Raises:
-        UnknownCollection, CollectionError: before any model is loaded.
+        UnknownCollection, CollectionError, EmbedderError: before the served model is loaded.
         ModelError: the model cannot be found or read.
         RequestError: a flag cannot be served with.
     """
     store = store_path(options.store)
-    library = Library(store, options.collections)
+    reranker = None if options.reranker is None else CrossEncoder(options.reranker)
+    library = Library(store, options.collections, reranker=reranker)
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(options.flags)
     launch = prepare_launch(

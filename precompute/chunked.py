@@ -56,7 +56,7 @@ class FolderReader:
         return documents
 
     def _metadata(self, path: str | None, report: Report) -> Metadata:
-        found = {} if path is None else read_metadata(self.folder, path)
+        found: Metadata | Unreadable = {} if path is None else read_metadata(self.folder, path)
         if isinstance(found, Unreadable):
             self.unreadable += 1
             report(FileUnreadable(found.path, found.reason))

@@ -57,7 +57,7 @@ class TransformerEmbedder:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            with _no_progress_bar():
+            with no_progress_bar():
                 self._tokenizer = AutoTokenizer.from_pretrained(folder)
                 self._model = AutoModel.from_pretrained(folder, dtype="float32").eval()
         except (OSError, ValueError) as error:
@@ -133,7 +133,8 @@ def _window_tokens(folder: str, tokenizer: Any, model: Any) -> int:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
+    """Load a model without a bar on the console."""
     from transformers.utils import logging as typed_logging
 
     logging: Any = typed_logging  # its functions carry no annotations

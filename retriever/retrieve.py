@@ -15,6 +15,7 @@ from retriever.filters import Filter
 from retriever.fusion import fuse
 from retriever.index import Ranking, Rows, Vectors
 from retriever.passages import Limits, Reading, best_last, take
+from retriever.rerank import Reranker, reranked
 from retriever.search import DEFAULT_SEARCH, Method, Order, Search
 
 MAX_KEPT_FILTERS = 64
@@ -27,8 +28,8 @@ class Hit:
 
     Attributes:
         chunk_id: its key, opaque here.
-        score: what it was ranked by: cosine, BM25 score, sum of reciprocal ranks, or the re-ranker's; None
-            for a neighbour of a hit, or a chunk that was chosen by its id.
+        score: what it was ranked by: cosine, BM25 score, sum of reciprocal ranks, or the re-ranker's
+            where it read the chunk; None for a neighbour of a hit, or a chunk that was chosen by its id.
         text: the chunk's.
         num_tokens: of the serving model.
         source: path of the first document that it stands in and the search looked at.
@@ -46,8 +47,8 @@ class Hit:
 class Retriever:
     """Searches one opened collection; stateless between queries, and safe to call from several threads."""
 
-    def __init__(self, collection: Collection, embedder: Embedder) -> None:
-        """Bind a collection to the model that embedded it.
+    def __init__(self, collection: Collection, embedder: Embedder, reranker: Reranker | None = None) -> None:
+        """Bind a collection to the model that embedded it, and to one that reads the best candidates again.
 
         Raises:
             CollectionError: `embedder` is another model.
@@ -65,6 +66,7 @@ class Retriever:
             )
         self.collection = collection
         self._embedder = embedder
+        self._reranker = reranker
         self._passed: dict[str, Rows] = {}
 
     def search(self, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
@@ -74,13 +76,13 @@ class Retriever:
             query: any text.
 
         Raises:
-            QueryError: the query is blank.
+            QueryError: the query is blank, or there is no re-ranker and one is asked for.
             EmbedderError: the embedding model cannot be reached.
         """
         if not query.strip():
             raise QueryError("the query is empty: expected some text")
         rows = None if asked.filter is None else self._rows_that_pass(asked.filter)
-        ranking = self._rank(query, asked, rows)
+        ranking = self._reread(query, asked, self._rank(query, asked, rows))
         scores = dict(ranking)
         kept = (row for row, _ in ranking)
         distinct = without_duplicates(kept, self._text) if asked.deduplicate else kept
@@ -118,6 +120,19 @@ class Retriever:
             by_words = self.collection.words.search(query, depth, rows)
             ranking = fuse([ranking, by_words])
         return ranking if asked.min_score is None else self._near(ranking, vector, cosines, asked.min_score)
+
+    def _reread(self, query: str, asked: Search, ranking: Ranking) -> Ranking:
+        """The best candidates in the re-ranker's order; it does not read the others, and they follow."""
+        if self._reranker is None:
+            if asked.rerank:
+                raise QueryError(
+                    "got true, expected a re-ranker to be there: name one at the start", "rerank"
+                )
+            return ranking
+        if asked.rerank is False:
+            return ranking
+        best, others = ranking[: DEFAULTS.rerank_candidates], ranking[DEFAULTS.rerank_candidates :]
+        return reranked(self._reranker, query, best, [self._text(row) for row, _ in best]) + others
 
     def _near(self, ranking: Ranking, vector: Vectors, cosines: dict[int, float], least: float) -> Ranking:
         """What is at least so near to the query; words alone do not tell."""

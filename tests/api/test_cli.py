@@ -58,6 +58,8 @@ def test_wrong_usage_is_status_2(argv, capsys):
     [
         ["ask", "Why?", "--collection", "docs", "--url", "http://127.0.0.1:9"],
         ["ask", "Why?", "--collection", "no-such-collection"],
+        ["ask", "Why?", "--collection", "docs", "--top-k", "0"],
+        ["ask", "Why?", "--collection", "docs", "--filter", '{"type": "like"}'],
     ],
 )
 def test_what_went_wrong_is_one_line_and_status_1(argv, tmp_path, capsys):

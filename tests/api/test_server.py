@@ -93,6 +93,21 @@ def test_behind_its_collections_prefix_the_first_chunk_is_exact(served):
     assert blend["exact_tokens"] == first["start"] + first["tokens"]
 
 
+def test_a_request_may_name_its_chunks_itself(served):
+    ids = [served.collection.chunks[i].chunk_id for i in (5, 2, 3)]
+    blend = chat(served, QUESTION, {"rag": {"collection": "docs", "chunk_ids": ids}}).blend
+    assert [chunk["id"] for chunk in blend["chunks"] if chunk["source"]] == ids
+
+
+def test_a_filter_and_a_token_budget_hold(served):
+    source = served.collection.chunks[-1].places[0].source
+    only = {"type": "eq", "key": "path", "value": source}
+    rag = {"collection": "docs", "filter": only, "max_tokens": 300, "neighbours": 1}
+    named = [chunk for chunk in chat(served, QUESTION, {"rag": rag}).blend["chunks"] if chunk["source"]]
+    assert {chunk["source"] for chunk in named} == {source}
+    assert 0 < sum(chunk["tokens"] for chunk in named) <= 300
+
+
 def test_recomputing_everything_answers_as_full_prefill_does(served):
     rag = {"collection": "docs", "top_k": 3, "recompute_ratio": 1.0}
     blended = chat(served, QUESTION, {"rag": rag, "cache_salt": "a"})
@@ -187,6 +202,9 @@ def test_a_conversation_keeps_its_documents_and_its_turns(served):
         ({"rag": {"collection": "nowhere"}}, 404, None),
         ({"rag": {"collection": "docs", "recompute_ratio": 1.5}}, 400, "rag.recompute_ratio"),
         ({"rag": {"collection": "docs", "topk": 2}}, 400, "rag.topk"),
+        ({"rag": {"collection": "docs", "filter": {"type": "like"}}}, 400, "rag.filter.type"),
+        ({"rag": {"collection": "docs", "chunk_ids": ["nowhere"]}}, 400, "rag.chunk_ids"),
+        ({"rag": {"collection": "docs", "rerank": True}}, 400, "rag.rerank"),
         ({"blend": {"selector": "nonesuch"}}, 400, None),
         ({"kv_transfer_params": {"kvblend": {"gate_key": "x"}}}, 400, "kv_transfer_params.kvblend.gate_key"),
     ],
