@@ -26,6 +26,8 @@ RANGES: dict[str, Callable[[Any, Any], bool]] = {
 COMPARISONS = ("eq", "ne", *RANGES, "in", "nin")
 COMPOUNDS = ("and", "or")
 MAX_DEPTH = 8
+MAX_PARTS = 256
+"""Filters in a compound, or values in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ def _compound(said: Mapping[str, Any], option: str, depth: int) -> Compound:
     parts = said.get("filters")
     if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
         raise QueryError(f"got {_short(parts)}, expected a list of filters, not empty", f"{option}.filters")
+    if len(parts) > MAX_PARTS:
+        raise QueryError(f"got {len(parts)} filters, expected at most {MAX_PARTS}", f"{option}.filters")
     if depth >= MAX_DEPTH:
         raise QueryError(f"got filters nested deeper than {MAX_DEPTH}, expected fewer levels", option)
     filters = (parse_filter(part, f"{option}.filters[{i}]", depth + 1) for i, part in enumerate(parts))
@@ -115,6 +119,8 @@ def _value(kind: str, value: Any, option: str) -> Value:
     if kind in ("in", "nin"):
         if not isinstance(value, Sequence) or isinstance(value, str) or not all(map(is_scalar, value)):
             raise QueryError(f"got {_short(value)}, expected a list of strings, numbers or booleans", option)
+        if len(value) > MAX_PARTS:
+            raise QueryError(f"got {len(value)} values, expected at most {MAX_PARTS}", option)
         return tuple(value)
     if not is_scalar(value) or (kind in RANGES and isinstance(value, bool)):
         expected = "a string or a number" if kind in RANGES else "a string, a number or a boolean"

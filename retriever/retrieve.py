@@ -143,11 +143,12 @@ class Retriever:
     def _rows_that_pass(self, wanted: Filter) -> Rows:
         """Rows of the chunks of all documents that pass a filter."""
         key = repr(wanted)  # as values, 1 and True are equal
-        if key not in self._passed:
+        rows = self._passed.get(key)
+        if rows is None:
             if len(self._passed) >= MAX_KEPT_FILTERS:
                 self._passed.clear()
-            self._passed[key] = self._look_through(wanted)
-        return self._passed[key]
+            rows = self._passed[key] = self._look_through(wanted)
+        return rows
 
     def _look_through(self, wanted: Filter) -> Rows:
         collection = self.collection

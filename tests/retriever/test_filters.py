@@ -74,6 +74,8 @@ def nested(depth: int) -> object:
         ({"type": "gt", "key": "a", "value": True}, "filter.value"),
         ({"type": "eq", "key": "a", "value": 1, "boost": 2}, "filter"),
         ({"type": "and", "filters": []}, "filter.filters"),
+        ({"type": "and", "filters": [{"type": "eq", "key": "a", "value": 1}] * 257}, "filter.filters"),
+        ({"type": "in", "key": "a", "value": [1] * 257}, "filter.value"),
         (
             {"type": "or", "filters": [nested(0), {"type": "eq", "key": 7, "value": 1}]},
             "filter.filters[1].key",
