@@ -29,7 +29,7 @@ class Hit:
     Attributes:
         chunk_id: its key, opaque here.
         score: what it was ranked by: cosine, BM25 score, sum of reciprocal ranks, or the re-ranker's
-            where it read the chunk; None for a neighbour of a hit, or a chunk that was chosen by its id.
+            where it read the chunk; None for what was not ranked: a neighbour, or a chunk chosen by its id.
         text: the chunk's.
         num_tokens: of the serving model.
         source: path of the first document that it stands in and the search looked at.
@@ -68,6 +68,11 @@ class Retriever:
         self._embedder = embedder
         self._reranker = reranker
         self._passed: dict[str, Rows] = {}
+        rows = collection.rows
+        self._in_order = {
+            path: tuple(rows[chunk_id] for chunk_id in entry.chunk_ids)
+            for path, entry in collection.documents.items()
+        }
 
     def search(self, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
         """The chunks that suit a query, in the order asked for, each chunk once.
@@ -164,8 +169,7 @@ class Retriever:
 
     def _reading(self, row: int, wanted: Filter | None) -> Reading:
         place = self._place(row, wanted)
-        ids = self.collection.documents[place.source].chunk_ids
-        return Reading(place.source, [self.collection.rows[chunk_id] for chunk_id in ids], place.index)
+        return Reading(place.source, self._in_order[place.source], place.index)
 
     def _text(self, row: int) -> str:
         return self.collection.chunks[row].text
