@@ -93,8 +93,8 @@ class Precompute:
         if old.settings.prefix != config.prefix:
             self._report(Notice("the prefix has changed: rebuilding the collection"))
         if old.settings.embedder != self._embedder.name:
-            was, is_now = old.settings.embedder, self._embedder.name
-            self._report(Notice(f"embedded by {is_now}, up to now {was}: embedding all chunks again"))
+            then, name = old.settings.embedder, self._embedder.name
+            self._report(Notice(f"embedded by {name}, up to now {then}: embedding all chunks again"))
         return old
 
     def _count_tokens(self, text: str) -> int:

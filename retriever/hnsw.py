@@ -65,7 +65,7 @@ class HnswIndex:
         if rows is not None and len(rows) < DEFAULTS.hnsw_from_chunks:
             return self._search_exactly(query, top_k, rows)  # a graph leads nowhere through few allowed rows
         allowed = faiss.IDSelectorRange(0, self._num_rows) if rows is None else faiss.IDSelectorBatch(rows)
-        params = faiss.SearchParametersHNSW(efSearch=max(SEARCH_BREADTH, top_k), sel=allowed)
+        params = faiss.SearchParametersHNSW(efSearch=max(SEARCH_BREADTH, top_k), sel=allowed)  # type: ignore[attr-defined]
         return search_one(self._index, query, min(top_k, self._num_rows), params)
 
     def update(self, vectors: Vectors) -> bool:

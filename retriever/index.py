@@ -99,7 +99,7 @@ class FlatIndex:
         top_k = min(top_k, self._index.ntotal if rows is None else len(rows))
         if top_k == 0:
             return []
-        params = None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))
+        params = None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))  # type: ignore[call-arg]
         return search_one(self._index, query, top_k, params)
 
 

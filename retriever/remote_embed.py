@@ -82,7 +82,7 @@ class RemoteEmbedder:
             raise self._error(f"no answer ({str(error)[:200]})") from error
         try:
             items = sorted(answer.data, key=lambda item: item.index)
-            vectors = np.array([item.embedding for item in items], dtype=np.float32)
+            vectors: Vectors = np.array([item.embedding for item in items], dtype=np.float32)
             places = [item.index for item in items]
         except (AttributeError, TypeError, ValueError) as error:
             raise self._error(f"no list of vectors in its answer ({str(error)[:100]})") from error
@@ -91,7 +91,8 @@ class RemoteEmbedder:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
             raise self._error("got a vector without a direction, expected finite numbers, not all zero")
-        return vectors / lengths
+        vectors /= lengths
+        return vectors
 
     def _error(self, reason: str) -> EmbedderError:
         return EmbedderError(

@@ -11,8 +11,8 @@ SCENARIOS = {
     "changed in between": ("", "ab", "ac"),
 }
 # Renames: journal, the chunks not yet stored (all in two versions, and the prefix with the lead and without;
-# or b's in two versions), two data files, manifest.
-NUM_STEPS = {"first run": 1 + 10 + 3, "update": 1 + 4 + 3, "changed in between": 1 + 10 + 3}
+# or b's in two versions), three data files (chunks, vectors, words), manifest.
+NUM_STEPS = {"first run": 1 + 10 + 4, "update": 1 + 4 + 4, "changed in between": 1 + 10 + 4}
 
 
 @pytest.fixture(scope="module")
