@@ -58,6 +58,7 @@ def local_asker(question: Question, store: Path | None, model: str | None) -> It
         ModelError: the collection was computed with another model.
     """
     library = Library(store_path(store), [question.rag.collection])
-    with Engine(model or library.model_name, store) as engine:
+    namespace = library.namespace_of(question.rag.collection)
+    with Engine(model or library.model_name, store, namespace=namespace) as engine:
         library.check_model(engine.fingerprint)
         yield LocalAsker(engine, library, question)

@@ -98,6 +98,14 @@ class Library:
         """Path of the first document that a chunk stands in, or None."""
         return self._contents.sources.get(chunk_id)
 
+    def namespace_of(self, name: str) -> str:
+        """Who may read a collection, "" for everybody.
+
+        Raises:
+            UnknownCollection: the library has none of that name.
+        """
+        return self._retriever(name).collection.settings.namespace
+
     def prefix_of(self, name: str) -> str:
         """Text that a collection's chunks were computed behind.
 

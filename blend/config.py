@@ -17,6 +17,7 @@ class BlendDefaults:
         max_residual: what the ratio "auto" leaves at most of the question's attention on rows that
             approximate a full prefill's, in [0, 1].
         memory_bytes: budget of the in-memory tier of chunk KV in each worker.
+        namespace_memory_bytes: the same for each namespace, beside it.
         kept_bytes: budget of the blends that each worker keeps to top up, where they are.
         codec: what packs chunk KV on its way to the disk, see `blend.store.codecs`.
     """
@@ -25,6 +26,7 @@ class BlendDefaults:
     selector: str = "question-late"
     max_residual: float = 0.05
     memory_bytes: int = 2 << 30
+    namespace_memory_bytes: int = 256 << 20
     kept_bytes: int = 2 << 30
     codec: str = "raw"
 

@@ -71,7 +71,9 @@ class ChunkMatcher:
         self._anchor_lengths[ids[0]].subtract([len(anchor)])
         self._anchor_lengths[ids[0]] = +self._anchor_lengths[ids[0]]  # drops lengths that count zero
 
-    def find(self, prompt_ids: Sequence[int]) -> list[tuple[int, ChunkRecord]]:
+    def find(
+        self, prompt_ids: Sequence[int], beside: "ChunkMatcher | None" = None
+    ) -> list[tuple[int, ChunkRecord]]:
         """Known chunks that stand in a prompt: from left to right, the longest at each place, no overlap.
 
         Where the same ids are known behind several prefixes, the record is taken whose prefix is all that
@@ -80,18 +82,24 @@ class ChunkMatcher:
         the prefix alone); then the one added last. A record without prefix is taken only at the very start,
         or where there is no other.
 
+        Args:
+            beside: more known chunks; of equals, one of this matcher comes first.
+
         Returns:
             (start, record) pairs in ascending order, as `blend.plan.make_plan` takes them.
         """
         prompt = tuple(prompt_ids)
+        matchers = [self] if beside is None else [beside, self]
         found: list[tuple[int, ChunkRecord]] = []
         position = 0
         while position < len(prompt):
-            ids = self._longest_at(prompt, position)
-            if ids is None:
+            here = [ids for one in matchers if (ids := one._longest_at(prompt, position)) is not None]
+            if not here:
                 position += 1
                 continue
-            record = _best_variant(self._variants[ids], prompt, position)
+            ids = max(here, key=len)
+            variants = [record for one in matchers for record in one._variants.get(ids, {}).values()]
+            record = _best_variant(variants, prompt, position)
             found.append((position, record))
             position += record.num_tokens
         return found
@@ -145,11 +153,11 @@ def _goes_on(longer: Ids, shorter: Ids) -> bool:
     return len(longer) > len(shorter) and longer[: len(shorter)] == shorter
 
 
-def _best_variant(variants: dict[str, ChunkRecord], prompt: Ids, start: int) -> ChunkRecord:
+def _best_variant(variants: list[ChunkRecord], prompt: Ids, start: int) -> ChunkRecord:
     def rank(record: ChunkRecord) -> tuple[bool, bool, int, int]:
         length = len(record.prefix_ids)
         common = _num_common(record.prefix_ids, prompt)
         return common == length == start, bool(length), common, length
 
     # `max` keeps the first of equals, and the last added comes first here.
-    return max(reversed(variants.values()), key=rank)
+    return max(reversed(variants), key=rank)

@@ -100,6 +100,7 @@ class Meter:
         self._totals: dict[Series, float] = {}
         self._taken: dict[Series, float] = {}
         self._levels: dict[Series, float] = {}
+        self._shifted: dict[Series, float] = {}
         self._observed: dict[Series, list[float]] = {}
         self._lock = Lock()
 
@@ -114,6 +115,13 @@ class Meter:
         name, values = _series(gauge, Kind.GAUGE, labels)
         with self._lock:
             self._levels[name, (*values, self._process)] = value
+
+    def shift(self, gauge: Metric, by: float, *labels: str) -> None:
+        """Say how much more there is of something than before; one gauge takes `set` or this, not both."""
+        name, values = _series(gauge, Kind.GAUGE, labels)
+        series = name, (*values, self._process)
+        with self._lock:
+            self._shifted[series] = self._levels[series] = self._shifted.get(series, 0) + by
 
     def observe(self, histogram: Metric, value: float, *labels: str) -> None:
         """Note one value of many."""

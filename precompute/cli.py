@@ -41,6 +41,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="most tokens of a chunk (default: %(default)s)",
     )
     parser.add_argument("--prefix", metavar="FILE", type=Path, help="text before the first chunk")
+    parser.add_argument(
+        "--namespace", metavar="NAME", default="", help="who alone may read it; everybody, unless given"
+    )
     parser.add_argument("--codec", metavar="NAME", help="what packs the chunk KV that is written")
     parser.add_argument(
         "--embedder",
@@ -85,7 +88,9 @@ def _run(args: argparse.Namespace) -> int:
     embedder = open_embedder(args.embedder)
     # Nothing is blended here, so the self-check can wait for who blends first.
     with (
-        Engine(args.model, config.store, self_check=False, codec=tiers.codec) as engine,
+        Engine(
+            args.model, config.store, namespace=args.namespace, self_check=False, codec=tiers.codec
+        ) as engine,
         open_report(args.json) as report,
     ):
         finished = Precompute(engine, embedder, config, report).run()

@@ -15,6 +15,7 @@ class ChunkEngine(Protocol):
     Attributes:
         model_name: what users call the model.
         fingerprint: digest of the model; part of every chunk id, and what a collection is bound to.
+        namespace: whose chunks these are, "" for nobody's; a collection is bound to it too.
         store: where `compute` puts chunk KV.
         exchange: takes chunks to a store that machines share and from there, or None where there is none.
         max_batch_tokens: tokens per `compute` call that are efficient.
@@ -25,6 +26,9 @@ class ChunkEngine(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def namespace(self) -> str: ...
 
     @property
     def store(self) -> ChunkStore: ...

@@ -87,6 +87,11 @@ class Precompute:
                 f"({old.settings.fingerprint[:16]}), got {self._engine.model_name} "
                 f"({self._engine.fingerprint[:16]}): use that model, or another collection name"
             )
+        if old.settings.namespace != self._engine.namespace:
+            raise CollectionError(
+                f"collection {config.collection!r} belongs to {_named(old.settings.namespace)}, got "
+                f"{_named(self._engine.namespace)}: use that one, or another collection name"
+            )
         if old.settings.chunk_tokens != config.chunk_tokens:
             was, now = old.settings.chunk_tokens, config.chunk_tokens
             self._report(Notice(f"chunks of {now} tokens, up to now {was}: rebuilding the collection"))
@@ -182,6 +187,7 @@ class Precompute:
             chunk_tokens=config.chunk_tokens,
             chunking=CHUNKING,
             embedder=self._embedder.name,
+            namespace=self._engine.namespace,
         )
         chunks = [ChunkText(chunk.chunk_id, chunk.text, chunk.num_tokens) for chunk in plan.chunks]
         vectors = self._vectors([chunk.text for chunk in chunks], old)
@@ -238,3 +244,7 @@ class Precompute:
             unreadable=reader.unreadable,
             binary=reader.binary,
         )
+
+
+def _named(namespace: str) -> str:
+    return f"namespace {namespace!r}" if namespace else "no namespace"

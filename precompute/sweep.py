@@ -45,7 +45,8 @@ def _needed(store: Path, engine: ChunkEngine) -> frozenset[str]:
     prefixes = {
         manifest.settings.prefix
         for manifest in manifests
-        if manifest.settings.fingerprint == engine.fingerprint
+        if (manifest.settings.fingerprint, manifest.settings.namespace)
+        == (engine.fingerprint, engine.namespace)
     }
     named = (manifest.chunk_ids for manifest in manifests)
     return frozenset[str]().union(*named, *(ids_of(engine.prefixes(text).records) for text in prefixes))

@@ -23,6 +23,7 @@ class Settings:
         chunk_tokens: most tokens of a chunk.
         chunking: name of the rule that made texts of files, and chunks of texts.
         embedder: what `retriever.embed.open_embedder` opens.
+        namespace: who may read it, "" for everybody; opaque here.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Settings:
     chunk_tokens: int
     chunking: str
     embedder: str
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

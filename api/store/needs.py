@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from blend.chunk import ChunkRecord, chunk_id
+from blend.namespace import scoped
 from blend.store.layout import mark_of
 from precompute.journal import FILE, Journal
 from retriever.errors import CollectionError, UnknownCollection
 from retriever.layout import list_collections, read_manifest
-from retriever.manifest import Manifest
+from retriever.manifest import Manifest, Settings
 
 RecordOf = Callable[[str, str], ChunkRecord | None]
 """What is stored, by a model's mark and an id."""
@@ -40,7 +41,7 @@ class Needs:
         self._chunk_ids = {name: manifest.chunk_ids for name, manifest in self._manifests.items()}
         self._prefixes = {name: self._prefix_ids(manifest) for name, manifest in self._manifests.items()}
         settings = [manifest.settings for manifest in self._manifests.values()]
-        self.models = {mark_of(one.fingerprint): one.model for one in settings}
+        self.models = {mark_of(_scope(one)): _whose(one) for one in settings}
 
     def check(self, name: str) -> None:
         """Refuse the name of a collection that is not there.
@@ -79,14 +80,14 @@ class Needs:
 
     def _is_led(self, name: str, mark: str, record: ChunkRecord) -> bool:
         """Whether taking away what stands between prefix and chunk gives one that the collection names."""
-        fingerprint, prefix = self._manifests[name].settings.fingerprint, self._prefixes[name]
-        if prefix is None or mark_of(fingerprint) != mark:
+        scope, prefix = _scope(self._manifests[name].settings), self._prefixes[name]
+        if prefix is None or mark_of(scope) != mark:
             return False
         if not record.prefix_ids:  # the prefix, and the lead behind it
             return bool(prefix) and record.token_ids[: len(prefix)] == prefix
         if record.prefix_ids[: len(prefix)] != prefix:
             return False
-        return chunk_id(fingerprint, prefix, record.token_ids) in self._chunk_ids[name]
+        return chunk_id(scope, prefix, record.token_ids) in self._chunk_ids[name]
 
     def _prefix_ids(self, manifest: Manifest) -> tuple[int, ...] | None:
         """Token ids of a collection's prefix, told by anything that it has in the store."""
@@ -94,7 +95,15 @@ class Needs:
         if settings.prefix_chunk_id is None:
             return ()
         for key in (settings.prefix_chunk_id, *manifest.chunk_ids):
-            record = self._record_of(mark_of(settings.fingerprint), key)
+            record = self._record_of(mark_of(_scope(settings)), key)
             if record is not None:
                 return record.token_ids if key == settings.prefix_chunk_id else record.prefix_ids
         return None
+
+
+def _scope(settings: Settings) -> str:
+    return scoped(settings.fingerprint, settings.namespace)
+
+
+def _whose(settings: Settings) -> str:
+    return f"{settings.model} of {settings.namespace}" if settings.namespace else settings.model

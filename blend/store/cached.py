@@ -158,5 +158,5 @@ class CachedStore:
             self._now_held(self.held_bytes - chunk.tensor_bytes)
 
     def _now_held(self, num_bytes: int) -> None:
+        self._meter.holds(num_bytes - self.held_bytes)
         self.held_bytes = num_bytes
-        self._meter.holds(num_bytes)

@@ -33,8 +33,10 @@ class StoreConfig:
 
     Attributes:
         path: folder of chunk KV and collections.
-        disk_bytes: most bytes of chunk files of each model; None for as many as the disk holds.
+        disk_bytes: most bytes of chunk files of each model, and of each namespace of it; None for as many as
+            the disk holds.
         memory_bytes: most bytes of verified chunks in each worker's memory; 0 for no such tier.
+        namespace_memory_bytes: the same for the chunks of each namespace, see `blend.namespace`.
         codec: name of what packs the chunks that are written, see `blend.store.codecs`. Chunks are read
             whatever packed them.
         remote: URL of a server that engines share, see `blend.store.remote_url`; None for no such tier.
@@ -46,6 +48,7 @@ class StoreConfig:
     path: Path
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    namespace_memory_bytes: int = DEFAULTS.namespace_memory_bytes
     codec: str = DEFAULTS.codec
     remote: str | None = field(default=None, repr=False)
     remote_bytes: int | None = None
@@ -202,6 +205,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "path": _path,
     "disk_bytes": _size_or_none,
     "memory_bytes": _size,
+    "namespace_memory_bytes": _size,
     "codec": _codec,
     "remote": _url,
     "remote_bytes": _size_or_none,

@@ -67,9 +67,9 @@ class TierMeter:
         """A stored chunk failed a check."""
         self.meter.add(CORRUPT, 1, self.tier)
 
-    def holds(self, num_bytes: int) -> None:
-        """So much is held now."""
-        self.meter.set(HELD, num_bytes, self.tier)
+    def holds(self, more_bytes: int) -> None:
+        """So much more is held than before; a tier of several stores holds what all of them do."""
+        self.meter.shift(HELD, more_bytes, self.tier)
 
     def total(self, counter: Metric) -> int:
         """All that was ever counted in this tier."""

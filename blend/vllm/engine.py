@@ -16,6 +16,7 @@ from typing import Any
 from blend.chunk import ChunkRecord, batches
 from blend.config import DEFAULT_MODEL, DEFAULTS
 from blend.errors import RequestError, StoreError, StoreFull
+from blend.namespace import check_namespace, salted
 from blend.ratio import Ratio
 from blend.select import check_rule
 from blend.store.disk import DiskStore
@@ -35,6 +36,7 @@ class Engine:
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store; the configured one when None.
+        namespace: whose chunks are stored, and read beside everybody's; "" for none. See `blend.namespace`.
         self_check: compare blending with full prefill before the model's first blend.
         overrides: see `blend.vllm.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes`,
             `codec` and their like, and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
@@ -42,7 +44,8 @@ class Engine:
     Attributes:
         model_name: what `model` takes to find the model again.
         fingerprint: digest of the model; part of every chunk id.
-        store: the chunks of this model in the folder; a remote's are not among them.
+        namespace: as it was given.
+        store: the namespace's chunks of this model in the folder; a remote's are not among them.
         exchange: takes chunks to the remote and from there, or None where none is configured.
         max_model_len: most tokens of a prompt with its answer.
         max_batch_tokens: tokens per `compute` call that are efficient.
@@ -58,15 +61,19 @@ class Engine:
         model: str = DEFAULT_MODEL,
         store: Path | str | None = None,
         *,
+        namespace: str = "",
         self_check: bool = True,
         **overrides: Any,
     ) -> None:
+        self.namespace = check_namespace(namespace)
         prepare_environment()
         self.setup: EngineSetup = prepare_engine(model, Path(store) if store else None, **overrides)
         self.model_name = self.setup.reference
         self.fingerprint = self.setup.settings.fingerprint
-        self.store = DiskStore(self.setup.settings.chunks_folder)
-        self.exchange = self.setup.settings.open_exchange()
+        own = self.setup.settings.within(namespace)
+        self._scope = own.fingerprint
+        self.store, self._common = (DiskStore(s.chunks_folder) for s in (own, self.setup.settings))
+        self.exchange = own.open_exchange()
         self._thread = EngineThread(self.setup.arguments)
         try:
             self._make_ready(self_check)
@@ -100,7 +107,7 @@ class Engine:
 
     def prefixes(self, prefix: str) -> Prefixes:
         """What the chunks of a collection are computed behind: its prefix, without and with the lead."""
-        return Prefixes(self.fingerprint, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
+        return Prefixes(self._scope, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         """Compute and store the KV of chunks that stand behind one prefix; returns the bytes stored.
@@ -110,15 +117,13 @@ class Engine:
         Raises:
             StoreFull: no space left; what was stored stays.
         """
-        prefixes = {record.prefix_ids for record in records}
+        prefixes = [list(ids) for ids in {record.prefix_ids for record in records}]
         if len(prefixes) != 1:
-            raise RequestError(
-                f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each"
-            )
+            raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one: call for each")
         if self.setup.not_blendable is not None:
             raise StoreError(f"chunk KV of this model is of no use: {self.setup.not_blendable}")
         batch = [list(record.token_ids) for record in records]
-        stored, kind, problem = self._thread.rpc("compute_chunks", list(prefixes.pop()), batch)
+        stored, kind, problem = self._thread.rpc("compute_chunks", *prefixes, batch, self.namespace)
         if problem:
             raise (StoreFull if kind == StoreFull.__name__ else StoreError)(problem)
         return int(stored)
@@ -126,9 +131,8 @@ class Engine:
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
 
-        A chunk is stored in two versions, see `blend.versions`; one that is too long to stand behind prefix
-        and lead within `max_model_len` in its plain version only. The chunk id is the plain version's. With
-        a remote, what is there is fetched and not computed, and what is not there is sent in the background.
+        A chunk is stored in two versions, see `blend.versions`. The chunk id is the plain version's. With a
+        remote, what is there is fetched and not computed, and what is not there is sent in the background.
 
         Args:
             texts: pieces of documents, each short enough for a prompt.
@@ -226,8 +230,9 @@ class Engine:
                 f"got a prompt of {len(ids)} tokens, expected fewer than {self.max_model_len} (the model's "
                 "length); use fewer or shorter chunks"
             )
-        params = BlendParams(blend, recompute_ratio, selector)
-        return Ask(ids, params, min(max_tokens, self.max_model_len - len(ids)), temperature, cache_salt)
+        params = BlendParams(blend, recompute_ratio, selector, namespace=self.namespace)
+        salt = salted(self.namespace, cache_salt)
+        return Ask(ids, params, min(max_tokens, self.max_model_len - len(ids)), temperature, salt)
 
     def prompt_ids(self, question: str, chunks: Sequence[str], *, prefix: str = "") -> tuple[int, ...]:
         """Ids of prefix, chunks, question: the prompt that `generate` answers.
@@ -246,7 +251,7 @@ class Engine:
         return (*ids, *self._pieces.encode_markup(self._frame.tail(question)))
 
     def _record(self, chunk: str) -> ChunkRecord | None:
-        found = self.store.record(chunk)
+        found = self.store.record(chunk) or self._common.record(chunk)
         if found is None and self.exchange is not None:
             found = self.exchange.remote.record(chunk)
         return found

@@ -14,7 +14,7 @@ import torch
 from blend.select import selector
 from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
-from blend.store.base import ChunkStore
+from blend.store.shared_reads import ChunkSource
 from blend.vllm.clock import Clock
 from blend.vllm.context import Context, StoredContext, wanted_spans
 from blend.vllm.kept import KeptContext, KeptRows
@@ -30,7 +30,7 @@ from blend.vllm.refusal import Reason
 
 def blend(
     task: BlendTask,
-    store: ChunkStore,
+    store: ChunkSource,
     runner: LayerRunner,
     ranks: Ranks,
     kept: dict[str, KeptRows],
@@ -91,7 +91,7 @@ def _earlier(task: BlendTask, ranks: Ranks, kept: dict[str, KeptRows]) -> KeptRo
 def _context(
     task: BlendTask,
     rule: Selector,
-    store: ChunkStore,
+    store: ChunkSource,
     runner: LayerRunner,
     ranks: Ranks,
     kept: dict[str, KeptRows],

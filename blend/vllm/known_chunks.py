@@ -1,7 +1,7 @@
 """The chunks of the store, as the scheduler finds them in prompts."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from blend.chunk import ChunkRecord
@@ -46,10 +46,16 @@ class BothLists:
 
 
 class KnownChunks:
-    """The chunks of the store, found in prompts; follows what other processes add and remove."""
+    """The chunks of a store, found in prompts; follows what other processes add and remove.
 
-    def __init__(self, store: ChunkList) -> None:
+    Args:
+        store: what is stored.
+        common: of chunks that are everybody's to read, found in the same prompts.
+    """
+
+    def __init__(self, store: ChunkList, common: "KnownChunks | None" = None) -> None:
         self._store = store
+        self._common = common
         self._matcher = ChunkMatcher()
         self._ids: set[str] = set()
         self._generation: int | None = None
@@ -58,10 +64,15 @@ class KnownChunks:
     def find(self, prompt_ids: list[int]) -> Any:
         """(start, record) pairs in ascending order."""
         self._refresh()
-        return self._matcher.find(prompt_ids)
+        if self._common is None:
+            return self._matcher.find(prompt_ids)
+        self._common._refresh()
+        return self._matcher.find(prompt_ids, self._common._matcher)
 
     def use_of(self, span: Span) -> ChunkUse:
         """A span under the id that users know, that of the chunk's plain version; see `blend.versions`."""
+        if self._common is not None and span.record.chunk_id not in self._matcher:
+            return self._common.use_of(span)
         plain = self._matcher.plain_of(span.record)
         return ChunkUse(plain.chunk_id, span.start, span.record.num_tokens)
 
@@ -89,3 +100,31 @@ class KnownChunks:
                 self._matcher.add(record)
                 self._ids.add(chunk_id)
         self._generation = generation
+
+
+class KnownIn:
+    """What is known in each namespace: its own chunks, and those of none. Made when first asked for.
+
+    Args:
+        open_list: what is stored in a namespace, "" for none.
+    """
+
+    def __init__(self, open_list: Callable[[str], ChunkList]) -> None:
+        self._open_list = open_list
+        self._common = KnownChunks(open_list(""))
+        self._known = {"": self._common}
+
+    def of(self, namespace: str) -> KnownChunks:
+        """What the requests of a namespace may be blended from.
+
+        Raises:
+            StoreError: its folder cannot be made.
+        """
+        if namespace not in self._known:
+            self._known[namespace] = KnownChunks(self._open_list(namespace), self._common)
+        return self._known[namespace]
+
+    def forget(self, chunk_id: str) -> None:
+        """A chunk turned out to be unreadable, wherever it is known; see `KnownChunks.forget`."""
+        for known in self._known.values():
+            known.forget(chunk_id)

@@ -22,6 +22,7 @@ class BlendTask:
         trace: the outcome is to say which positions were selected.
         onto: name of the kept blend to top up; where there is none any more, it is made of stored chunks.
         keep_as: name to keep the rows under, for blends to come; None: they are not kept.
+        namespace: whose chunks the plan names, beside everybody's; "" for none.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class BlendTask:
     trace: bool = False
     onto: str | None = None
     keep_as: str | None = None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from threading import Event, Lock, Thread
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk
-from blend.store.base import ChunkStore
+from blend.store.shared_reads import ChunkSource
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Reading:
         beside: on threads of its own, all at once; else it is done when this returns.
     """
 
-    def __init__(self, store: ChunkStore, records: Iterable[ChunkRecord], *, beside: bool) -> None:
+    def __init__(self, store: ChunkSource, records: Iterable[ChunkRecord], *, beside: bool) -> None:
         self._store = store
         self._left = list({record.chunk_id: record for record in records}.values())
         self._found: dict[str, ChunkKV | None] = {}
@@ -58,7 +58,7 @@ class Reading:
                 self._found[record.chunk_id] = chunk
 
 
-def _read(store: ChunkStore, record: ChunkRecord) -> ChunkKV | None:
+def _read(store: ChunkSource, record: ChunkRecord) -> ChunkKV | None:
     try:
         return store.get(record)
     except CorruptChunk:

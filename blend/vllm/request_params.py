@@ -20,6 +20,7 @@ class BlendParams:
     Attributes:
         gate_key: set by the self-check only; never taken from a client.
         trace: tell which context positions were recomputed; for the laboratory, never taken from a client.
+        namespace: see `blend.namespace`; "" for none. Never taken from a client.
     """
 
     enabled: bool = True
@@ -27,12 +28,14 @@ class BlendParams:
     selector: str | None = None
     gate_key: str | None = None
     trace: bool = False
+    namespace: str = ""
 
     def to_transfer(self) -> dict[str, Any]:
         """The `kv_transfer_params` that carry these options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
-        if not self.trace:
-            del said["trace"]
+        for name in ("trace", "namespace"):
+            if not said[name]:
+                del said[name]
         return {KEY: said}
 
     @classmethod
@@ -45,12 +48,14 @@ class BlendParams:
         if not isinstance(ours, Mapping):
             return cls()
         ratio, name, key = ours.get("recompute_ratio"), ours.get("selector"), ours.get("gate_key")
+        namespace = ours.get("namespace")
         return cls(
             enabled=ours.get("enabled") is not False,
             recompute_ratio=_ratio(ratio),
             selector=name if isinstance(name, str) else None,
             gate_key=key if isinstance(key, str) else None,
             trace=ours.get("trace") is True,
+            namespace=namespace if isinstance(namespace, str) else "",
         )
 
 

@@ -17,7 +17,7 @@ from blend.sharing import Sharing
 from blend.stats import BlendStats
 from blend.vllm.blend_metrics import count_blend, count_found, count_match, count_refused
 from blend.vllm.gate_file import GateFile
-from blend.vllm.known_chunks import KnownChunks
+from blend.vllm.known_chunks import KnownIn
 from blend.vllm.lineage import Lineage, Origin, set_salt
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
 from blend.vllm.refusal import Reason, Refusal, cannot_blend
@@ -37,6 +37,7 @@ class InFlight:
         own_salt: the salt that it came with.
         origin: what its rows are made of; None when it is prefilled normally.
         found_tokens: context tokens that lay in the engine's cache when it was last asked.
+        namespace: whose chunks it is blended from, beside everybody's.
     """
 
     request: Request
@@ -46,6 +47,7 @@ class InFlight:
     stats: BlendStats
     origin: Origin | None = None
     found_tokens: int = 0
+    namespace: str = ""
 
 
 class SchedulerSide:
@@ -65,7 +67,7 @@ class SchedulerSide:
         self._block_size = block_size
         self._gate = GateFile(settings.verdict_file)
         self.meter = Meter(process="scheduler")
-        self._known = KnownChunks(settings.open_list(self.meter))
+        self._known = KnownIn(lambda name: settings.within(name).open_list(self.meter))
         self._found = found
         self._lineage = Lineage(Sharing(settings.sharing), settings.kept_bytes, self._is_there)
         self._floor, self._controller = Controller(), Controller()
@@ -107,7 +109,8 @@ class SchedulerSide:
         if refusal is not None:
             return self._refused(request, terms, stats, refusal)
         assert request.prompt_token_ids is not None
-        plan = make_plan(request.prompt_token_ids, self._known.find(request.prompt_token_ids))
+        known = self._known.of(params.namespace)
+        plan = make_plan(request.prompt_token_ids, known.find(request.prompt_token_ids))
         rule = selector(terms.selector)
         if self._is_own(params) or params.recompute_ratio is not None:  # who asks for a blend gets one
             why = self._floor.why_not(plan, rule, terms.ratio)
@@ -118,9 +121,9 @@ class SchedulerSide:
             return self._refused(request, terms, stats, Refusal(reason, why.text))
         looks = rule.question_layers is not None
         origin = self._lineage.salt(request, plan, terms, looks=looks)
-        chunks = tuple(map(self._known.use_of, plan.spans))
+        chunks = tuple(map(known.use_of, plan.spans))
         stats = replace(stats, chunks=chunks, context_tokens=plan.num_tokens)
-        return InFlight(request, plan, terms, own_salt, stats, origin)
+        return InFlight(request, plan, terms, own_salt, stats, origin, namespace=params.namespace)
 
     def _is_there(self, request: Request, num_tokens: int) -> bool:
         """Whether so many leading tokens lie in the engine's cache, but for the beginning of a block."""
@@ -189,6 +192,7 @@ class SchedulerSide:
                 trace=BlendParams.from_transfer(request.kv_transfer_params).trace,
                 onto=state.origin.onto,
                 keep_as=state.origin.keep_as,
+                namespace=state.namespace,
             )
         )
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from blend.config import DEFAULTS
 from blend.errors import ConfigError
 from blend.metrics import Meter
+from blend.namespace import scoped
 from blend.ratio import Ratio
 from blend.sharing import Sharing
 from blend.store.base import ChunkStore
@@ -39,8 +40,8 @@ class Settings:
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
-        disk_bytes, memory_bytes, codec, remote_bytes, remote_deadline_ms, remote_piece_bytes: see
-            `blend.store.config.StoreConfig`.
+        disk_bytes, memory_bytes, namespace_memory_bytes, codec, remote_bytes, remote_deadline_ms,
+            remote_piece_bytes: see `blend.store.config.StoreConfig`.
         remote: as there, but without secrets: vLLM logs what it is started with. What has some is left in
             the environment, see `remember_remote`.
     """
@@ -57,6 +58,7 @@ class Settings:
     attention: str = "auto"
     disk_bytes: int | None = None
     memory_bytes: int = DEFAULTS.memory_bytes
+    namespace_memory_bytes: int = DEFAULTS.namespace_memory_bytes
     codec: str = DEFAULTS.codec
     remote: str | None = None
     remote_bytes: int | None = None
@@ -89,12 +91,20 @@ class Settings:
             Path(self.store),
             self.disk_bytes,
             self.memory_bytes,
+            self.namespace_memory_bytes,
             self.codec,
             recall_remote(self.remote),
             self.remote_bytes,
             self.remote_deadline_ms,
             self.remote_piece_bytes,
         )
+
+    def within(self, namespace: str) -> "Settings":
+        """The same with the chunks of one namespace: their keys, their place, their budgets."""
+        if not namespace:
+            return self
+        memory_bytes = min(self.memory_bytes, self.namespace_memory_bytes)
+        return replace(self, fingerprint=scoped(self.fingerprint, namespace), memory_bytes=memory_bytes)
 
     def open_store(self, meter: Meter) -> ChunkStore:
         """The model's chunks, through the tiers that are configured; the meter counts what they do.

@@ -23,8 +23,10 @@ class BlendWorker(PlatformWorker):
         assert isinstance(connector, KVBlendConnector), "worker_cls and kv_connector are set together"
         connector.attach(self.model_runner)
 
-    def compute_chunks(self, prefix_ids: list[int], batch: list[list[int]]) -> tuple[int, str, str]:
-        """Compute and store chunks that stand behind one prefix.
+    def compute_chunks(
+        self, prefix_ids: list[int], batch: list[list[int]], namespace: str = ""
+    ) -> tuple[int, str, str]:
+        """Compute and store chunks of a namespace that stand behind one prefix.
 
         Called by `collective_rpc`, between engine steps, on every rank; rank 0 writes.
 
@@ -35,7 +37,7 @@ class BlendWorker(PlatformWorker):
         connector = get_kv_transfer_group()
         assert isinstance(connector, KVBlendConnector)
         with torch.inference_mode():
-            return connector.worker.compute(tuple(prefix_ids), batch)
+            return connector.worker.compute(tuple(prefix_ids), batch, namespace)
 
     def check_model(self) -> str | None:
         """Why the model cannot be blended, found in its layers, or None; called on every rank."""

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from vllm.config import VllmConfig
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.controller import Rates
 from blend.errors import CorruptChunk, NotBlendable, StoreError
 from blend.metrics import Meter
+from blend.store.base import ChunkStore
+from blend.store.shared_reads import ChunkSource, SharedReads
 from blend.vllm.checks import check_layers
 from blend.vllm.compute import compute_chunks
 from blend.vllm.job import blend
@@ -42,12 +44,12 @@ class WorkerSide:
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
         self._reads_beside = settings.remote is not None
         self._block_size = vllm_config.cache_config.block_size
-        self._fingerprint = settings.fingerprint
+        self._settings = settings
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()
         self._ranks = Ranks(heads, torch.device(runner.device))
         self.meter = Meter(process=f"rank {self._ranks.rank}")
-        self._store = settings.open_store(self.meter)
+        self._stores = {"": settings.open_store(self.meter)}
         self._layers: LayerRunner | None = None
         self._refused: str | None = None
         self._rates: Rates | None = None
@@ -115,7 +117,12 @@ class WorkerSide:
             return
         self._tasks[task.request_id] = task
         self._active[task.request_id] = blend(
-            task, self._store, self._layers, self._ranks, self._kept, reads_beside=self._reads_beside
+            task,
+            self._chunks_of(task.namespace),
+            self._layers,
+            self._ranks,
+            self._kept,
+            reads_beside=self._reads_beside,
         )
 
     def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:
@@ -167,24 +174,28 @@ class WorkerSide:
         rates, self._rates = self._rates, None
         return StepReport(outcomes, rates) if outcomes or rates else None
 
-    def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]]) -> tuple[int, str, str]:
-        """Compute and store chunks, and their prefix if it is not stored.
+    def compute(
+        self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str = ""
+    ) -> tuple[int, str, str]:
+        """Compute and store chunks of a namespace, and their prefix if it is not stored there.
 
         Returns:
             Bytes stored; and what went wrong, as the error's class and message, or twice nothing.
         """
         if self._layers is None:
             return 0, "StoreError", f"chunk KV of this model is of no use: {self._refused}"
-        records = [make_record(self._fingerprint, prefix_ids, ids) for ids in batch]
-        prefix, is_new = self._prefix(prefix_ids) if prefix_ids else (None, False)
+        scope, store = self._settings.within(namespace).fingerprint, self._store_of(namespace)
+        records = [make_record(scope, prefix_ids, ids) for ids in batch]
+        behind = make_record(scope, (), prefix_ids)
+        prefix, is_new = self._prefix(store, behind) if prefix_ids else (None, False)
         chunks = compute_chunks(records, prefix, self._layers, self._ranks)
         # Only now that no rank waits for another: what is written may fail on the one that writes.
         stored = 0
         try:
             if prefix is not None and is_new:
-                self._put(prefix)
+                self._put(store, prefix)
             for chunk in chunks:
-                stored += self._put(chunk)
+                stored += self._put(store, chunk)
         except StoreError as error:
             return stored, type(error).__name__, str(error)
         return stored, "", ""
@@ -195,11 +206,22 @@ class WorkerSide:
             return self._refused
         return check_layers(self._layers, self._ranks, self._vocab_size)
 
-    def _prefix(self, prefix_ids: tuple[int, ...]) -> tuple[ChunkKV, bool]:
+    def _store_of(self, namespace: str) -> ChunkStore:
+        if namespace not in self._stores:
+            self._stores[namespace] = self._settings.within(namespace).open_store(self.meter)
+        return self._stores[namespace]
+
+    def _chunks_of(self, namespace: str) -> ChunkSource:
+        """What the requests of a namespace may be blended from."""
+        if not namespace:
+            return self._stores[""]
+        scope = self._settings.within(namespace).fingerprint
+        return SharedReads(self._store_of(namespace), self._stores[""], scope)
+
+    def _prefix(self, store: ChunkStore, record: ChunkRecord) -> tuple[ChunkKV, bool]:
         """The prefix's own KV, and whether it was computed just now."""
-        record = make_record(self._fingerprint, (), prefix_ids)
         try:
-            chunk = self._store.get(record)
+            chunk = store.get(record)
         except CorruptChunk:
             chunk = None
         # All ranks compute it or none: the layers' sums are collective.
@@ -210,7 +232,7 @@ class WorkerSide:
         (computed,) = compute_chunks([record], None, self._layers, self._ranks)
         return computed, True
 
-    def _put(self, chunk: ChunkKV) -> int:
+    def _put(self, store: ChunkStore, chunk: ChunkKV) -> int:
         if self._ranks.rank == 0:
-            self._store.put(chunk)
+            store.put(chunk)
         return chunk.num_bytes

@@ -48,6 +48,16 @@ def test_finds_what_trying_everything_finds(
     assert known_matcher.find(prompt) == matching.find(left, prompt)
 
 
+@given(records, records, prompts)
+def test_two_matchers_find_what_one_would_of_both(
+    common: list[ChunkRecord], own: list[ChunkRecord], prompt: tuple[int, ...]
+) -> None:
+    # The same ids behind the same prefix are another chunk where the key is made of something else.
+    own = [make_record("mine", r.prefix_ids, r.token_ids) for r in own if r.token_ids]
+    common = [r for r in common if r.token_ids]
+    assert matcher(*own).find(prompt, matcher(*common)) == matching.find([*common, *own], prompt)
+
+
 def test_chunks_are_found_in_any_order_and_twice() -> None:
     a, b = record(tuple(range(20))), record(tuple(range(50, 60)))
     prompt = (99, *b.token_ids, *a.token_ids, 98, *b.token_ids, 97)

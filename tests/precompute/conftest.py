@@ -37,9 +37,10 @@ class Jobs:
         model: str = "m",
         max_model_len: int = 1000,
         disk_bytes: int | None = None,
+        namespace: str = "",
     ) -> Finished:
         self.events = []
-        self.engine = FakeEngine(self.store, model, max_model_len)
+        self.engine = FakeEngine(self.store, model, max_model_len, namespace)
         self.engine.store.budget_bytes = disk_bytes
         config = PrecomputeConfig(self.folder, self.store, collection, chunk_tokens, prefix)
         return Precompute(self.engine, self.embedder, config, self.events.append).run()

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from blend.chunk import ChunkKV, ChunkRecord
+from blend.namespace import scoped
 from blend.store.disk import DiskStore
 from blend.store.exchange import Exchange
+from blend.store.layout import chunks_folder, mark_of
 from blend.text.lead import lead_ids
 from blend.versions import Prefixes
 
@@ -20,10 +22,18 @@ class FakeEngine:
     model_name = "fake"
     max_batch_tokens = 100
 
-    def __init__(self, store: Path, fingerprint: str = "fake-fingerprint", max_model_len: int = 1000) -> None:
+    def __init__(
+        self,
+        store: Path,
+        fingerprint: str = "fake-fingerprint",
+        max_model_len: int = 1000,
+        namespace: str = "",
+    ) -> None:
         self.fingerprint = fingerprint
+        self.namespace = namespace
         self.max_model_len = max_model_len
-        self.store = DiskStore(store / "models" / fingerprint / "chunks")
+        self._scope = scoped(fingerprint, namespace)
+        self.store = DiskStore(chunks_folder(store, mark_of(self._scope)))
         self.exchange: Exchange | None = None
         self.computed: list[ChunkRecord] = []
         self.calls: list[int] = []
@@ -35,7 +45,7 @@ class FakeEngine:
         return tuple(self.encode(prefix))
 
     def prefixes(self, prefix: str) -> Prefixes:
-        return Prefixes(self.fingerprint, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
+        return Prefixes(self._scope, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         assert len({record.prefix_ids for record in records}) == 1

@@ -270,6 +270,20 @@ def test_another_model_is_refused(jobs: Jobs) -> None:
     assert Collection.open(jobs.store, "docs").settings.fingerprint == "first"
 
 
+def test_a_collection_stays_in_its_namespace(jobs: Jobs) -> None:
+    jobs.write("a.txt", 40)
+    jobs.run("mine", namespace="acme")
+    mine = set(jobs.engine.store.ids())
+    with pytest.raises(CollectionError, match="belongs to namespace 'acme', got no namespace"):
+        jobs.run("mine")
+    jobs.run("everybodys")
+    assert not mine & set(jobs.engine.store.ids())
+    jobs.write("a.txt", 40, "other")
+    finished = jobs.run("mine", namespace="acme")
+    assert finished.computed == finished.dropped == 2
+    assert Collection.open(jobs.store, "mine").settings.namespace == "acme"
+
+
 @pytest.mark.parametrize("file", ["manifest.json", "index-*", "chunks-*"])
 def test_a_damaged_collection_is_built_anew_from_what_is_stored(jobs: Jobs, file: str) -> None:
     jobs.write("a.txt", 64)

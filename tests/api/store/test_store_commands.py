@@ -10,9 +10,13 @@ import pytest
 
 from api.cli import main
 from api.store import checking
+from precompute.config import PrecomputeConfig
+from precompute.job import Precompute
 from precompute.journal import Journal, store_lock
 from retriever.layout import read_manifest
 from tests.api.store.conftest import Commands, Shop
+from tests.precompute.fake_engine import FakeEngine
+from tests.retriever.word_embedder import WordEmbedder
 
 # Three documents of one chunk, and the prefix, each in two versions.
 NUM_CHUNKS = 8
@@ -45,6 +49,19 @@ def test_ls_names_every_chunk_and_who_needs_it(shop: Shop, commands: Commands) -
     assert {line.split()[0] for line in table[1:-1]} == {key[:12] for key in shop.chunks.ids()}
     assert len(commands.json("ls", "--collection", "one")) == 6
     assert "no collection 'three'" in commands.fails("ls", "--collection", "three")
+
+
+def test_a_namespaces_chunks_are_shown_apart_and_its_collections_keep_them(
+    shop: Shop, commands: Commands
+) -> None:
+    engine = FakeEngine(shop.path, namespace="acme")
+    config = PrecomputeConfig(shop.root / "one", shop.path, "mine", chunk_tokens=32, prefix="Be brief.")
+    Precompute(engine, WordEmbedder(), config, lambda _: None).run()
+    listed = [one for one in commands.json("ls") if one["collections"] == ["mine"]]
+    assert len(listed) == 6 and commands.ok("ls").count("fake of acme") == 6
+    commands.ok("gc", "--unneeded")
+    assert {one["id"] for one in listed} == set(engine.store.ids())
+    assert len(set(shop.chunks.ids())) == NUM_CHUNKS
 
 
 def test_looking_drops_nothing(shop: Shop, commands: Commands) -> None:

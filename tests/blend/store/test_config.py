@@ -36,14 +36,14 @@ def test_nothing_said(cache: Path) -> None:
 def test_each_source_wins_over_the_one_before(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cache / "store.yaml").write_text("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\ncodec: int8\n")
     said = load_config({})
-    assert said.config == StoreConfig(Path("/a"), 10**9, 1000, "int8")
+    assert said.config == StoreConfig(Path("/a"), 10**9, 1000, codec="int8")
     told = {key for key, source in said.sources.items() if source == str(cache / "store.yaml")}
     assert told == {"path", "disk_bytes", "memory_bytes", "codec"}
     monkeypatch.setenv("KVBLEND_STORE", "/b")
     monkeypatch.setenv("KVBLEND_STORE_DISK_BYTES", "2GB")
-    assert load_config({}).config == StoreConfig(Path("/b"), 2 * 10**9, 1000, "int8")
+    assert load_config({}).config == StoreConfig(Path("/b"), 2 * 10**9, 1000, codec="int8")
     said = load_config({"path": "/c", "disk_bytes": None})
-    assert said.config == StoreConfig(Path("/c"), 2 * 10**9, 1000, "int8")
+    assert said.config == StoreConfig(Path("/c"), 2 * 10**9, 1000, codec="int8")
     assert said.sources["path"] == "--store"
     assert said.sources["disk_bytes"] == "$KVBLEND_STORE_DISK_BYTES"
 
@@ -66,7 +66,7 @@ def test_the_file_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (
             "disk_byte: 1\n",
-            "unknown key disk_byte in .*; known keys are path, disk_bytes, memory_bytes, codec",
+            "unknown key disk_byte in .*; known keys are path, disk_bytes, memory_bytes, namespace",
         ),
         ("1: 2\n", "unknown key 1 "),
         ("- a\n", "expected keys and values"),

@@ -62,6 +62,24 @@ def test_recomputing_everything_gives_the_full_prefills_text_for_ten_prompts(
         assert reference.stats.fallback is not None and reference.prefix_hit_tokens == 0
 
 
+def test_a_namespaces_chunks_blend_its_own_requests_alone(engine: Engine, passages: list[str]) -> None:
+    common = engine.precompute(passages[20:21], prefix=PREFIX)
+    own = passages[21:23]
+    workers = engine._thread  # a tenant's own engine would be one more engine to start
+    batch = [engine.encode(text) for text in own]
+    assert workers.rpc("compute_chunks", list(engine.prefix_ids(PREFIX)), batch, "acme")[1:] == ("", "")
+    request = ask(engine, "What do these say?", [*own, *common], recompute_ratio=0.1)
+    answers = {}
+    for name in ("", "acme", "other"):
+        params = replace(request.params, namespace=name)
+        answers[name] = engine.submit(fresh(replace(request, params=params)))
+    shared = [use.chunk_id for use in answers[""].stats.chunks]
+    assert common[0] in shared and shared == [use.chunk_id for use in answers["other"].stats.chunks]
+    assert len(answers["acme"].stats.chunks) == len(shared) + len(own)
+    assert answers["acme"].stats.reused_tokens > answers[""].stats.reused_tokens
+    assert all(adds_up(answer) and answer.stats.fallback is None for answer in answers.values())
+
+
 def test_eight_at_once_in_different_orders_each_give_what_they_give_alone(
     engine: Engine, passages: list[str]
 ) -> None:

@@ -26,10 +26,11 @@ from blend.store.disk import DiskStore
 from blend.store.layout import mark_of
 from blend.store.stack import open_remote
 from blend.vllm.gate_file import Calibration, GateFile, Verdict
+from blend.vllm.known_chunks import KnownChunks
 from blend.vllm.messages import BlendOutcome, BlendTask, StepReport
 from blend.vllm.refusal import Reason
 from blend.vllm.request_params import BlendParams
-from blend.vllm.scheduler_side import KnownChunks, SchedulerSide
+from blend.vllm.scheduler_side import SchedulerSide
 from blend.vllm.settings import Settings, remember_remote
 from blend.vllm.version import installed_vllm
 from tests.servers import RedisServer

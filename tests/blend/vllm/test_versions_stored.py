@@ -24,7 +24,7 @@ class StoringEngine(Engine):
     """An engine without vLLM: a character is a token, and chunk KV is zeros."""
 
     def __init__(self, store: Path, max_model_len: int = 4096) -> None:
-        self.fingerprint = "f"
+        self.fingerprint = self._scope = "f"
         self.max_model_len = max_model_len
         self.max_batch_tokens = 50
         self.store = DiskStore(store)

@@ -1,0 +1,36 @@
+"""What requests of a namespace read: its own chunks, and those that are everybody's."""
+
+from typing import Protocol
+
+from blend.chunk import ChunkKV, ChunkRecord, chunk_id
+
+
+class ChunkSource(Protocol):
+    """Where the chunks of a blend are read from; every `blend.store.base.ChunkStore` is one."""
+
+    def get(self, record: ChunkRecord) -> ChunkKV | None:
+        """As `blend.store.base.ChunkStore.get`."""
+
+
+class SharedReads:
+    """A namespace's own store beside the common one. A chunk's key says where it lies: only that is asked.
+
+    Args:
+        own: of the namespace.
+        common: of no namespace.
+        scope: what the keys in `own` are made of, see `blend.namespace.scoped`.
+    """
+
+    def __init__(self, own: ChunkSource, common: ChunkSource, scope: str) -> None:
+        self._own = own
+        self._common = common
+        self._scope = scope
+
+    def get(self, record: ChunkRecord) -> ChunkKV | None:
+        """The stored chunk, or None when it is absent where it belongs.
+
+        Raises:
+            CorruptChunk: as `blend.store.base.ChunkStore.get`.
+        """
+        is_own = chunk_id(self._scope, record.prefix_ids, record.token_ids) == record.chunk_id
+        return (self._own if is_own else self._common).get(record)
