@@ -2,7 +2,7 @@
 
 IngestError
 ├── CollectionExists    a collection of that name is there already
-├── NotManaged          the collection was computed from a folder of its owner's: the server changes nothing in it
+├── NotManaged          the collection comes from a folder of its owner's, who runs precompute
 ├── UnknownDocument     the collection has no document of that path
 ├── UnknownJob          there is no job of that id, or it ended long ago
 ├── BadUpload           a path, a name or a description that cannot be stored
