@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 from pydantic import Field, PrivateAttr
 from vllm.entrypoints.openai.chat_completion import api_router as theirs
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from api.documents.forms import ChatDocument
 
@@ -43,7 +44,7 @@ def take_over_chat_route(app: FastAPI) -> None:
 def _router(route: APIRoute) -> APIRouter:
     router = APIRouter()
 
-    @router.post(PATH, dependencies=[Depends(theirs.validate_json_request)], responses=route.responses)
+    @router.post(PATH, dependencies=[Depends(validate_json_request)], responses=route.responses)
     async def create_chat_completion(request: BlendChatRequest, raw_request: Request) -> Any:
         """Answer a conversation; see the README for `documents`, `rag` and `blend` in the body."""
         return await theirs.create_chat_completion(request, raw_request)

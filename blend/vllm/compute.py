@@ -71,8 +71,7 @@ def computing_chunks(
                 parts.append(_run(layer, prepared, stream.at(cut), runner, ranks))
             yield
         stream = Stream.join([part for part, _ in parts])
-        keys, values = zip(*(given for _, given in parts), strict=True)
-        seen.append((torch.cat(keys), torch.cat(values)))
+        seen.append((torch.cat([k for _, (k, _) in parts]), torch.cat([v for _, (_, v) in parts])))
     keys, values = (torch.stack(rows) for rows in zip(*seen, strict=True))  # [L, all T, H, D]
     split = zip(records, torch.split(keys, lengths, 1), torch.split(values, lengths, 1), strict=True)
     return [ChunkKV(record, k.contiguous(), v.contiguous()) for record, k, v in split]
