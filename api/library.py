@@ -62,6 +62,7 @@ class Library:
         self._reloading = threading.Lock()
         self._next_look_s = 0.0
         self._also: tuple[str, ...] = ()
+        self._added: set[str] = set()
         asked = tuple(dict.fromkeys(names))
         self._take([Collection.open(store, name) for name in asked])
         fingerprints = {r.collection.settings.fingerprint for r in self._contents.retrievers.values()}
@@ -79,7 +80,7 @@ class Library:
     def add(self, name: str) -> None:
         """Serve one more collection of the store from now on, or the newest state of one that is served.
 
-        Takes a while.
+        Takes a while. One that was added goes when another server that shares the store removes it.
 
         Raises:
             UnknownCollection: the store has none of that name.
@@ -87,6 +88,7 @@ class Library:
         """
         with self._reloading:
             self._take([*self._others(name), Collection.open(self.store, name)])
+            self._added.add(name)
 
     def remove(self, name: str) -> None:
         """Serve a collection no more; a no-op where it is not served."""
@@ -181,18 +183,21 @@ class Library:
             current = [retriever.collection for retriever in self._contents.retrievers.values()]
             read = [self._newest(collection) for collection in current]
             if any(new is not old for new, old in zip(read, current, strict=True)):
-                self._take(read)
+                self._take([collection for collection in read if collection is not None])
             self._next_look_s = time.monotonic() + LOOK_EVERY_S
         finally:
             self._reloading.release()
 
-    def _newest(self, old: Collection) -> Collection:
+    def _newest(self, old: Collection) -> Collection | None:
+        """What is published now; None when it was removed."""
         if old.is_current():
             return old
         name = old.settings.name
         try:
             new = Collection.open(self.store, name)
         except RetrieverError as error:
+            if isinstance(error, UnknownCollection) and name in self._added:
+                return None
             logger.warning("collection %s is served as it was: %s", name, error)
             return old
         if new.settings.fingerprint != old.settings.fingerprint:
