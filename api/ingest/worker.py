@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 from api.ingest.job import Status
@@ -40,7 +39,7 @@ class Worker:
         self._interruption = interruption
         self._removals: dict[str, asyncio.Future[None]] = {}
         self._to_learn: dict[str, None] = {}
-        self._to_unlearn: deque[str] = deque()
+        self._to_unlearn: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closing = False
@@ -84,10 +83,12 @@ class Worker:
         Args:
             gone: chunks that had to make room for them.
         """
-        self._to_learn.update(dict.fromkeys(texts))
+        for text in texts:
+            self._to_unlearn.pop(text, None)
+            self._to_learn[text] = None
         for text in gone:
             self._to_learn.pop(text, None)
-            self._to_unlearn.append(text)
+            self._to_unlearn[text] = None
         self.wake(hurries=time.monotonic() - self._began_s > PATIENCE_S)
 
     async def _work(self) -> None:
@@ -135,21 +136,20 @@ class Worker:
         self._removals.pop(name).set_result(None)
 
     async def _learn(self) -> None:
-        texts = list(self._to_learn)
+        new, gone = list(self._to_learn), list(self._to_unlearn)
         try:
-            await asyncio.to_thread(self._runs.learn, texts)
-            for text in texts:
-                self._to_learn.pop(text, None)
-            await asyncio.to_thread(self._runs.unlearn, list(self._to_unlearn))
-            self._to_unlearn.clear()
-        except Interrupted:
+            if new:
+                await asyncio.to_thread(self._runs.learn, new)
+            if gone:
+                await asyncio.to_thread(self._runs.unlearn, gone)
+        except (Interrupted, StoreInUse):
             raise
         except Exception as error:  # they are computed cold, as any unknown text is
-            if isinstance(error, StoreInUse):
-                raise
             logger.warning("documents of chat requests were not precomputed: %s", _why(error))
-            self._to_learn.clear()
-            self._to_unlearn.clear()
+        for text in new:
+            self._to_learn.pop(text, None)
+        for text in gone:
+            self._to_unlearn.pop(text, None)
 
     async def _update(self, jobs: Sequence[Job]) -> None:
         """One run for all jobs of a collection that wait, or for those that remove."""
