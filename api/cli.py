@@ -9,6 +9,7 @@ from pathlib import Path
 
 import precompute.cli
 from api import ask, bench, calibrate, doctor, store
+from api.ingest.settings import DEFAULTS as INGEST_DEFAULTS
 from api.version import kvblend_version
 from blend.errors import BlendError
 from blend.ratio import parse_ratio
@@ -92,6 +93,14 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "of a prefix hit and less closely; topped-up recomputes what else they need (default: %(default)s)",
     )
     parser.add_argument(
+        "--ingest-share",
+        type=_share,
+        metavar="SHARE",
+        default=INGEST_DEFAULTS.share,
+        help="of the engine's time, that taking documents in may take while requests are served "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--always-blend",
         action="store_true",
         help="blend also where full prefill is predicted to be sooner",
@@ -114,9 +123,20 @@ def _serve(args: argparse.Namespace, flags: Sequence[str]) -> int:
             args.share_blends,
             args.always_blend,
             args.reranker,
+            args.ingest_share,
             tuple(flags),
         )
     )
+
+
+def _share(value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = 0.0
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"got {value}, expected a number over 0, at most 1")
+    return share
 
 
 if __name__ == "__main__":

@@ -7,8 +7,23 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from api.ingest.errors import (
+    BadUpload,
+    Busy,
+    CollectionExists,
+    IngestError,
+    NotManaged,
+    TooLarge,
+    UnknownDocument,
+    UnknownJob,
+)
 from blend.errors import BlendError, EngineNotReady, RequestError
-from retriever.errors import EmbedderError, QueryError, RetrieverError, UnknownCollection
+from retriever.errors import (
+    EmbedderError,
+    QueryError,
+    RetrieverError,
+    UnknownCollection,
+)
 
 
 class FieldError(RequestError):
@@ -36,6 +51,13 @@ STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
     (RequestError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (QueryError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
+    (UnknownDocument, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
+    (UnknownJob, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
+    (CollectionExists, Answer(HTTPStatus.CONFLICT, "ConflictError")),
+    (NotManaged, Answer(HTTPStatus.CONFLICT, "ConflictError")),
+    (BadUpload, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
+    (TooLarge, Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestTooLargeError")),
+    (Busy, Answer(HTTPStatus.TOO_MANY_REQUESTS, "RateLimitError")),
     (EngineNotReady, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
     (EmbedderError, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
     (BlendError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
@@ -81,3 +103,4 @@ def install_handlers(app: FastAPI) -> None:
     """Answer our own errors on all routes; vLLM's errors keep its own handlers."""
     app.add_exception_handler(BlendError, respond)
     app.add_exception_handler(RetrieverError, respond)
+    app.add_exception_handler(IngestError, respond)

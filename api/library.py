@@ -1,4 +1,4 @@
-"""The collections that a server was given: their texts, their sources, and searching them."""
+"""The collections that a server has: their texts, their sources, and searching them."""
 
 import logging
 import threading
@@ -37,7 +37,7 @@ class Library:
 
     Args:
         store: the store's folder.
-        names: of the collections; may be empty.
+        names: of the collections that are there at the start; may be empty.
         opener: loads an embedding model by its name.
         reranker: reads the best candidates of every search again, where the search does not forbid it.
 
@@ -55,19 +55,60 @@ class Library:
         reranker: Reranker | None = None,
     ) -> None:
         self.store = store
-        self.names = tuple(dict.fromkeys(names))
         self._opener = opener
         self._reranker = reranker
         self._embedders: dict[str, Embedder] = {}
-        self._contents = self._contents_of([Collection.open(store, name) for name in self.names])
+        self._opening = threading.Lock()
+        self._reloading = threading.Lock()
+        self._next_look_s = 0.0
+        self._also: tuple[str, ...] = ()
+        self._added: set[str] = set()
+        asked = tuple(dict.fromkeys(names))
+        self._take([Collection.open(store, name) for name in asked])
         fingerprints = {r.collection.settings.fingerprint for r in self._contents.retrievers.values()}
         if len(fingerprints) > 1:
             raise ModelError(
-                f"got collections of {len(fingerprints)} different models ({', '.join(self.names)}); "
+                f"got collections of {len(fingerprints)} different models ({', '.join(asked)}); "
                 "serve each model's collections with a server of its own"
             )
-        self._reloading = threading.Lock()
-        self._next_look_s = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The collections that are there now."""
+        return tuple(self._contents.retrievers)
+
+    def add(self, name: str) -> None:
+        """Serve one more collection of the store from now on, or the newest state of one that is served.
+
+        Takes a while. One that was added goes when another server that shares the store removes it.
+
+        Raises:
+            UnknownCollection: the store has none of that name.
+            RetrieverError: it, or its embedding model, cannot be read.
+        """
+        with self._reloading:
+            self._take([*self._others(name), Collection.open(self.store, name)])
+            self._added.add(name)
+
+    def remove(self, name: str) -> None:
+        """Serve a collection no more; a no-op where it is not served."""
+        with self._reloading:
+            self._take(self._others(name))
+
+    def know_also(self, texts: Sequence[str]) -> None:
+        """Find these texts in prompts as well, in place of those that were given before."""
+        with self._reloading:
+            self._also = tuple(texts)
+            self._chunk_texts = self._contents.chunk_texts.plus(self._also)
+
+    def _others(self, name: str) -> list[Collection]:
+        retrievers = self._contents.retrievers
+        return [retriever.collection for other, retriever in retrievers.items() if other != name]
+
+    def _take(self, collections: Sequence[Collection]) -> None:
+        """Go on with these; only from the start, or while reloading."""
+        self._contents = self._contents_of(collections)
+        self._chunk_texts = self._contents.chunk_texts.plus(self._also)
 
     @property
     def model_name(self) -> str:
@@ -92,7 +133,7 @@ class Library:
     def chunk_texts(self) -> ChunkTexts:
         """Texts of all chunks, for splitting prompts; quick but when a collection has changed."""
         self._keep_up()
-        return self._contents.chunk_texts
+        return self._chunk_texts
 
     def source_of(self, chunk_id: str) -> str | None:
         """Path of the first document that a chunk stands in, or None."""
@@ -150,18 +191,21 @@ class Library:
             current = [retriever.collection for retriever in self._contents.retrievers.values()]
             read = [self._newest(collection) for collection in current]
             if any(new is not old for new, old in zip(read, current, strict=True)):
-                self._contents = self._contents_of(read)
+                self._take([collection for collection in read if collection is not None])
             self._next_look_s = time.monotonic() + LOOK_EVERY_S
         finally:
             self._reloading.release()
 
-    def _newest(self, old: Collection) -> Collection:
+    def _newest(self, old: Collection) -> Collection | None:
+        """What is published now; None when it was removed."""
         if old.is_current():
             return old
         name = old.settings.name
         try:
             new = Collection.open(self.store, name)
         except RetrieverError as error:
+            if isinstance(error, UnknownCollection) and name in self._added:
+                return None
             logger.warning("collection %s is served as it was: %s", name, error)
             return old
         if new.settings.fingerprint != old.settings.fingerprint:
@@ -172,7 +216,7 @@ class Library:
     def _contents_of(self, collections: Sequence[Collection]) -> Contents:
         retrievers = {
             collection.settings.name: Retriever(
-                collection, self._embedder(collection.settings.embedder), self._reranker
+                collection, self.embedder(collection.settings.embedder), self._reranker
             )
             for collection in collections
         }
@@ -183,7 +227,13 @@ class Library:
             sources={chunk.chunk_id: chunk.places[0].source for chunk in chunks},
         )
 
-    def _embedder(self, name: str) -> Embedder:
-        if name not in self._embedders:
-            self._embedders[name] = self._opener(name)
-        return self._embedders[name]
+    def embedder(self, name: str) -> Embedder:
+        """An embedding model, loaded once. Takes seconds the first time.
+
+        Raises:
+            EmbedderError: it cannot be found, read or reached.
+        """
+        with self._opening:
+            if name not in self._embedders:
+                self._embedders[name] = self._opener(name)
+            return self._embedders[name]

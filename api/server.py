@@ -18,10 +18,15 @@ from vllm.entrypoints.launchers.launcher import serve_http, setup_server
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
+from api.chat_route import take_over_chat_route
 from api.closing import CloseStreams
 from api.errors import install_handlers
 from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
+from api.ingest.ingest import managed_model
+from api.ingest.routes import ingest_router
+from api.ingest.settings import IngestSettings
+from api.ingesting import Ingestion, ingesting
 from api.library import Library
 from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
@@ -44,6 +49,7 @@ class ServeOptions:
         sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blends: no blend is weighed against full prefill.
         reranker: a cross-encoder's local folder or hub id; None for none.
+        ingest_share: of the engine's time, that taking documents in may take while requests are served.
         flags: vLLM's own, passed through.
     """
 
@@ -54,6 +60,7 @@ class ServeOptions:
     sharing: str
     always_blends: bool
     reranker: str | None
+    ingest_share: float
     flags: Sequence[str]
 
 
@@ -71,7 +78,10 @@ def serve(options: ServeOptions) -> int:
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(options.flags)
     launch = prepare_launch(
-        options.model or args.model_tag or library.model_name,
+        options.model
+        or args.model_tag
+        or (None if library.names else managed_model(store))
+        or library.model_name,
         store,
         args,
         recompute_ratio=options.recompute_ratio,
@@ -85,21 +95,24 @@ def serve(options: ServeOptions) -> int:
     with listener:
         with starting(listener):
             _pass_gate(launch)
-        uvloop.run(_serve(launch, library, address, listener))
+        uvloop.run(_serve(launch, library, IngestSettings(options.ingest_share), address, listener))
     return 0
 
 
-async def _serve(launch: Launch, library: Library, address: str, listener: socket) -> None:
+async def _serve(
+    launch: Launch, library: Library, settings: IngestSettings, address: str, listener: socket
+) -> None:
     async with AsyncExitStack() as stack:
         with starting(listener):
             client = await stack.enter_async_context(entry.build_async_engine_client(launch.args))
-            app = await _build(launch, library, client)
+            ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, settings))
+            app = await _build(launch, library, client, ingestion)
         print(f"kvblend: ready on {address}, {_status(launch, library)}", file=sys.stderr, flush=True)
         stopped: Awaitable[Any] = await serve_http(app, listener, **_uvicorn(launch.args))
     await stopped
 
 
-async def _build(launch: Launch, library: Library, client: Any) -> FastAPI:
+async def _build(launch: Launch, library: Library, client: Any, ingestion: Ingestion | None) -> FastAPI:
     tasks = await client.get_supported_tasks()
     app = build_app(launch.args, tasks, client.model_config)
     app.middleware_stack = None  # vLLM has built it already; it is built again with ours at the first request
@@ -112,10 +125,16 @@ async def _build(launch: Launch, library: Library, client: Any) -> FastAPI:
         client.renderer.know(library)
     state = app.state
     if state.openai_serving_chat is not None:  # a model that generates
-        state.openai_serving_chat = take_over(BlendChat, state.openai_serving_chat, retrieval)
-        state.openai_serving_completion = take_over(
-            BlendCompletion, state.openai_serving_completion, retrieval
+        documents = ingestion.documents if ingestion else None
+        state.openai_serving_chat = take_over(
+            BlendChat, state.openai_serving_chat, retrieval=retrieval, documents=documents
         )
+        state.openai_serving_completion = take_over(
+            BlendCompletion, state.openai_serving_completion, retrieval=retrieval
+        )
+    if ingestion is not None:
+        app.include_router(ingest_router(ingestion.ingest))
+        take_over_chat_route(app)
     return app
 
 

@@ -15,10 +15,12 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest, Compl
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
+from api.chat_route import sources_of
 from api.closing import close_at_end
+from api.documents.chat import ChatDocuments
 from api.errors import FieldError
 from api.options import RequestOptions, read_options, transfer_params
-from api.report import Reporter
+from api.report import Reporter, SourceOf
 from api.retrieval import Retrieval
 from blend.config import DEFAULTS as BLEND_DEFAULTS
 from blend.select import check_rule
@@ -28,17 +30,22 @@ Handler = TypeVar("Handler")
 Asked = TypeVar("Asked", ChatCompletionRequest, CompletionRequest)
 
 
-def take_over(kind: type[Handler], built: Any, retrieval: Retrieval) -> Handler:
-    """A handler of our kind in the place of one that vLLM has built."""
+def take_over(kind: type[Handler], built: Any, **ours: Any) -> Handler:
+    """A handler of our kind in the place of one that vLLM has built, with what it needs of ours."""
     handler = kind.__new__(kind)
-    vars(handler).update(vars(built), retrieval=retrieval)
+    vars(handler).update(vars(built), **ours)
     return handler
 
 
 class BlendChat(OpenAIServingChat):
-    """`/v1/chat/completions`."""
+    """`/v1/chat/completions`.
+
+    Attributes:
+        documents: None leaves a request's `documents` to the chat template, as vLLM does.
+    """
 
     retrieval: Retrieval
+    documents: ChatDocuments | None
 
     async def create_chat_completion(
         self, request: ChatCompletionRequest, raw_request: Request | None = None
@@ -47,14 +54,30 @@ class BlendChat(OpenAIServingChat):
         if options.rag is not None:
             if request.echo:
                 raise FieldError("echo: not available together with rag", "echo")
+            if request.documents:
+                raise FieldError("documents: not available together with rag; send either", "documents")
             messages: Any = await self.retrieval.messages(options.rag, request.messages)
             request.messages = messages
+        elif request.documents and self.documents is not None:
+            await self._lay_out(request, self.documents)
         return _closed_at_end(await super().create_chat_completion(request, raw_request), raw_request)
+
+    async def _lay_out(self, request: ChatCompletionRequest, documents: ChatDocuments) -> None:
+        if request.echo:
+            raise FieldError("echo: not available together with documents", "echo")
+        laid = await documents.lay_out(request.documents or (), request.messages)
+        messages: Any = laid.messages
+        request.messages, request.documents = messages, None
+        sources_of(request).update(laid.sources)
+
+    def _source_of(self, request: ChatCompletionRequest) -> SourceOf:
+        own = sources_of(request)
+        return lambda chunk_id: own.get(chunk_id) or self.retrieval.library.source_of(chunk_id)
 
     async def chat_completion_stream_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = Reporter(request.n or 1, self._source_of(request))
         events = super().chat_completion_stream_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -64,7 +87,7 @@ class BlendChat(OpenAIServingChat):
     async def chat_completion_full_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = Reporter(request.n or 1, self._source_of(request))
         answer = await super().chat_completion_full_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )

@@ -23,6 +23,7 @@ class FolderReader:
         chunk_tokens: most tokens of a chunk.
         count_tokens: number of tokens of a text as it stands in the middle of a prompt.
         old: the collection as it was, or None.
+        may_be_empty, only_removes: as in `PrecomputeConfig`.
         unreadable: files that were named and passed over so far.
         binary: files that are not text and do not claim to be, so far.
     """
@@ -31,6 +32,8 @@ class FolderReader:
     chunk_tokens: int
     count_tokens: Callable[[str], int]
     old: Collection | None
+    may_be_empty: bool = False
+    only_removes: bool = False
     unreadable: int = 0
     binary: int = 0
 
@@ -38,17 +41,19 @@ class FolderReader:
         """All readable documents, in the order of their paths.
 
         Raises:
-            PrecomputeError: there is none.
+            PrecomputeError: there is none, and there should be.
         """
         files = list(list_files(self.folder))
         descriptions = metadata_files(path for path in files if isinstance(path, str))
         files = [path for path in files if path not in descriptions.values()]
         report(Started(collection, len(files)))
+        if self.only_removes:
+            return self._still_there(files)
         documents = [
             replace(document, metadata=self._metadata(descriptions.get(document.path), report))
             for document in self._documents(files, self._known_texts(), report)
         ]
-        if not documents:
+        if not documents and not self.may_be_empty:
             raise PrecomputeError(
                 f"no readable document in {self.folder} ({len(files)} files, {self.unreadable} unreadable, "
                 f"{self.binary} binary): expected text, Markdown, HTML, PDF or source files"
@@ -94,6 +99,11 @@ class FolderReader:
             return Unreadable(file.path, f"cannot be split: {error}")
         return ChunkedDocument(document.path, document.title, document.sha256, tuple(texts))
 
+    def _still_there(self, files: list[str | Unreadable]) -> list[ChunkedDocument]:
+        """The old collection's documents whose files are there, changed or not."""
+        there = set(files)
+        return [document for document in self._old_documents() if document.path in there]
+
     def _known_texts(self) -> dict[tuple[str, str], ChunkedDocument]:
         """Documents of the old collection by path and digest, where they were split by this very rule."""
         if self.old is None:
@@ -101,23 +111,25 @@ class FolderReader:
         settings = self.old.settings
         if (settings.chunking, settings.chunk_tokens) != (CHUNKING, self.chunk_tokens):
             return {}
+        return {(document.path, document.sha256): document for document in self._old_documents()}
+
+    def _old_documents(self) -> Iterator[ChunkedDocument]:
+        if self.old is None:
+            return
         texts = {chunk.chunk_id: chunk.text for chunk in self.old.chunks}
-        return {
-            (entry.path, entry.sha256): ChunkedDocument(
-                entry.path, entry.title, entry.sha256, tuple(texts[chunk_id] for chunk_id in entry.chunk_ids)
-            )
-            for entry in self.old.manifest.documents
-        }
+        for entry in self.old.manifest.documents:
+            own = tuple(texts[chunk_id] for chunk_id in entry.chunk_ids)
+            yield ChunkedDocument(entry.path, entry.title, entry.sha256, own, entry.metadata)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, may_be_empty: bool = False) -> None:
     """Refuse what is no folder, or holds nothing at all: cheap enough to ask before a model is loaded.
 
     Raises:
-        PrecomputeError: it is missing, a file, or empty.
+        PrecomputeError: it is missing, a file, or empty and may not be.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise PrecomputeError(f"{folder}: expected a folder of documents, found {found} there")
-    if next(list_files(folder), None) is None:
+    if not may_be_empty and next(list_files(folder), None) is None:
         raise PrecomputeError(f"{folder} is empty: expected text, Markdown, HTML, PDF or source files in it")

@@ -37,6 +37,8 @@ class PrecomputeConfig:
         folder: the documents.
         store: folder of chunk KV and collections.
         collection: name of the collection.
+        may_be_empty: a folder without a readable document makes an empty collection, and is no mistake.
+        only_removes: documents that the folder has no more go, quickly, and all else stays as it was.
     """
 
     folder: Path
@@ -44,3 +46,5 @@ class PrecomputeConfig:
     collection: str
     chunk_tokens: int = DEFAULTS.chunk_tokens
     prefix: str = DEFAULTS.prefix
+    may_be_empty: bool = False
+    only_removes: bool = False

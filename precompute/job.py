@@ -1,15 +1,12 @@
 """The precompute job: folder -> documents -> chunks -> chunk KV -> store, and text -> index."""
 
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from blend.chunk import ChunkRecord, batches
 from blend.errors import StoreFull
-from blend.versions import ids_of
 from precompute.chunked import FolderReader, check_folder
 from precompute.config import PrecomputeConfig
 from precompute.engine import ChunkEngine
@@ -17,7 +14,7 @@ from precompute.events import Computed, Embedded, Finished, Notice, Planned, Rep
 from precompute.journal import Journal, store_lock
 from precompute.plan import Plan, PlannedChunk, make_plan
 from precompute.splitter import CHUNKING
-from precompute.sweep import drop_gone
+from precompute.sweep import drop_gone, keys_of
 from retriever.collection import Collection
 from retriever.embed import Embedder
 from retriever.errors import CollectionError, UnknownCollection
@@ -48,20 +45,22 @@ class Precompute:
         """Bring the collection up to date with the folder.
 
         Raises:
-            PrecomputeError: the folder is missing or holds no readable document, or the store is in use.
+            StoreInUse: another job writes to the store.
+            PrecomputeError: the folder is missing, or holds no readable document and may not be empty.
             CollectionError: the collection belongs to another model, or cannot be written.
             StoreFull: no space left; what was stored stays, and the next run continues from it.
         """
         start, config = time.monotonic(), self._config
-        check_folder(config.folder)
+        check_folder(config.folder, may_be_empty=config.may_be_empty)
         with store_lock(config.store):
             old = self._previous()
-            reader = FolderReader(config.folder, config.chunk_tokens, self._count_tokens, old)
+            reader = self._reader(old)
             documents = reader.read(config.collection, self._report)
             plan = make_plan(self._engine, config.prefix, documents)
             self._announce(plan)
             journal = Journal(config.store, config.collection)
-            journal.write(journal.read() | plan.ids | self._gone(plan, old))
+            gone = frozenset[str]() if old is None else keys_of(self._engine, old, but=plan.ids)
+            journal.write(journal.read() | plan.ids | gone)
             computed = self._compute(plan)
             self._check_kept(plan)
             self._publish(plan, old)
@@ -70,6 +69,17 @@ class Precompute:
         finished = self._summary(plan, computed, dropped, reader, time.monotonic() - start)
         self._report(finished)
         return finished
+
+    def _reader(self, old: Collection | None) -> FolderReader:
+        config = self._config
+        return FolderReader(
+            config.folder,
+            config.chunk_tokens,
+            self._count_tokens,
+            old,
+            may_be_empty=config.may_be_empty,
+            only_removes=config.only_removes,
+        )
 
     def _previous(self) -> Collection | None:
         """The collection as it stands, or None when it is to be built anew."""
@@ -208,20 +218,9 @@ class Precompute:
             self._report(Embedded(start + len(rows), len(new)))
         return vectors
 
-    def _gone(self, plan: Plan, old: Collection | None) -> frozenset[str]:
-        """Keys of all that the collection as it stands has in the store and the plan does not need."""
-        if old is None:
-            return frozenset()
-        # A led version may be there that today's model length would not allow.
-        prefixes = replace(self._engine.prefixes(old.settings.prefix), max_tokens=sys.maxsize)
-        needed = plan.ids
-        texts = [chunk.text for chunk in old.chunks if chunk.chunk_id not in needed]
-        versions = [ids_of(prefixes.versions(self._engine.encode(text)).records) for text in texts]
-        return old.manifest.chunk_ids.union(ids_of(prefixes.records), *versions) - needed
-
     def _drop(self, plan: Plan, journal: Journal) -> int:
         try:
-            return drop_gone(self._config.store, self._config.collection, self._engine, journal, plan)
+            return drop_gone(self._config.store, self._config.collection, self._engine, journal, plan.ids)
         except CollectionError as error:
             self._report(Notice(f"nothing dropped, for {error}"))
             return 0

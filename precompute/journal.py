@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from precompute.errors import PrecomputeError
+from precompute.errors import PrecomputeError, StoreInUse
 from retriever.durable import write_durably
 from retriever.layout import collection_folder
 
@@ -20,7 +20,8 @@ def store_lock(store: Path) -> Iterator[None]:
     Without it a job could drop a chunk that another one, not yet published, has just found stored.
 
     Raises:
-        PrecomputeError: another job holds it, or the store cannot be written to.
+        StoreInUse: another job holds it.
+        PrecomputeError: the store cannot be written to.
     """
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -31,9 +32,7 @@ def store_lock(store: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise PrecomputeError(
-                f"another job is writing to the store {store}: wait for it to end"
-            ) from error
+            raise StoreInUse(f"another job is writing to the store {store}: wait for it to end") from error
         yield
 
 

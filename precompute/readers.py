@@ -121,7 +121,7 @@ def parse(file: SourceFile) -> Document | Unreadable | Binary:
         return Unreadable(file.path, f"not text: {error}") if _is_known(file.path) else Binary(file.path)
     except ValueError as error:
         return Unreadable(file.path, str(error))
-    text = _tidy(text)
+    text = tidy(text)
     if not text.strip():
         return Unreadable(file.path, "empty: there is no text in it")
     return Document(file.path, title or PurePosixPath(file.path).name, text, file.sha256)
@@ -156,7 +156,11 @@ def _heading(markdown: str) -> str | None:
     return (found[1] or found[2]).strip() if found else None
 
 
-def _tidy(text: str) -> str:
-    """One kind of line end, and only characters that UTF-8 can write (PDFs yield lone surrogates)."""
+def tidy(text: str) -> str:
+    """One kind of line end, and only characters that UTF-8 can write (PDFs yield lone surrogates).
+
+    >>> tidy("a\\r\\nb")
+    'a\\nb'
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     return text.encode("utf-8", "replace").decode()

@@ -1,21 +1,25 @@
 """Dropping the chunk KV that no collection needs any more."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from blend.versions import ids_of
 from precompute.engine import ChunkEngine
 from precompute.journal import Journal, ids_of_other_journals
-from precompute.plan import Plan
+from retriever.collection import Collection
 from retriever.layout import list_collections, read_manifest
 
 
-def drop_gone(store: Path, collection: str, engine: ChunkEngine, journal: Journal, plan: Plan) -> int:
+def drop_gone(
+    store: Path, collection: str, engine: ChunkEngine, journal: Journal, kept: frozenset[str]
+) -> int:
     """Drop what this collection needed once and nobody needs now, then close the journal.
 
     Call it when the collection's new manifest is published.
 
     Args:
-        plan: what the collection consists of now.
+        kept: keys of all that the collection needs now.
 
     Returns:
         Number of chunks dropped, each in both versions; one that another collection refers to stays in both.
@@ -25,13 +29,14 @@ def drop_gone(store: Path, collection: str, engine: ChunkEngine, journal: Journa
             was dropped, and the journal stays for the next run.
     """
     chunks, dropped = engine.store, 0
-    needed = _needed(store, engine) | ids_of_other_journals(store, collection)
-    for key in journal.read() - plan.ids - needed:
+    prefixes = engine.prefixes("")  # whatever the prefix, the lead is the same
+    needed = needed_keys(store, engine) | ids_of_other_journals(store, collection)
+    for key in journal.read() - kept - needed:
         if key not in chunks:
             continue
         record = chunks.record(key)
         # Manifests name plain versions; the led one goes and stays with it.
-        plain_id = key if record is None else plan.prefixes.plain_id(record)
+        plain_id = key if record is None else prefixes.plain_id(record)
         if plain_id not in needed:
             chunks.delete(key)
             dropped += plain_id == key
@@ -39,7 +44,20 @@ def drop_gone(store: Path, collection: str, engine: ChunkEngine, journal: Journa
     return dropped
 
 
-def _needed(store: Path, engine: ChunkEngine) -> frozenset[str]:
+def keys_of(engine: ChunkEngine, collection: Collection, but: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Keys of all that a collection has stored: all versions of its chunks, and what these stand behind.
+
+    Args:
+        but: without these, and without the led versions of chunks whose plain version is among them.
+    """
+    # A led version may be there that today's model length would not allow.
+    prefixes = replace(engine.prefixes(collection.settings.prefix), max_tokens=sys.maxsize)
+    texts = [chunk.text for chunk in collection.chunks if chunk.chunk_id not in but]
+    versions = [ids_of(prefixes.versions(engine.encode(text)).records) for text in texts]
+    return collection.manifest.chunk_ids.union(ids_of(prefixes.records), *versions) - but
+
+
+def needed_keys(store: Path, engine: ChunkEngine) -> frozenset[str]:
     """Keys that manifests name, and of what this model's collections are computed behind."""
     manifests = [read_manifest(store, name) for name in list_collections(store)]
     prefixes = {

@@ -4,9 +4,9 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.bench import fidelity, load, precompute, retrieval, soak, store, ttft
+from api.bench import fidelity, ingest, load, precompute, retrieval, soak, store, ttft
 
-_NAMES = ("fidelity", "retrieval", "ttft", "load", "soak", "precompute", "store")
+_NAMES = ("fidelity", "retrieval", "ttft", "load", "soak", "ingest", "precompute", "store")
 _RUN = {name: f"api.bench.{name}" for name in _NAMES}
 
 
@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
     """The command's own subcommands."""
     parser = subparsers.add_parser("bench", help="measure how good and how fast blends are")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
-    for bench in (fidelity, retrieval, ttft, load, soak, precompute, store):
+    for bench in (fidelity, retrieval, ttft, load, soak, ingest, precompute, store):
         bench.add_parser(benches)
 
 

@@ -42,6 +42,26 @@ class ChunkTexts:
     def __len__(self) -> int:
         return self._count
 
+    def plus(self, texts: Iterable[str]) -> "ChunkTexts":
+        """An index of these texts as well; quick where they are few.
+
+        >>> len(ChunkTexts(["one known text of a chunk"]).plus(["another one", "one known text of a chunk"]))
+        2
+        """
+        new = {text for text in texts if text and not self._knows(text)}
+        both = ChunkTexts()
+        both._long, both._count = dict(self._long), self._count + len(new)
+        for text in new:
+            if len(text) >= ANCHOR_CHARS:
+                anchor = text[:ANCHOR_CHARS]
+                both._long[anchor] = sorted((*both._long.get(anchor, ()), text), key=len, reverse=True)
+        short = (text for text in new if len(text) < ANCHOR_CHARS)
+        both._short = sorted((*self._short, *short), key=len, reverse=True)
+        return both
+
+    def _knows(self, text: str) -> bool:
+        return text in self._long.get(text[:ANCHOR_CHARS], ()) or text in self._short
+
     def split(self, text: str) -> list[Piece]:
         """Cut a text at the known chunk texts in it: left to right, the longest first, without overlap.
 

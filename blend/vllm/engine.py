@@ -15,16 +15,16 @@ from typing import Any
 
 from blend.chunk import ChunkRecord, batches
 from blend.config import DEFAULT_MODEL, DEFAULTS
-from blend.errors import RequestError, StoreError, StoreFull
+from blend.errors import RequestError
 from blend.namespace import check_namespace, salted
 from blend.ratio import Ratio
 from blend.select import check_rule
 from blend.store.disk import DiskStore
-from blend.text.frame import SEPARATOR, ChatFrame
-from blend.text.lead import lead_ids
-from blend.text.pieces import PieceTokenizer
+from blend.text.frame import SEPARATOR
+from blend.text.prompt_ids import PromptIds
 from blend.versions import Prefixes
 from blend.vllm.answer import Answer, Ask, Delta
+from blend.vllm.chunk_calls import as_batch, stored_bytes
 from blend.vllm.engine_thread import EngineThread
 from blend.vllm.request_params import BlendParams
 from blend.vllm.setup import EngineSetup, prepare_engine, prepare_environment
@@ -84,10 +84,9 @@ class Engine:
     def _make_ready(self, self_check: bool) -> None:
         llm = self._thread.llm
         self.tokenizer: Any = llm.get_tokenizer()
-        self._pieces = PieceTokenizer(self.tokenizer)
-        self._frame = ChatFrame(self.tokenizer)
         self.max_model_len: int = llm.vllm_config.model_config.max_model_len
         self.max_batch_tokens: int = llm.vllm_config.scheduler_config.max_num_batched_tokens
+        self._ids = PromptIds(self.tokenizer, self._scope, self.max_model_len)
         self.device: str = llm.vllm_config.device_config.device_type
         if self_check and self.setup.not_blendable is None:
             from blend.vllm.gate import ensure_verdict
@@ -98,16 +97,15 @@ class Engine:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of text as it stands in the middle of a prompt: nothing added around it."""
-        return self._pieces.encode(text)
+        return self._ids.encode(text)
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
         """Ids of everything before the first chunk: the chat template's head with `prefix` in it."""
-        head = self._frame.head(prefix)
-        return tuple(self._pieces.encode_start(head, self._frame.add_special_tokens))
+        return self._ids.prefix_ids(prefix)
 
     def prefixes(self, prefix: str) -> Prefixes:
         """What the chunks of a collection are computed behind: its prefix, without and with the lead."""
-        return Prefixes(self._scope, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
+        return self._ids.prefixes(prefix)
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         """Compute and store the KV of chunks that stand behind one prefix; returns the bytes stored.
@@ -117,16 +115,8 @@ class Engine:
         Raises:
             StoreFull: no space left; what was stored stays.
         """
-        prefixes = [list(ids) for ids in {record.prefix_ids for record in records}]
-        if len(prefixes) != 1:
-            raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one: call for each")
-        if self.setup.not_blendable is not None:
-            raise StoreError(f"chunk KV of this model is of no use: {self.setup.not_blendable}")
-        batch = [list(record.token_ids) for record in records]
-        stored, kind, problem = self._thread.rpc("compute_chunks", *prefixes, batch, self.namespace)
-        if problem:
-            raise (StoreFull if kind == StoreFull.__name__ else StoreError)(problem)
-        return int(stored)
+        prefix_ids, batch = as_batch(records, self.setup.not_blendable)
+        return stored_bytes(*self._thread.rpc("compute_chunks", prefix_ids, batch, self.namespace))
 
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
@@ -248,7 +238,7 @@ class Engine:
             record = self._record(chunk)
             ids += separator if number else []
             ids += record.token_ids if record else self.encode(chunk)
-        return (*ids, *self._pieces.encode_markup(self._frame.tail(question)))
+        return (*ids, *self._ids.tail_ids(question))
 
     def _record(self, chunk: str) -> ChunkRecord | None:
         found = self.store.record(chunk) or self._common.record(chunk)

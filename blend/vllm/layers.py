@@ -194,19 +194,21 @@ class LayerRunner:
         attention: Any = self.attentions[layer]  # the method is not part of the base class's contract
         attention.impl.do_kv_cache_update(attention, keys, values, attention.kv_cache, slots)
 
+    def new_pages(self, num_blocks: int) -> torch.Tensor:
+        """Pages for `in_pages`. One set serves all layers: a layer's are read only while that layer runs."""
+        return _pages_like(self.attentions[0].kv_cache, num_blocks * self._splits)
+
     @contextmanager
-    def scratch_pages(self, num_blocks: int) -> Iterator[None]:
-        """Small pages of our own in place of the engine's for the time of the block; always restored."""
+    def in_pages(self, pages: torch.Tensor) -> Iterator[None]:
+        """These pages in place of the engine's for the time of the block; always restored."""
         own = [attention.kv_cache for attention in self.attentions]
-        # One set serves all layers: a layer's pages are read only while that layer runs.
-        scratch = _pages_like(own[0], num_blocks * self._splits)
         try:
             for attention in self.attentions:
-                attention.kv_cache = scratch
+                attention.kv_cache = pages
             yield
         finally:
-            for attention, pages in zip(self.attentions, own, strict=True):
-                attention.kv_cache = pages
+            for attention, theirs in zip(self.attentions, own, strict=True):
+                attention.kv_cache = theirs
 
     @contextmanager
     def _forward_context(self, prepared: "Prepared") -> Iterator[None]:

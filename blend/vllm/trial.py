@@ -41,7 +41,7 @@ def dense_is_faster(runner: LayerRunner) -> bool:
     index = positions.to(runner.device)
     attention = DenseAttention(positions, like=keys, window=runner.window(0))
     scale: float = runner.attentions[0].impl.scale
-    with runner.scratch_pages(len(blocks)):
+    with runner.in_pages(runner.new_pages(len(blocks))):
         prepared = runner.prepare(rows_of_one(positions, blocks, runner.block_size))
         slots = rows_of_one(torch.arange(NUM_POSITIONS), blocks, runner.block_size).slots
         runner.write(0, keys, values, slots.to(runner.device))
@@ -70,7 +70,7 @@ def _layer_s(runner: LayerRunner, num_rows: int) -> float:
     """Seconds of a layer over consecutive rows, as full prefill runs them."""
     blocks = torch.arange(-(-num_rows // runner.block_size), dtype=torch.int32)
     stream = runner.embed([1] * num_rows)
-    with runner.scratch_pages(len(blocks)):
+    with runner.in_pages(runner.new_pages(len(blocks))):
         prepared = runner.prepare(rows_of_one(torch.arange(num_rows), blocks, runner.block_size))
         return _best(lambda: runner.run(0, prepared, stream.copy()).hidden)[0] / 1e3
 

@@ -1,20 +1,18 @@
 """The workers' half of the connector: blends in slices, and reports."""
 
 import logging
+import time
 from collections.abc import Generator
 from typing import Any
 
 import torch
 from vllm.config import VllmConfig
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.controller import Rates
-from blend.errors import CorruptChunk, NotBlendable, StoreError
+from blend.errors import NotBlendable, StoreError
 from blend.metrics import Meter
-from blend.store.base import ChunkStore
-from blend.store.shared_reads import ChunkSource, SharedReads
 from blend.vllm.checks import check_layers
-from blend.vllm.compute import compute_chunks
+from blend.vllm.computing import Computing, Stored
 from blend.vllm.job import blend
 from blend.vllm.kept import KeptRows
 from blend.vllm.layers import LayerRunner
@@ -23,6 +21,7 @@ from blend.vllm.pace import Pace
 from blend.vllm.ranks import Ranks
 from blend.vllm.refusal import Reason
 from blend.vllm.settings import Settings
+from blend.vllm.stores import Stores
 from blend.vllm.trial import dense_is_faster, measure_rates
 
 logger = logging.getLogger(__name__)
@@ -44,19 +43,20 @@ class WorkerSide:
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
         self._reads_beside = settings.remote is not None
         self._block_size = vllm_config.cache_config.block_size
-        self._settings = settings
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()
         self._ranks = Ranks(heads, torch.device(runner.device))
         self.meter = Meter(process=f"rank {self._ranks.rank}")
-        self._stores = {"": settings.open_store(self.meter)}
+        self._stores = Stores(settings, self.meter)
         self._layers: LayerRunner | None = None
+        self._computing: Computing | None = None
         self._refused: str | None = None
         self._rates: Rates | None = None
         try:
             self._layers = LayerRunner(runner, vllm_config)
             self._layers.attends_densely = self._attends_densely(settings.attention, self._layers)
             self._rates = measure_rates(self._layers, vllm_config.scheduler_config.max_num_batched_tokens)
+            self._computing = Computing(self._stores, self._layers, self._ranks)
         except NotBlendable as error:
             self._refused = str(error)
             logger.warning("kvblend serves without blending: %s", error)
@@ -118,7 +118,7 @@ class WorkerSide:
         self._tasks[task.request_id] = task
         self._active[task.request_id] = blend(
             task,
-            self._chunks_of(task.namespace),
+            self._stores.read_by(task.namespace),
             self._layers,
             self._ranks,
             self._kept,
@@ -174,65 +174,46 @@ class WorkerSide:
         rates, self._rates = self._rates, None
         return StepReport(outcomes, rates) if outcomes or rates else None
 
-    def compute(
-        self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str = ""
-    ) -> tuple[int, str, str]:
-        """Compute and store chunks of a namespace, and their prefix if it is not stored there.
+    def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> Stored:
+        """Compute and store chunks of a namespace, and their prefix if it is not stored; see `Computing`."""
+        if self._computing is None:
+            return self._refuses_chunks()
+        return self._computing.at_once(prefix_ids, batch, namespace)
+
+    def begin_computing(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> None:
+        """The same in slices, for `advance_computing`."""
+        if self._computing is not None:
+            self._computing.begin(prefix_ids, batch, namespace)
+
+    def advance_computing(self, idle_s: float | None) -> tuple[float, Stored | None]:
+        """Compute some slices of what was begun; only one while a blend waits for its turn.
+
+        Args:
+            idle_s: so long at most, where the engine has nothing else to do; None: no longer than a blend's
+                slice may delay the requests that decode.
 
         Returns:
-            Bytes stored; and what went wrong, as the error's class and message, or twice nothing.
+            Seconds that it took; and what became of the chunks, None as long as there is more to do.
         """
-        if self._layers is None:
-            return 0, "StoreError", f"chunk KV of this model is of no use: {self._refused}"
-        scope, store = self._settings.within(namespace).fingerprint, self._store_of(namespace)
-        records = [make_record(scope, prefix_ids, ids) for ids in batch]
-        behind = make_record(scope, (), prefix_ids)
-        prefix, is_new = self._prefix(store, behind) if prefix_ids else (None, False)
-        chunks = compute_chunks(records, prefix, self._layers, self._ranks)
-        # Only now that no rank waits for another: what is written may fail on the one that writes.
-        stored = 0
-        try:
-            if prefix is not None and is_new:
-                self._put(store, prefix)
-            for chunk in chunks:
-                stored += self._put(store, chunk)
-        except StoreError as error:
-            return stored, type(error).__name__, str(error)
-        return stored, "", ""
+        if self._computing is None:
+            return 0.0, self._refuses_chunks()
+        begin_s = time.perf_counter()
+        self._pace.begin(1)
+
+        def goes_on() -> bool:
+            if self._active:
+                return False
+            mine = self._pace.may_go_on() if idle_s is None else time.perf_counter() - begin_s < idle_s
+            return self._ranks.all_true([mine])[0]  # all ranks or none: the layers' sums are collective
+
+        stored = self._computing.advance(goes_on)
+        return time.perf_counter() - begin_s, stored
+
+    def _refuses_chunks(self) -> Stored:
+        return Stored(0, StoreError.__name__, f"chunk KV of this model is of no use: {self._refused}")
 
     def check(self) -> str | None:
         """Why this model cannot be blended, found in its layers, or None."""
         if self._layers is None:
             return self._refused
         return check_layers(self._layers, self._ranks, self._vocab_size)
-
-    def _store_of(self, namespace: str) -> ChunkStore:
-        if namespace not in self._stores:
-            self._stores[namespace] = self._settings.within(namespace).open_store(self.meter)
-        return self._stores[namespace]
-
-    def _chunks_of(self, namespace: str) -> ChunkSource:
-        """What the requests of a namespace may be blended from."""
-        if not namespace:
-            return self._stores[""]
-        scope = self._settings.within(namespace).fingerprint
-        return SharedReads(self._store_of(namespace), self._stores[""], scope)
-
-    def _prefix(self, store: ChunkStore, record: ChunkRecord) -> tuple[ChunkKV, bool]:
-        """The prefix's own KV, and whether it was computed just now."""
-        try:
-            chunk = store.get(record)
-        except CorruptChunk:
-            chunk = None
-        # All ranks compute it or none: the layers' sums are collective.
-        if self._ranks.all_true([chunk is not None])[0]:
-            assert chunk is not None
-            return chunk, False
-        assert self._layers is not None
-        (computed,) = compute_chunks([record], None, self._layers, self._ranks)
-        return computed, True
-
-    def _put(self, store: ChunkStore, chunk: ChunkKV) -> int:
-        if self._ranks.rank == 0:
-            store.put(chunk)
-        return chunk.num_bytes

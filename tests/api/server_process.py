@@ -43,15 +43,27 @@ def kvblend(*args: str) -> list[str]:
 @contextmanager
 def serving(store: Path) -> Iterator[Served]:
     """A server on a free port, with the collection `docs` of a store."""
+    tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    with running(store, "--collection", "docs", *tools) as (url, statuses), client_of(url) as client:
+        model = client.models.list().data[0].id
+        yield Served(url, client, Collection.open(store, "docs"), statuses, model)
+
+
+def client_of(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+
+@contextmanager
+def running(store: Path, *flags: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """A server on a free port: its URL, and what `/health` answered while it started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = store.parent / "serve.log"
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
-    tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    place = ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
     with log.open("w") as output:
         process = subprocess.Popen(
-            kvblend("serve", "--collection", "docs", "--store", str(store)) + flags + tools,
+            kvblend("serve", "--store", str(store), *place, *flags),
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
@@ -59,10 +71,7 @@ def serving(store: Path) -> Iterator[Served]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        statuses = _wait(process, url, log)
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            model = client.models.list().data[0].id
-            yield Served(url, client, Collection.open(store, "docs"), statuses, model)
+        yield url, _wait(process, url, log)
     finally:
         process.terminate()
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from api.library import LOOK_EVERY_S, Library
 from blend.errors import ModelError
-from retriever.errors import QueryError
+from retriever.errors import QueryError, UnknownCollection
 from retriever.manifest import DocumentEntry, Settings
 from retriever.publish import ChunkText, publish
 from retriever.search import Search
@@ -115,3 +115,40 @@ def test_a_collection_is_served_with_its_own_model_only(tmp_path):
     served.check_model("fp")
     with pytest.raises(ModelError, match="the-model"):
         served.check_model("another")
+
+
+def test_a_collection_is_added_and_removed_while_others_are_served(tmp_path):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    put(tmp_path, [DOGS], name="more")
+    served.add("more")
+    assert served.names == ("docs", "more") and known(DOGS, served) and known(CATS, served)
+    put(tmp_path, [BIRDS], name="more")
+    served.add("more")
+    assert known(BIRDS, served) and not known(DOGS, served)
+    served.remove("more")
+    served.remove("more")
+    assert served.names == ("docs",) and not known(BIRDS, served)
+    with pytest.raises(UnknownCollection, match="there: docs"):
+        served.search("more", "birds")
+
+
+def test_an_added_collection_that_another_server_removes_is_served_no_more(tmp_path, later):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    put(tmp_path, [DOGS], name="more")
+    served.add("more")
+    shutil.rmtree(tmp_path / "collections" / "more")
+    assert not known(DOGS, served) and known(CATS, served)
+    assert served.names == ("docs",)
+
+
+def test_texts_of_no_collection_are_found_as_well_also_when_a_collection_changes(tmp_path, later):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    served.know_also([BIRDS, CATS])
+    assert known(BIRDS, served)
+    put(tmp_path, [DOGS])
+    assert known(DOGS, served) and known(BIRDS, served) and known(CATS, served)
+    served.know_also([])
+    assert not known(BIRDS, served) and not known(CATS, served)

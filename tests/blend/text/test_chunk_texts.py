@@ -96,3 +96,14 @@ def _seconds(index: ChunkTexts, prompt: str) -> float:
     start = time.perf_counter()
     index.split(prompt)
     return time.perf_counter() - start
+
+
+@given(st.data())
+def test_texts_that_are_added_later_count_as_those_that_were_there(data: st.DataObject) -> None:
+    word = st.text("ab", min_size=1, max_size=ANCHOR_CHARS + 2)
+    first, later = data.draw(st.lists(word, max_size=4)), data.draw(st.lists(word, max_size=4))
+    prompt = "\n".join(data.draw(st.lists(st.sampled_from([*first, *later, "a"]), max_size=8)))
+    before = ChunkTexts(first)
+    both, together = before.plus(later), ChunkTexts([*first, *later])
+    assert (len(both), both.split(prompt)) == (len(together), together.split(prompt))
+    assert before.split(prompt) == ChunkTexts(first).split(prompt)

@@ -8,10 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from blend import BlendError, Engine
 from blend.errors import RequestError
 from blend.vllm.answer import Answer, Ask
+from blend.vllm.chunk_calls import as_batch, stored_bytes
+from blend.vllm.computing import PIECE_TOKENS
 from blend.vllm.gate_file import GateFile
 from blend.vllm.request_params import BlendParams
 from tests.blend.vllm.conftest import PREFIX
@@ -267,3 +270,30 @@ def test_bad_requests_are_refused_with_what_was_got_and_what_was_expected(engine
         engine.generate("What?", ["word " * 5000])
     with pytest.raises(BlendError, match="empty chunk"):
         engine.precompute([""])
+
+
+def test_chunks_computed_in_slices_while_another_request_decodes_are_what_they_are_at_once(
+    engine: Engine, passages: list[str]
+) -> None:
+    prefixes = engine.prefixes(PREFIX)
+    records = [prefixes.versions(engine.encode(text)).plain for text in passages[20:23]]
+    assert sum(record.num_tokens for record in records) > 2 * PIECE_TOKENS
+    engine.compute(records)
+    at_once = [engine.store.get(record) for record in records]
+    for record in records:
+        engine.store.delete(record.chunk_id)
+    stream = engine.stream("Count to a hundred.", prefix=PREFIX, max_tokens=40)
+    next(stream)
+    engine._thread.rpc("begin_computing", *as_batch(records))
+    calls, stored = 0, None
+    while stored is None:
+        _, stored = engine._thread.rpc("advance_computing", None if calls % 2 else 0.05)
+        calls += 1
+    text = "".join(delta.text for delta in stream)
+    assert calls > 4 and len(text) > 20
+    chunks = [engine.store.get(record) for record in records]
+    assert stored_bytes(*stored) == sum(chunk.num_bytes for chunk in chunks if chunk is not None)
+    for sliced, whole in zip(chunks, at_once, strict=True):
+        assert sliced is not None and whole is not None
+        torch.testing.assert_close(sliced.keys, whole.keys, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(sliced.values, whole.values, rtol=1e-3, atol=1e-3)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.vllm.rows import Rows, pieces_of, rows_of_many, rows_of_one, runs_of
+from blend.vllm.rows import Rows, piece_of_rows, pieces_of, rows_of_many, rows_of_one, runs_of
 
 BLOCK = 4
 
@@ -59,3 +59,19 @@ def test_pieces_cover_everything_once_and_keep_to_both_limits(
     for piece in pieces:
         assert 0 < len(piece) <= max_tokens
         assert len(runs_of(piece)) - 1 <= max_runs
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=4), st.integers(1, 40))
+def test_pieces_of_several_sequences_see_what_they_see_together(
+    runs: list[tuple[int, int]], piece_tokens: int
+) -> None:
+    rows, _ = rows_of_many([start for start, _ in runs], [length for _, length in runs], BLOCK)
+    together = visible(rows)
+    for start in range(0, rows.num_tokens, piece_tokens):
+        piece = piece_of_rows(rows, slice(start, min(start + piece_tokens, rows.num_tokens)))
+        assert visible(piece) == {row: together[start + row] for row in range(piece.num_tokens)}
+        assert piece.positions.tolist() == rows.positions[start : start + piece_tokens].tolist()
+        assert piece.slots.tolist() == rows.slots[start : start + piece_tokens].tolist()
+        assert piece.max_seq_len == int(piece.seq_lens.max())
+        assert piece.max_query_len == int(piece.query_start.diff().max())
+        assert piece.query_start.dtype == piece.seq_lens.dtype == torch.int32

@@ -12,7 +12,7 @@ from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import RequestError
 from blend.store.disk import DiskStore
 from blend.text.lead import lead_ids
-from blend.versions import ids_of
+from blend.versions import Prefixes, ids_of
 from blend.vllm import gate
 from blend.vllm.engine import Engine
 from blend.vllm.gate_prompts import PROMPTS
@@ -37,6 +37,9 @@ class StoringEngine(Engine):
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
         return tuple(self.encode(prefix))
+
+    def prefixes(self, prefix: str) -> Prefixes:
+        return Prefixes(self.fingerprint, self.prefix_ids(prefix), lead_ids(self.encode), self.max_model_len)
 
     def check_model(self) -> None:
         """There is no model to find anything wrong with."""

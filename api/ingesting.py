@@ -1,0 +1,67 @@
+"""What a server needs to take documents in beside serving: made at its start, ended before its engine."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from api.documents.chat import ChatDocuments
+from api.documents.learned import LearnedTexts
+from api.documents.learning import Learning
+from api.ingest.ingest import Ingest
+from api.ingest.pacing import Interruption
+from api.ingest.runs import Runs
+from api.ingest.serving_engine import ServingEngine, paced
+from api.ingest.settings import IngestSettings
+from api.library import Library
+from blend.errors import NotBlendable
+from blend.store.layout import mark_of
+from blend.vllm.setup import EngineSetup
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """The ways in: managed collections, and documents of chat requests."""
+
+    ingest: Ingest
+    documents: ChatDocuments
+
+
+@asynccontextmanager
+async def ingesting(
+    client: Any, library: Library, setup: EngineSetup, settings: IngestSettings
+) -> AsyncIterator[Ingestion | None]:
+    """Take documents in while the block runs; None where the model's tokenizer cannot tokenise chunks apart.
+
+    Args:
+        client: vLLM's `EngineClient`, on the loop that runs.
+    """
+    tokenizer = client.renderer.get_tokenizer()
+    pace, interruption = paced(client, settings.share), Interruption()
+    try:
+        engine = ServingEngine(client, tokenizer, setup, pace, interruption)
+    except NotBlendable as error:
+        logger.warning("documents are taken in by kvblend precompute alone: %s", error)
+        yield None
+        return
+    runs = Runs(library, engine, pace, interruption)
+    ingest = Ingest(library, runs, interruption, engine.fingerprint, settings)
+    folder = library.store / "learned" / mark_of(engine.fingerprint)
+    learning = Learning(
+        library,
+        engine,
+        runs,
+        ingest.worker,
+        LearnedTexts(folder, settings.max_learned_chunks),
+        precomputes=setup.not_blendable is None,
+    )
+    await ingest.start()
+    try:
+        yield Ingestion(ingest, ChatDocuments(learning, tokenizer, settings))
+    finally:
+        await ingest.close()
+        await asyncio.to_thread(engine.close)

@@ -1,0 +1,115 @@
+"""Chunks that are computed and stored by a worker: in one go, or in slices between the engine's steps."""
+
+from collections.abc import Callable, Generator
+from typing import NamedTuple
+
+from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.errors import CorruptChunk, StoreError
+from blend.store.base import ChunkStore
+from blend.vllm.compute import computing_chunks
+from blend.vllm.layers import LayerRunner
+from blend.vllm.ranks import Ranks
+from blend.vllm.stores import Stores
+
+PIECE_TOKENS = 128
+"""Run through a layer at once while others decode: a decoding step reads the weights of all layers, and so
+takes longer than this many tokens take in one of them. Fewer would leave the cores idle."""
+
+
+class Stored(NamedTuple):
+    """What became of chunks, in a form that vLLM's remote calls carry.
+
+    Attributes:
+        num_bytes: stored.
+        kind, problem: what went wrong, as the error's class and message, or twice nothing: an exception
+            would not keep its type on the way to the caller.
+    """
+
+    num_bytes: int
+    kind: str = ""
+    problem: str = ""
+
+
+class Computing:
+    """Computes the chunks of one model; one per worker process.
+
+    Args:
+        stores: where the chunks go; rank 0 writes.
+    """
+
+    def __init__(self, stores: Stores, layers: LayerRunner, ranks: Ranks) -> None:
+        self._stores = stores
+        self._layers = layers
+        self._ranks = ranks
+        self._steps: Generator[None, None, Stored] | None = None
+
+    def at_once(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> Stored:
+        """Compute and store chunks of a namespace, and their prefix if it is not stored."""
+        done = _advance(self._compute(prefix_ids, batch, namespace, None), lambda: True)
+        assert done is not None
+        return done
+
+    def begin(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> None:
+        """Have them computed by `advance`; what was begun before and not finished is given up."""
+        self._steps = self._compute(prefix_ids, batch, namespace, PIECE_TOKENS)
+
+    def advance(self, goes_on: Callable[[], bool]) -> Stored | None:
+        """One slice, and more as long as it may go on; returns what became of the chunks at the end.
+
+        Args:
+            goes_on: asked after each slice; it must say the same on all ranks.
+        """
+        assert self._steps is not None, "nothing was begun"
+        return _advance(self._steps, goes_on)
+
+    def _compute(
+        self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str, piece_tokens: int | None
+    ) -> Generator[None, None, Stored]:
+        scope, store = self._stores.scope(namespace), self._stores.of(namespace)
+        records = [make_record(scope, prefix_ids, ids) for ids in batch]
+        prefix, is_new = None, False
+        if prefix_ids:
+            prefix, is_new = yield from self._prefix(make_record(scope, (), prefix_ids), store, piece_tokens)
+        chunks = yield from computing_chunks(records, prefix, self._layers, self._ranks, piece_tokens)
+        # Only now that no rank waits for another: what is written may fail on the one that writes.
+        stored = 0
+        try:
+            if prefix is not None and is_new:
+                self._put(store, prefix)
+            for chunk in chunks:
+                yield
+                stored += self._put(store, chunk)
+        except StoreError as error:
+            return Stored(stored, type(error).__name__, str(error))
+        return Stored(stored)
+
+    def _prefix(
+        self, record: ChunkRecord, store: ChunkStore, piece_tokens: int | None
+    ) -> Generator[None, None, tuple[ChunkKV, bool]]:
+        """The prefix's own KV, and whether it was computed just now."""
+        try:
+            chunk = store.get(record)
+        except CorruptChunk:
+            chunk = None
+        # All ranks compute it or none: the layers' sums are collective.
+        if self._ranks.all_true([chunk is not None])[0]:
+            assert chunk is not None
+            return chunk, False
+        (computed,) = yield from computing_chunks([record], None, self._layers, self._ranks, piece_tokens)
+        return computed, True
+
+    def _put(self, store: ChunkStore, chunk: ChunkKV) -> int:
+        if self._ranks.rank == 0:
+            store.put(chunk)
+        return chunk.num_bytes
+
+
+def _advance(steps: Generator[None, None, Stored], goes_on: Callable[[], bool]) -> Stored | None:
+    try:
+        next(steps)
+        while goes_on():
+            next(steps)
+    except StopIteration as done:
+        stored: Stored = done.value
+        return stored
+    return None
