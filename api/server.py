@@ -24,6 +24,7 @@ from api.errors import install_handlers
 from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
 from api.library import Library
+from api.page import page_router
 from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
@@ -107,6 +108,7 @@ async def _build(launch: Launch, library: Library, client: Any) -> FastAPI:
     install_handlers(app)
     app.add_middleware(CloseStreams)
     app.include_router(collections_router(library))
+    app.include_router(page_router())
     guarded: Any = GuardedEngine(client)
     await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())

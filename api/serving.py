@@ -54,7 +54,7 @@ class BlendChat(OpenAIServingChat):
     async def chat_completion_stream_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = _reporter(request, self.retrieval)
         events = super().chat_completion_stream_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -64,7 +64,7 @@ class BlendChat(OpenAIServingChat):
     async def chat_completion_full_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = _reporter(request, self.retrieval)
         answer = await super().chat_completion_full_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -84,7 +84,7 @@ class BlendCompletion(OpenAIServingCompletion):
     async def completion_stream_generator(
         self, request: CompletionRequest, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = _reporter(request, self.retrieval)
         events = super().completion_stream_generator(
             request, engine_inputs, reporter.watch_many(result_generator), *args, **kwargs
         )
@@ -94,7 +94,7 @@ class BlendCompletion(OpenAIServingCompletion):
     def request_output_to_completion_response(
         self, final_res_batch: list[Any], request: CompletionRequest, *args: Any, **kwargs: Any
     ) -> CompletionResponse:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = _reporter(request, self.retrieval)
         for prompt, output in enumerate(final_res_batch):
             reporter.take(prompt, output)
         answer = super().request_output_to_completion_response(final_res_batch, request, *args, **kwargs)
@@ -110,6 +110,10 @@ def _options(request: Asked) -> RequestOptions:
     if blend.model_fields_set:
         request.kv_transfer_params = {**(request.kv_transfer_params or {}), **transfer_params(blend)}
     return options
+
+
+def _reporter(request: Asked, retrieval: Retrieval) -> Reporter:
+    return Reporter(request.n or 1, retrieval.library.source_of, retrieval.texts_of)
 
 
 def _closed_at_end(answer: Any, raw_request: Request | None) -> Any:

@@ -20,6 +20,7 @@ class BlendParams:
     Attributes:
         gate_key: set by the self-check only; never taken from a client.
         trace: tell which context positions were recomputed; for the laboratory, never taken from a client.
+        detail: tell what became of each context token.
     """
 
     enabled: bool = True
@@ -27,12 +28,14 @@ class BlendParams:
     selector: str | None = None
     gate_key: str | None = None
     trace: bool = False
+    detail: bool = False
 
     def to_transfer(self) -> dict[str, Any]:
         """The `kv_transfer_params` that carry these options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
-        if not self.trace:
-            del said["trace"]
+        for wish in ("trace", "detail"):
+            if not said[wish]:
+                del said[wish]
         return {KEY: said}
 
     @classmethod
@@ -51,6 +54,7 @@ class BlendParams:
             selector=name if isinstance(name, str) else None,
             gate_key=key if isinstance(key, str) else None,
             trace=ours.get("trace") is True,
+            detail=ours.get("detail") is True,
         )
 
 
