@@ -20,6 +20,7 @@ from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
 from api.chat_route import take_over_chat_route
 from api.closing import CloseStreams
+from api.collections import collections_router
 from api.errors import install_handlers
 from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
@@ -28,6 +29,7 @@ from api.ingest.routes import ingest_router
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
 from api.library import Library
+from api.page import page_router
 from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
@@ -118,6 +120,8 @@ async def _build(launch: Launch, library: Library, client: Any, ingestion: Inges
     app.middleware_stack = None  # vLLM has built it already; it is built again with ours at the first request
     install_handlers(app)
     app.add_middleware(CloseStreams)
+    app.include_router(collections_router(library))
+    app.include_router(page_router())
     guarded: Any = GuardedEngine(client)
     await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())

@@ -4,7 +4,7 @@ Both subclasses keep every behaviour of their base: they touch the request befor
 events around it. They take over what vLLM has built, so its options need not be repeated here.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from api.closing import close_at_end
 from api.documents.chat import ChatDocuments
 from api.errors import FieldError
 from api.options import RequestOptions, read_options, transfer_params
-from api.report import Reporter, SourceOf
+from api.report import Reporter
 from api.retrieval import Retrieval
 from blend.config import DEFAULTS as BLEND_DEFAULTS
 from blend.select import check_rule
@@ -70,14 +70,10 @@ class BlendChat(OpenAIServingChat):
         request.messages, request.documents = messages, None
         sources_of(request).update(laid.sources)
 
-    def _source_of(self, request: ChatCompletionRequest) -> SourceOf:
-        own = sources_of(request)
-        return lambda chunk_id: own.get(chunk_id) or self.retrieval.library.source_of(chunk_id)
-
     async def chat_completion_stream_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self._source_of(request))
+        reporter = _reporter(request, self.retrieval)
         events = super().chat_completion_stream_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -87,7 +83,7 @@ class BlendChat(OpenAIServingChat):
     async def chat_completion_full_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        reporter = Reporter(request.n or 1, self._source_of(request))
+        reporter = _reporter(request, self.retrieval)
         answer = await super().chat_completion_full_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -107,7 +103,7 @@ class BlendCompletion(OpenAIServingCompletion):
     async def completion_stream_generator(
         self, request: CompletionRequest, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = _reporter(request, self.retrieval)
         events = super().completion_stream_generator(
             request, engine_inputs, reporter.watch_many(result_generator), *args, **kwargs
         )
@@ -117,7 +113,7 @@ class BlendCompletion(OpenAIServingCompletion):
     def request_output_to_completion_response(
         self, final_res_batch: list[Any], request: CompletionRequest, *args: Any, **kwargs: Any
     ) -> CompletionResponse:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = _reporter(request, self.retrieval)
         for prompt, output in enumerate(final_res_batch):
             reporter.take(prompt, output)
         answer = super().request_output_to_completion_response(final_res_batch, request, *args, **kwargs)
@@ -133,6 +129,15 @@ def _options(request: Asked) -> RequestOptions:
     if blend.model_fields_set:
         request.kv_transfer_params = {**(request.kv_transfer_params or {}), **transfer_params(blend)}
     return options
+
+
+def _reporter(request: Asked, retrieval: Retrieval) -> Reporter:
+    own: Mapping[str, str] = sources_of(request) if isinstance(request, ChatCompletionRequest) else {}
+
+    def source_of(chunk_id: str) -> str | None:
+        return own.get(chunk_id) or retrieval.library.source_of(chunk_id)
+
+    return Reporter(request.n or 1, source_of, retrieval.texts_of)
 
 
 def _closed_at_end(answer: Any, raw_request: Request | None) -> Any:

@@ -20,6 +20,7 @@ class BlendParams:
     Attributes:
         gate_key: set by the self-check only; never taken from a client.
         trace: tell which context positions were recomputed; for the laboratory, never taken from a client.
+        detail: tell what became of each context token.
         namespace: see `blend.namespace`; "" for none. Never taken from a client.
     """
 
@@ -28,12 +29,13 @@ class BlendParams:
     selector: str | None = None
     gate_key: str | None = None
     trace: bool = False
+    detail: bool = False
     namespace: str = ""
 
     def to_transfer(self) -> dict[str, Any]:
         """The `kv_transfer_params` that carry these options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
-        for name in ("trace", "namespace"):
+        for name in ("trace", "detail", "namespace"):
             if not said[name]:
                 del said[name]
         return {KEY: said}
@@ -55,6 +57,7 @@ class BlendParams:
             selector=name if isinstance(name, str) else None,
             gate_key=key if isinstance(key, str) else None,
             trace=ours.get("trace") is True,
+            detail=ours.get("detail") is True,
             namespace=namespace if isinstance(namespace, str) else "",
         )
 
