@@ -1,0 +1,48 @@
+"""An application on a real socket, without an engine, and OpenAI's own client to it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import openai
+import uvicorn
+from fastapi import FastAPI
+from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
+
+from api.errors import install_handlers
+from tests.servers import START_S, free_port
+
+
+def application() -> FastAPI:
+    """One that answers errors as the served one does."""
+    app = FastAPI()
+    app.state.args = SimpleNamespace(log_error_stack=False)  # vLLM's handlers ask for it
+    init_exception_handler(app)
+    install_handlers(app)
+    return app
+
+
+@contextmanager
+def client_of(app: FastAPI) -> Iterator[openai.OpenAI]:
+    """A client that refuses answers that are not exactly as OpenAI documents them."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + START_S
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline
+        time.sleep(0.01)
+    try:
+        with openai.OpenAI(
+            base_url=f"http://127.0.0.1:{port}/v1",
+            api_key="none",
+            max_retries=0,
+            _strict_response_validation=True,
+        ) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
