@@ -43,10 +43,6 @@ class NotThere(RequestError):
     """Nothing of the id that the request names."""
 
 
-class TooLarge(RequestError):
-    """More bytes than are taken."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an error looks like over HTTP."""
@@ -58,7 +54,6 @@ class Answer:
 # First match wins, so a subclass stands before its base.
 STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
     (NotThere, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
-    (TooLarge, Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestTooLargeError")),
     (RequestError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (QueryError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from api.errors import NotThere, TooLarge
+from api.errors import NotThere
 from api.files.records import Record, Records, new_id
+from api.ingest.errors import TooLarge
 from blend.errors import BlendError
 
 COPY_BYTES = 1 << 20

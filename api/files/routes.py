@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.errors import error_responses
 from api.files.file_store import FileRecord, FileStore
+from api.files.namespace import namespace_of
 from api.files.objects import FileDeleted, FileList, FileObject, file_list, file_object
 from api.files.paging import Direction, Wanted, page
 from api.files.upload import FORM, receive
@@ -17,11 +18,6 @@ MAX_LISTED = 10_000
 
 Forget = Callable[[FileRecord], Awaitable[None]]
 """Takes a file out of wherever else it is used, before it is deleted."""
-
-
-def namespace_of(request: Request) -> str:
-    """Whose request it is; without keys everybody is the same."""
-    return str(request.scope.get("kvblend.namespace", ""))
 
 
 def files_router(files: FileStore, forget: Forget) -> APIRouter:

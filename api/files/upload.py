@@ -10,9 +10,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from api.errors import FieldError, TooLarge
+from api.errors import FieldError
 from api.files.file_store import FileLimits, check_size
 from api.files.names import check_filename
+from api.ingest.errors import TooLarge
 
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 4096

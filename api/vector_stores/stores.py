@@ -31,6 +31,7 @@ class VectorStores:
     """
 
     def __init__(self, files: FileStore, ingest: Ingest, library: Library) -> None:
+        self.files = files
         self._kept = Kept(library.store)
         self._ingest = ingest
         self.library = library

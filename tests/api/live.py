@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import SimpleNamespace
 
 import openai
@@ -14,10 +14,12 @@ from vllm.entrypoints.serve.exception_handling.register import init_exception_ha
 from api.errors import install_handlers
 from tests.servers import START_S, free_port
 
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-def application() -> FastAPI:
+
+def application(lifespan: Lifespan | None = None) -> FastAPI:
     """One that answers errors as the served one does."""
-    app = FastAPI()
+    app = FastAPI(lifespan=lifespan)
     app.state.args = SimpleNamespace(log_error_stack=False)  # vLLM's handlers ask for it
     init_exception_handler(app)
     install_handlers(app)
@@ -28,7 +30,7 @@ def application() -> FastAPI:
 def client_of(app: FastAPI) -> Iterator[openai.OpenAI]:
     """A client that refuses answers that are not exactly as OpenAI documents them."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     deadline = time.monotonic() + START_S

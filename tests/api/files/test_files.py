@@ -85,9 +85,7 @@ def test_a_file_expires(client, folder):
     assert not path.exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.txt", "/etc/passwd", "a/b.md", "..", ".", "a\\b.md", "x" * 256]
-)
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "a/b.md", "..", ".", "a\\b.md", "x" * 256])
 def test_a_name_that_is_a_path_or_no_name_is_refused(client, name):
     with pytest.raises(openai.BadRequestError, match="file: got the name"):
         upload(client, name)
