@@ -102,7 +102,8 @@ class Members:
 
     async def all(self, record: StoreRecord) -> list[MemberRecord]:
         """Files in a vector store as they stand, the oldest first."""
-        return await asyncio.to_thread(self._members, record.id)
+        members = await asyncio.to_thread(self._kept.members(record.id).all)
+        return [await self._settled(record.id, member) for member in members]
 
     async def findable(self, record: StoreRecord) -> dict[str, MemberRecord]:
         """The files of a vector store that a search may find, by their ids."""
@@ -117,7 +118,7 @@ class Members:
         member = await asyncio.to_thread(self._kept.members(record.id).get, file_id)
         if member is None:
             raise NotThere(f"no file {file_id[:80]!r} in vector store {record.id}")
-        return await asyncio.to_thread(self._settled, record.id, member)
+        return await self._settled(record.id, member)
 
     async def describe(self, record: StoreRecord, member: MemberRecord, said: Attributes) -> MemberRecord:
         """Give a file other attributes in the place of those it had.
@@ -163,26 +164,23 @@ class Members:
         path = document_path(new.file.id, new.file.filename)
         return Upload(path, self._files.read(new.file), metadata_of(new.attributes))
 
-    def _members(self, store_id: str) -> list[MemberRecord]:
-        return [self._settled(store_id, member) for member in self._kept.members(store_id).all()]
-
-    def _settled(self, store_id: str, member: MemberRecord) -> MemberRecord:
+    async def _settled(self, store_id: str, member: MemberRecord) -> MemberRecord:
         """A file's record, brought up to date with its ingestion."""
         if member.status != "in_progress":
             return member
-        settled = member.model_copy(update=self._outcome(store_id, member))
-        if settled.status != member.status:
-            self._kept.members(store_id).replace(member, settled)
+        settled = member.model_copy(update=await self._outcome(store_id, member))
+        if settled != member:
+            await asyncio.to_thread(self._kept.members(store_id).replace, member, settled)
         return settled
 
-    def _outcome(self, store_id: str, member: MemberRecord) -> Mapping[str, object]:
+    async def _outcome(self, store_id: str, member: MemberRecord) -> Mapping[str, object]:
         try:
             job = self._ingest.job(member.job)
-        except UnknownJob:  # of a server that has ended since: what it published is the truth
-            if member.path in self._library.retriever(store_id).collection.documents:
+        except UnknownJob:  # it ended long ago, or with its server: what was published is the truth
+            made = await asyncio.to_thread(self._library.retriever, store_id)
+            if member.path in made.collection.documents:
                 return {"status": "completed"}
-            lost = "the server ended before the file was read: put it into the vector store again"
-            return {"status": "failed", "error": lost}
+            return {"status": "failed", "error": "it was not read: put it into the vector store again"}
         if job.error is not None:
             return {"status": "failed", "error": job.error}
         status, error = job.documents[member.path], job.errors.get(member.path)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from api.errors import FieldError
 from api.files.file_store import FileStore
@@ -92,11 +93,9 @@ class VectorStores:
 
     async def remove(self, record: StoreRecord) -> None:
         """Delete a vector store; the files in it stay uploaded."""
-        await asyncio.to_thread(self._kept.remove, record.id)
-        try:
+        with suppress(UnknownCollection):  # it was removed as a collection, or by a try that was stopped
             await self._ingest.remove(record.id)
-        except UnknownCollection:
-            return  # somebody removed the collection itself
+        await asyncio.to_thread(self._kept.remove, record.id)
 
     async def used(self, record: StoreRecord) -> None:
         """Note that a vector store is used.

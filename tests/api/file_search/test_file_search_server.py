@@ -1,5 +1,7 @@
 """`file_search` on a real server, in chats and in responses, through an unchanged `openai` client."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -7,13 +9,30 @@ import pytest
 from openai.types.responses import Response
 from openai.types.responses.response_output_text import AnnotationFileCitation
 
-from tests.api.server_process import ROOT, Served
+from tests.api.server_process import ROOT, client_of, running
 
 pytestmark = pytest.mark.engine
 
 QUESTION = "What is the default block size of the original vLLM?"
 PAGES = ("paged-attention.html", "prefix-caching.md", "compressing-and-moving-kv.txt")
 OTHER = "The Danube rises in the Black Forest and flows into the Black Sea."
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server, and OpenAI's client to it."""
+
+    client: openai.OpenAI
+    model: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server without a collection: what it knows was uploaded."""
+    flags = ["--always-blend", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    folder = tmp_path_factory.mktemp("file_search") / "store"
+    with running(folder, *flags) as (url, _), client_of(url) as client:
+        yield Served(client, client.models.list().data[0].id)
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +180,8 @@ def test_a_plain_response_has_a_blend_and_else_nothing_more(served):
     assert last.response.blend["chunks"] == []
 
 
-def test_a_response_may_name_a_collection(served):
-    body = {"rag": {"collection": "docs", "top_k": 3}}
-    answer = respond(served, [], "How many bytes of KV cache does one token take?", extra_body=body)
+def test_a_response_may_name_a_collection_and_a_vector_store_is_one(served, store):
+    answer = respond(served, [], extra_body={"rag": {"collection": store, "top_k": 3}})
     assert answer.blend["fallback"] is None and len(answer.blend["chunks"]) == 3
     assert [item.type for item in answer.output] == ["message"]
 
@@ -192,7 +210,7 @@ def test_what_cannot_be_searched_is_refused(served, store, ask):
     with pytest.raises(openai.NotFoundError, match="no vector store"):
         ask(served, [tool("vs_" + "0" * 24)])
     with pytest.raises(openai.BadRequestError, match="not available together|goes with none"):
-        ask(served, [tool(store)], extra_body={"rag": {"collection": "docs"}})
+        ask(served, [tool(store)], extra_body={"rag": {"collection": store}})
     with pytest.raises(openai.BadRequestError, match="max_num_results"):
         ask(served, [tool(store, max_num_results=0)])
     with pytest.raises(openai.BadRequestError, match="expected one of eq"):

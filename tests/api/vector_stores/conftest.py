@@ -1,7 +1,6 @@
 """Vector stores over real ingestion, without a model: words are tokens, and shared words make texts near."""
 
-import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,32 +9,9 @@ import openai
 import pytest
 from fastapi import FastAPI
 
-from api.ingest.ingest import Ingest
-from api.ingest.pacing import Interruption, Pace
-from api.ingest.runs import Runs
-from api.library import Library
 from api.vector_stores.routes import open_vector_stores, vector_stores_router
-from blend.chunk import ChunkRecord
+from tests.api.ingest.beside import HeldEngine, beside
 from tests.api.live import application, client_of
-from tests.precompute.fake_engine import FakeEngine
-from tests.retriever.word_embedder import WordEmbedder
-
-FINGERPRINT = "fake-fingerprint"
-
-
-class HeldEngine(FakeEngine):
-    """One that can be made to wait."""
-
-    def __init__(self, store: Path, interruption: Interruption) -> None:
-        super().__init__(store, FINGERPRINT, max_model_len=4000)
-        self.may_compute = threading.Event()
-        self.may_compute.set()
-        self._interruption = interruption
-
-    def compute(self, records: Sequence[ChunkRecord]) -> int:
-        while not self.may_compute.wait(0.005):
-            self._interruption.heed()
-        return super().compute(records)
 
 
 @dataclass(frozen=True)
@@ -43,7 +19,6 @@ class Served:
     """A server of files and vector stores, and OpenAI's client to it."""
 
     client: openai.OpenAI
-    library: Library
     engine: HeldEngine
     store: Path
 
@@ -69,21 +44,17 @@ class Served:
 @contextmanager
 def serving(store: Path) -> Iterator[Served]:
     """A server over a store, from its start to its end."""
-    library = Library(store, (), opener=lambda name: WordEmbedder())
-    interruption = Interruption()
-    engine = HeldEngine(store, interruption)
-    runs = Runs(library, engine, Pace(1.0, lambda: False), interruption)
+    engines: list[HeldEngine] = []
 
     @asynccontextmanager
     async def ingesting(app: FastAPI) -> AsyncIterator[None]:
-        ingest = Ingest(library, runs, interruption, FINGERPRINT)
-        app.include_router(vector_stores_router(open_vector_stores(library, ingest)))
-        await ingest.start()
-        yield
-        await ingest.close()
+        async with beside(store) as server:
+            engines.append(server.engine)
+            app.include_router(vector_stores_router(open_vector_stores(server.library, server.ingest)))
+            yield
 
     with client_of(application(ingesting)) as client:
-        yield Served(client, library, engine, store)
+        yield Served(client, engines[0], store)
 
 
 @pytest.fixture(scope="session")
