@@ -85,7 +85,7 @@ class FileSearch:
         question = question_of(messages)
         findable = await self._findable(tool, namespace)
         prefix = await asyncio.to_thread(self._prefix, list(findable))
-        room = await asyncio.to_thread(self._room, messages, prefix, answer_tokens)
+        room = self._room(messages, prefix, answer_tokens)  # here: tokenizers are not for two threads
         options = replace(search_of(tool, DEFAULTS.top_k, "tools.file_search."), max_tokens=max(room, 1))
         hits = await asyncio.to_thread(
             search, self._stores.library, findable, [question], options, least_score_of(tool)

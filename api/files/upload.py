@@ -109,14 +109,14 @@ async def _counted(request: Request, limits: FileLimits) -> AsyncGenerator[bytes
     most, seen = limits.max_file_bytes + FORM_BYTES, 0
     async for piece in request.stream():
         seen += len(piece)
-        if seen > most:
-            # Read a little further: a body left unread resets the connection before the answer is seen.
-            async for rest in request.stream():
-                seen += len(rest)
-                if seen > 2 * most:
-                    break
-            raise _TooMuch("too large")
-        yield piece
+        if seen <= most:
+            yield piece
+        elif (
+            seen > 2 * most
+        ):  # up to there: a body left unread resets the connection before the answer is seen
+            break
+    if seen > most:
+        raise _TooMuch("too large")
 
 
 def _checked(form: FormData, limits: FileLimits) -> Upload:

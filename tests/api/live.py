@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import openai
 import uvicorn
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
 from api.errors import install_handlers
@@ -17,12 +19,25 @@ from tests.servers import START_S, free_port
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
+class Names:
+    """In the place of keys: whoever asks says who it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["kvblend.namespace"] = Headers(scope=scope).get("x-who", "")
+        await self.app(scope, receive, send)
+
+
 def application(lifespan: Lifespan | None = None) -> FastAPI:
     """One that answers errors as the served one does."""
     app = FastAPI(lifespan=lifespan)
     app.state.args = SimpleNamespace(log_error_stack=False)  # vLLM's handlers ask for it
     init_exception_handler(app)
     install_handlers(app)
+    app.add_middleware(Names)
     return app
 
 

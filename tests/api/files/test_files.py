@@ -177,12 +177,6 @@ def test_another_server_on_the_same_store_sees_the_same_files(tmp_path):
 def test_a_namespace_sees_its_own_files_alone(tmp_path):
     files = FileStore(tmp_path)
     app = application()
-
-    @app.middleware("http")
-    async def name(request, call_next):
-        request.scope["kvblend.namespace"] = request.headers.get("x-who", "")
-        return await call_next(request)
-
     app.include_router(files_router(files, forget))
     with client_of(app) as client:
         made = client.with_options(default_headers={"x-who": "ann"}).files.create(

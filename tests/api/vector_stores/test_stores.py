@@ -201,12 +201,12 @@ def test_chunks_have_the_size_that_a_store_was_made_with(served):
     file_id = served.upload("long.txt", text)
     files = served.client.vector_stores.files
     with pytest.raises(openai.BadRequestError, match="overlap_tokens: got 20, expected 0"):
-        files.create(file_id, vector_store_id=store, chunking_strategy=overlap)
+        files.create(store, file_id=file_id, chunking_strategy=overlap)
     with pytest.raises(openai.BadRequestError, match="overlap_tokens: got 20, expected 0"):
         served.client.vector_stores.create(chunking_strategy=overlap)
     size["static"]["max_chunk_size_tokens"] = 200
     with pytest.raises(openai.BadRequestError, match="got 200, expected 100, this vector store's"):
-        files.create(file_id, vector_store_id=store, chunking_strategy=size)
+        files.create(store, file_id=file_id, chunking_strategy=size)
     for chunking in ({"type": "auto"}, None):
         said = {"chunking_strategy": chunking} if chunking else {}
         ready = files.create_and_poll(file_id, vector_store_id=store, **said)
@@ -215,7 +215,7 @@ def test_chunks_have_the_size_that_a_store_was_made_with(served):
 
 
 def test_a_file_that_cannot_be_read_has_failed_and_says_why(served):
-    made = served.client.files.create(file=("broken.md", b"\xff\xfe\xfa\x00"), purpose="assistants")
+    made = served.client.files.create(file=("broken.md", b"\xfa\x80\x81 no text"), purpose="assistants")
     store = served.client.vector_stores.create().id
     failed = served.client.vector_stores.files.create_and_poll(made.id, vector_store_id=store)
     assert failed.status == "failed"
@@ -279,12 +279,26 @@ def test_what_was_in_progress_is_ended_after_a_restart(tmp_path: Path) -> None:
         store = served.filled({"birds.md": BIRDS}, name="kept")
         served.engine.may_compute.clear()
         cats = served.upload("cats.md", CATS)
-        served.client.vector_stores.files.create(cats, vector_store_id=store)
+        served.client.vector_stores.files.create(store, file_id=cats)
     with serving(tmp_path) as served:
         ready = served.client.vector_stores.files.poll(cats, vector_store_id=store, poll_interval_ms=20)
         assert ready.status == "completed"
         assert served.client.vector_stores.retrieve(store).name == "kept"
         assert served.found(store, CATS)[0] == "cats.md"
+
+
+def test_a_namespace_sees_its_own_stores_and_files_alone(served):
+    store = served.filled({"cats.md": CATS})
+    [cats] = [one.id for one in served.client.vector_stores.files.list(store)]
+    other = served.client.with_options(default_headers={"x-who": "bob"})
+    assert other.vector_stores.list().data == []
+    for ask in (other.vector_stores.retrieve, other.vector_stores.delete, other.vector_stores.update):
+        with pytest.raises(openai.NotFoundError):
+            ask(store)
+    with pytest.raises(openai.NotFoundError):
+        other.vector_stores.search(store, query=CATS)
+    with pytest.raises(openai.BadRequestError, match="no file"):
+        other.vector_stores.create(file_ids=[cats])
 
 
 def test_a_store_that_cannot_be_is_refused(served):
