@@ -52,7 +52,7 @@ class BlendResponses(OpenAIServingResponses):
 
     Attributes:
         file_search: None where there are no vector stores.
-        asking: the request; only copies have it.
+        asking: the request; copies alone have it.
     """
 
     retrieval: Retrieval
