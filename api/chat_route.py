@@ -1,15 +1,16 @@
-"""`/v1/chat/completions`, with all forms of `documents` in its body; all else of the route is vLLM's own."""
+"""`/v1/chat/completions`, with `documents` and `file_search` in its body; all else of it is vLLM's own."""
 
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 from vllm.entrypoints.openai.chat_completion import api_router as theirs
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from api.documents.forms import ChatDocument
+from api.file_search.tool import FileSearchTool, taken_out
 
 PATH = "/v1/chat/completions"
 
@@ -25,7 +26,16 @@ class BlendChatRequest(ChatCompletionRequest):
         default=None,
         description="Documents to answer from: strings, objects with `text` and `title`, or Cohere's form.",
     )
+    file_search: FileSearchTool | None = Field(
+        default=None, description="The tool of that name, which clients send among `tools`."
+    )
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_file_search_out(cls, body: Any) -> Any:
+        """vLLM's tools are functions alone; this runs before it looks at them."""
+        return taken_out(body) if isinstance(body, dict) else body
 
 
 def sources_of(request: Any) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from types import AsyncGeneratorType
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _STREAMS = "kvblend.streams"
@@ -11,6 +12,13 @@ _STREAMS = "kvblend.streams"
 def close_at_end(scope: Scope, stream: AsyncGeneratorType[Any, None]) -> None:
     """Have a stream closed when its request is over, however it ends."""
     scope[_STREAMS].append(stream)
+
+
+def closed_at_end(answer: Any, request: Request | None) -> Any:
+    """The answer itself; when it is a stream, it is closed when its request is over."""
+    if isinstance(answer, AsyncGeneratorType) and request is not None:
+        close_at_end(request.scope, answer)
+    return answer
 
 
 class CloseStreams:

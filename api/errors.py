@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from api.ingest.errors import (
     BadUpload,
@@ -38,6 +39,10 @@ class FieldError(RequestError):
         self.param = param
 
 
+class NotThere(RequestError):
+    """Nothing of the id that the request names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an error looks like over HTTP."""
@@ -48,6 +53,7 @@ class Answer:
 
 # First match wins, so a subclass stands before its base.
 STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
+    (NotThere, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
     (RequestError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (QueryError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
     (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
@@ -92,6 +98,30 @@ def error_body(error: Exception) -> dict[str, Any]:
             "code": answer.status.value,
         }
     }
+
+
+class ErrorInfo(BaseModel):
+    """What went wrong; `param` is the field of the request that caused it, if one did."""
+
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class ErrorBody(BaseModel):
+    """The body of every error's answer."""
+
+    error: ErrorInfo
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's errors, for its `responses`.
+
+    >>> error_responses(404)[404]["description"]
+    'Not Found'
+    """
+    return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 async def respond(request: Request, error: Exception) -> JSONResponse:

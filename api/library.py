@@ -190,6 +190,15 @@ class Library:
         self._keep_up()
         return self._retriever(name).choose(chunk_ids)
 
+    def retriever(self, name: str) -> Retriever:
+        """A collection as it is now, for several looks at one state of it.
+
+        Raises:
+            UnknownCollection: the library has none of that name.
+        """
+        self._keep_up()
+        return self._retriever(name)
+
     def _retriever(self, name: str) -> Retriever:
         retriever = self._contents.retrievers.get(name)
         if retriever is None:

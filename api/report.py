@@ -31,7 +31,12 @@ Output = TypeVar("Output", bound=EngineOutput)
 
 def stats_of(output: EngineOutput) -> BlendStats:
     """Statistics that came with a finished output."""
-    ours = (output.kv_transfer_params or {}).get(KEY)
+    return stats_in(output.kv_transfer_params)
+
+
+def stats_in(params: Mapping[str, Any] | None) -> BlendStats:
+    """Statistics in the parameters that a connector gave back."""
+    ours = (params or {}).get(KEY)
     return UNREPORTED if ours is None else BlendStats.from_json(ours)
 
 

@@ -43,7 +43,11 @@ class Retrieval:
         prefix = self.library.prefix_of(rag.collection)
         # Embedding takes milliseconds of computing, which other requests need not wait for.
         hits = await asyncio.to_thread(find, self.library, rag, question_of(messages))
-        return lay_out(messages, prefix, [hit.text for hit in hits], system_role=self._system_role)
+        return self.lay_out(messages, prefix, [hit.text for hit in hits])
+
+    def lay_out(self, messages: Sequence[Message], prefix: str, texts: Sequence[str]) -> list[Message]:
+        """A conversation with chunks in it, behind their prefix; see `api.conversation.lay_out`."""
+        return lay_out(messages, prefix, texts, system_role=self._system_role)
 
 
 def find(library: Library, rag: RagOptions, question: str) -> list[Hit]:

@@ -22,6 +22,8 @@ from api.chat_route import take_over_chat_route
 from api.closing import CloseStreams
 from api.collections import collections_router
 from api.errors import install_handlers
+from api.file_search.responses import BlendResponses
+from api.file_search.searching import FileSearch
 from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
 from api.ingest.ingest import managed_model
@@ -33,6 +35,7 @@ from api.page import page_router
 from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
+from api.vector_stores.routes import open_vector_stores, vector_stores_router
 from blend.ratio import Ratio
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
@@ -130,8 +133,16 @@ async def _build(launch: Launch, library: Library, client: Any, ingestion: Inges
     state = app.state
     if state.openai_serving_chat is not None:  # a model that generates
         documents = ingestion.documents if ingestion else None
+        file_search = _file_search(app, client, retrieval, ingestion)
         state.openai_serving_chat = take_over(
-            BlendChat, state.openai_serving_chat, retrieval=retrieval, documents=documents
+            BlendChat,
+            state.openai_serving_chat,
+            retrieval=retrieval,
+            documents=documents,
+            file_search=file_search,
+        )
+        state.openai_serving_responses = take_over(
+            BlendResponses, state.openai_serving_responses, retrieval=retrieval, file_search=file_search
         )
         state.openai_serving_completion = take_over(
             BlendCompletion, state.openai_serving_completion, retrieval=retrieval
@@ -140,6 +151,18 @@ async def _build(launch: Launch, library: Library, client: Any, ingestion: Inges
         app.include_router(ingest_router(ingestion.ingest))
         take_over_chat_route(app)
     return app
+
+
+def _file_search(
+    app: FastAPI, client: Any, retrieval: Retrieval, ingestion: Ingestion | None
+) -> FileSearch | None:
+    """Open the vector stores, with their routes; None where nothing can be put into any."""
+    if ingestion is None:
+        return None
+    stores = open_vector_stores(retrieval.library, ingestion.ingest)
+    app.include_router(vector_stores_router(stores))
+    tokenizer, max_model_len = client.renderer.get_tokenizer(), client.model_config.max_model_len
+    return FileSearch(stores, retrieval, tokenizer, max_model_len)
 
 
 def _pass_gate(launch: Launch) -> None:

@@ -13,12 +13,17 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
 from api.chat_route import sources_of
-from api.closing import close_at_end
+from api.closing import closed_at_end
 from api.documents.chat import ChatDocuments
 from api.errors import FieldError
+from api.file_search.citations import cited_answer, cited_events
+from api.file_search.searching import FileSearch
+from api.file_search.tool import FileSearchTool
+from api.files.namespace import namespace_of
 from api.options import RequestOptions, read_options, transfer_params
 from api.report import Reporter
 from api.retrieval import Retrieval
@@ -27,7 +32,7 @@ from blend.select import check_rule
 from blend.vllm.request_params import KEY
 
 Handler = TypeVar("Handler")
-Asked = TypeVar("Asked", ChatCompletionRequest, CompletionRequest)
+Asked = TypeVar("Asked", ChatCompletionRequest, CompletionRequest, ResponsesRequest)
 
 
 def take_over(kind: type[Handler], built: Any, **ours: Any) -> Handler:
@@ -41,16 +46,21 @@ class BlendChat(OpenAIServingChat):
     """`/v1/chat/completions`.
 
     Attributes:
+        file_search: None where there are no vector stores.
         documents: None leaves a request's `documents` to the chat template, as vLLM does.
     """
 
     retrieval: Retrieval
     documents: ChatDocuments | None
+    file_search: FileSearch | None
 
     async def create_chat_completion(
         self, request: ChatCompletionRequest, raw_request: Request | None = None
     ) -> Any:
-        options = _options(request)
+        options = options_of(request)
+        tool = getattr(request, "file_search", None)
+        if tool is not None:
+            return await self._search(request, raw_request, options, tool)
         if options.rag is not None:
             if request.echo:
                 raise FieldError("echo: not available together with rag", "echo")
@@ -60,7 +70,31 @@ class BlendChat(OpenAIServingChat):
             request.messages = messages
         elif request.documents and self.documents is not None:
             await self._lay_out(request, self.documents)
-        return _closed_at_end(await super().create_chat_completion(request, raw_request), raw_request)
+        return closed_at_end(await super().create_chat_completion(request, raw_request), raw_request)
+
+    async def _search(
+        self,
+        request: ChatCompletionRequest,
+        raw_request: Request | None,
+        options: RequestOptions,
+        tool: FileSearchTool,
+    ) -> Any:
+        """Answer from vector stores, citing their files."""
+        if options.rag is not None or request.documents or request.echo:
+            raise FieldError("tools: file_search goes with none of rag, documents and echo", "tools")
+        if self.file_search is None:
+            raise FieldError("tools: got file_search, but this server has no vector stores", "tools")
+        said = request.max_completion_tokens or request.max_tokens
+        found = await self.file_search.find(tool, request.messages, namespace_of(raw_request), said)
+        messages: Any = found.messages
+        request.messages = messages
+        sources_of(request).update(found.sources)
+        answer = await super().create_chat_completion(request, raw_request)
+        if isinstance(answer, ChatCompletionResponse):
+            return cited_answer(answer, found.files)
+        if isinstance(answer, AsyncGeneratorType):
+            answer = cited_events(answer, found.files)
+        return closed_at_end(answer, raw_request)
 
     async def _lay_out(self, request: ChatCompletionRequest, documents: ChatDocuments) -> None:
         if request.echo:
@@ -96,9 +130,9 @@ class BlendCompletion(OpenAIServingCompletion):
     retrieval: Retrieval
 
     async def create_completion(self, request: CompletionRequest, raw_request: Request | None = None) -> Any:
-        if _options(request).rag is not None:
+        if options_of(request).rag is not None:
             raise FieldError("rag: only chat requests are answered from a collection", "rag")
-        return _closed_at_end(await super().create_completion(request, raw_request), raw_request)
+        return closed_at_end(await super().create_completion(request, raw_request), raw_request)
 
     async def completion_stream_generator(
         self, request: CompletionRequest, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
@@ -120,8 +154,12 @@ class BlendCompletion(OpenAIServingCompletion):
         return _report(answer, reporter)
 
 
-def _options(request: Asked) -> RequestOptions:
-    """Read the extra fields of a request and send its blend's options on to the engine."""
+def options_of(request: Asked) -> RequestOptions:
+    """Read the extra fields of a request and send its blend's options on to the engine.
+
+    Raises:
+        FieldError, RequestError: one is wrong.
+    """
     options = read_options(request.model_extra)
     blend = options.merged()
     # An unknown name, or one that cannot stand with the ratio, is the client's error.
@@ -137,13 +175,8 @@ def _reporter(request: Asked, retrieval: Retrieval) -> Reporter:
     def source_of(chunk_id: str) -> str | None:
         return own.get(chunk_id) or retrieval.library.source_of(chunk_id)
 
-    return Reporter(request.n or 1, source_of, retrieval.texts_of)
-
-
-def _closed_at_end(answer: Any, raw_request: Request | None) -> Any:
-    if isinstance(answer, AsyncGeneratorType) and raw_request is not None:
-        close_at_end(raw_request.scope, answer)
-    return answer
+    num_choices = 1 if isinstance(request, ResponsesRequest) else request.n or 1
+    return Reporter(num_choices, source_of, retrieval.texts_of)
 
 
 Answered = TypeVar("Answered", ChatCompletionResponse, CompletionResponse)

@@ -114,6 +114,20 @@ class Retriever:
             )
         return [self._hit(self.collection.rows[key], None, None) for key in chunk_ids]
 
+    def cosines(self, query: str, chunk_ids: Sequence[str]) -> list[float]:
+        """How near chunks are to a query, whatever they were ranked by; in [-1, 1], in the order given.
+
+        Raises:
+            EmbedderError: the embedding model cannot be reached.
+        """
+        if not chunk_ids:
+            return []
+        rows = [self.collection.rows[key] for key in chunk_ids]
+        [vector] = self._embedder.embed([query])
+        looked_at = np.array(sorted(set(rows)), dtype=np.int64)
+        near = dict(self.collection.index.search(vector, len(looked_at), looked_at))
+        return [near[row] for row in rows]
+
     def _rank(self, query: str, asked: Search, rows: Rows | None) -> Ranking:
         """Candidates, best first."""
         depth = max(DEFAULTS.candidates, 2 * asked.max_hits)

@@ -72,8 +72,11 @@ class Ingest:
         """Stop the present run; the next start goes on with it."""
         await self.worker.close()
 
-    async def create(self, name: str, *, prefix: str | None = None) -> None:
+    async def create(self, name: str, *, prefix: str | None = None, chunk_tokens: int | None = None) -> None:
         """Make an empty managed collection; it is there, and searched, when this returns.
+
+        Args:
+            chunk_tokens: most tokens of a chunk; the server's default when None.
 
         Raises:
             CollectionExists: there is one of that name.
@@ -90,7 +93,7 @@ class Ingest:
             )
         self._creating.add(name)
         try:
-            await asyncio.to_thread(self._runs.create, name, prefix)
+            await asyncio.to_thread(self._runs.create, name, prefix, chunk_tokens)
         finally:
             self._creating.discard(name)
 

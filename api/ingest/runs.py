@@ -43,7 +43,7 @@ class Runs:
         self._pace = pace
         self._interruption = interruption
 
-    def create(self, name: str, prefix: str | None) -> None:
+    def create(self, name: str, prefix: str | None, chunk_tokens: int | None = None) -> None:
         """Publish an empty collection, with a folder for its documents.
 
         Raises:
@@ -58,7 +58,7 @@ class Runs:
             fingerprint=self._engine.fingerprint,
             prefix=DEFAULTS.prefix if prefix is None else prefix,
             prefix_chunk_id=None,  # named when it is stored
-            chunk_tokens=DEFAULTS.chunk_tokens,
+            chunk_tokens=DEFAULTS.chunk_tokens if chunk_tokens is None else chunk_tokens,
             chunking=CHUNKING,
             embedder=embedder.name,
         )

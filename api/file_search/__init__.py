@@ -1,0 +1,1 @@
+"""The `file_search` tool: questions answered from vector stores, with citations of their files."""

@@ -1,0 +1,1 @@
+"""`/v1/files`: what clients upload, kept in the store's folder."""
