@@ -1,7 +1,9 @@
 """What `kvblend serve` is told: settings from `kvblend.yaml`, the environment and flags."""
 
+import difflib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,25 @@ def command_line(vllm: Mapping[str, Any]) -> list[str]:
         else:
             line += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
     return line
+
+
+def check_flags(flags: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse a flag that nobody knows, naming the nearest one.
+
+    Args:
+        known: flags as they are written, such as "--max-model-len"; their beginnings are known too.
+
+    Raises:
+        ConfigError: a flag is unknown.
+
+    >>> check_flags(["--port", "8000", "--hf_overrides.a.b=1"], ["--port", "--hf-overrides"])
+    """
+    names = sorted(set(known))
+    for flag in flags:
+        name = re.split(r"[=.]", flag)[0].replace("_", "-")
+        if name.startswith("--") and not any(one.startswith(name) for one in names):
+            near = difflib.get_close_matches(name, names, n=1)
+            raise ConfigError(f"unknown flag {flag}{f', did you mean {near[0]}?' if near else ''}")
 
 
 def _ratio(value: Any, source: str) -> Ratio | None:

@@ -44,7 +44,9 @@ def vllm_keys(args: Namespace, variable: str | None) -> list[str]:
 
 def install_surface(app: FastAPI, surface: Surface) -> None:
     """Put all of it around an app that vLLM has built; what vLLM put there stays inside."""
-    theirs = [one for one in app.user_middleware if getattr(one.cls, "__name__", "") not in _REPLACED]
+    theirs: list[Any] = [
+        one for one in app.user_middleware if getattr(one.cls, "__name__", "") not in _REPLACED
+    ]
     cors = [one for one in theirs if one.cls is CORSMiddleware]
     install_handlers(app)
     # The first is the outermost. CORS stands before the keys: a browser's preflight carries none, and an

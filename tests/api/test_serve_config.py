@@ -7,7 +7,7 @@ import pytest
 
 from api.cli import main
 from api.limits import Limits
-from api.serve_config import ServeConfig, command_line, load_serve_config
+from api.serve_config import ServeConfig, check_flags, command_line, load_serve_config
 from blend.errors import ConfigError
 from blend.store.config import load_config
 
@@ -88,6 +88,13 @@ def test_vllms_flags_become_its_command_line():
     flags = {"max_model_len": 9, "x": {"a": [1]}, "quiet": False, "on": True, "many": [1, 2]}
     line = ["--max-model-len", "9", "--x", '{"a": [1]}', "--no-quiet", "--on", "--many", "1", "2"]
     assert command_line(flags) == line
+
+
+def test_a_flag_of_vllms_that_nobody_knows():
+    known = ("--max-model-len", "--port", "--api-key")
+    check_flags(["--max_model_len", "-7", "--po", "8000", "a--b"], known)
+    with pytest.raises(ConfigError, match="unknown flag --max-modle-len, did you mean --max-model-len"):
+        check_flags(["--port", "1", "--max-modle-len"], known)
 
 
 def test_the_command_shows_what_is_in_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
