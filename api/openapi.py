@@ -25,7 +25,7 @@ _ANYWHERE = {
 _NOT_OPENAIS = "422"
 """FastAPI's own for a body that it cannot read; here it is 400, see `api.error_shape`."""
 
-_CHAT, _COMPLETION = "ChatCompletionRequest", "CompletionRequest"
+_CHATS, _COMPLETIONS = ("BlendChatRequest", "ChatCompletionRequest"), ("CompletionRequest",)
 
 
 def complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
@@ -57,8 +57,9 @@ def _complete(document: dict[str, Any], *, has_keys: bool) -> None:
         for name, inner in schema.pop("$defs", {}).items():
             schemas[f"{model.__name__}_{name}"] = inner
         schemas[model.__name__] = schema
-    _add_field(schemas, _CHAT, "rag", RagOptions)
-    for request in (_CHAT, _COMPLETION):
+    for request in _CHATS:
+        _add_field(schemas, request, "rag", RagOptions)
+    for request in (*_CHATS, *_COMPLETIONS):
         _add_field(schemas, request, "blend", BlendOptions)
     for path, operation in _operations(document):
         responses = operation.setdefault("responses", {})
