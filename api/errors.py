@@ -27,6 +27,14 @@ from retriever.errors import (
 )
 
 
+class NotAuthenticated(BlendError):
+    """A request shows no key that this server knows."""
+
+
+class ShuttingDown(BlendError):
+    """The server finishes what it has begun, and begins nothing new."""
+
+
 class FieldError(RequestError):
     """A field of a request's body is wrong.
 
@@ -45,29 +53,46 @@ class NotThere(RequestError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an error looks like over HTTP."""
+    """What an error looks like over HTTP.
+
+    Attributes:
+        headers: that tell a client what to do.
+    """
 
     status: HTTPStatus
     type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+RETRY_AFTER_S = 5
+_AGAIN = (("Retry-After", str(RETRY_AFTER_S)),)
+_BAD_REQUEST = Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")
+_UNAVAILABLE = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError", _AGAIN)
+_OUR_FAULT = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
 
 
 # First match wins, so a subclass stands before its base.
 STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
     (NotThere, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
-    (RequestError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
-    (QueryError, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
+    (RequestError, _BAD_REQUEST),
+    (QueryError, _BAD_REQUEST),
+    (
+        NotAuthenticated,
+        Answer(HTTPStatus.UNAUTHORIZED, "AuthenticationError", (("WWW-Authenticate", "Bearer"),)),
+    ),
     (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
     (UnknownDocument, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
     (UnknownJob, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
     (CollectionExists, Answer(HTTPStatus.CONFLICT, "ConflictError")),
     (NotManaged, Answer(HTTPStatus.CONFLICT, "ConflictError")),
-    (BadUpload, Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")),
+    (BadUpload, _BAD_REQUEST),
     (TooLarge, Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestTooLargeError")),
-    (Busy, Answer(HTTPStatus.TOO_MANY_REQUESTS, "RateLimitError")),
-    (EngineNotReady, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
-    (EmbedderError, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")),
-    (BlendError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
-    (RetrieverError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")),
+    (Busy, Answer(HTTPStatus.TOO_MANY_REQUESTS, "RateLimitError", _AGAIN)),
+    (ShuttingDown, _UNAVAILABLE),
+    (EngineNotReady, _UNAVAILABLE),
+    (EmbedderError, _UNAVAILABLE),
+    (BlendError, _OUR_FAULT),
+    (RetrieverError, _OUR_FAULT),
 )
 
 
@@ -80,7 +105,7 @@ def answer_of(error: Exception) -> Answer:
     for kind, answer in STATUSES:
         if isinstance(error, kind):
             return answer
-    return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+    return _OUR_FAULT
 
 
 def error_body(error: Exception) -> dict[str, Any]:
@@ -124,9 +149,15 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
+def error_response(error: Exception) -> JSONResponse:
+    """An error's answer."""
+    answer = answer_of(error)
+    return JSONResponse(error_body(error), answer.status, dict(answer.headers))
+
+
 async def respond(request: Request, error: Exception) -> JSONResponse:
     """An exception handler for every error in the table."""
-    return JSONResponse(error_body(error), status_code=answer_of(error).status)
+    return error_response(error)
 
 
 def install_handlers(app: FastAPI) -> None:

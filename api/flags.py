@@ -10,6 +10,7 @@ from vllm.entrypoints.launchers.api_server.entry import AsyncEngineArgs  # type:
 from vllm.entrypoints.launchers.cli_args import create_parser_for_docs, validate_parsed_serve_args
 from vllm.entrypoints.serve.utils.api_utils import get_non_default_args
 
+from api.serve_config import check_flags
 from blend.errors import RequestError
 from blend.vllm.setup import EngineSetup, prepare_engine
 
@@ -38,10 +39,12 @@ def parse_flags(flags: Sequence[str]) -> Namespace:
 
     Raises:
         RequestError: a flag asks for what one process with one engine cannot do.
+        ConfigError: a flag is unknown.
     """
     parser = create_parser_for_docs()
     parser.prog = "kvblend serve"
     parser.usage = "kvblend serve [--collection NAME] [--store PATH] [any flag of `vllm serve`]"  # it has 300
+    check_flags(flags, parser._option_string_actions)  # argparse would not say which one was meant
     args: Namespace = parser.parse_args(list(flags))
     validate_parsed_serve_args(args)
     if (args.api_server_count or 1) > 1 or args.headless or args.grpc:

@@ -1,25 +1,35 @@
 """The engine as the HTTP routes see it."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from copy import copy
 from typing import Any
 
+from api.draining import Drain
+from api.keys import namespace_in_force
+from api.namespace_salt import with_salt
 from api.options import check_transfer_params
+from api.record import EngineCall, begin_call
 from blend.errors import EngineNotReady
+from blend.vllm.request_params import KEY
 
 
 class GuardedEngine:
     """vLLM's engine client, with what requests say about blending checked on the way in.
 
-    Every route ends in `generate`, also those that take sampling parameters as they are, so this is the one
-    place where a client's engine parameters cannot slip by. All else is the client's own.
+    Every route ends in `generate` or `encode`, also those that take sampling parameters as they are, so this
+    is the one place where a client's engine parameters cannot slip by, where every prompt gets the cache salt
+    of its caller's namespace, and where all answers are counted. All else is the client's own.
 
     Args:
         client: vLLM's `EngineClient`.
+        drain: lets requests finish before the engine is shut down; None waits for none.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, drain: Drain | None = None) -> None:
         self._client = client
+        self._drain = drain
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -37,14 +47,48 @@ class GuardedEngine:
         """
         extra = getattr(sampling_params, "extra_args", None) or {}
         check_transfer_params(extra.get("kv_transfer_params"))
-        return self._outputs(self._client.generate(prompt, sampling_params, request_id, **kwargs))
+        namespace = namespace_in_force.get()
+        params = _within(namespace, sampling_params)
+        outputs = self._client.generate(with_salt(prompt, namespace), params, request_id, **kwargs)
+        return self._outputs(outputs, begin_call(sampling_params))
 
-    async def _outputs(self, outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    def encode(self, prompt: Any, pooling_params: Any, request_id: str, *args: Any, **kwargs: Any) -> Any:
+        """As `EngineClient.encode`."""
+        salted = with_salt(prompt, namespace_in_force.get())
+        outputs = self._client.encode(salted, pooling_params, request_id, *args, **kwargs)
+        return self._outputs(outputs, begin_call(pooling_params))
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """As `EngineClient.shutdown`, once requests have finished. vLLM calls it in a thread of its own."""
+        if self._drain is not None:
+            self._drain.wait()
+        self._client.shutdown(timeout=timeout)
+
+    async def _outputs(
+        self, outputs: AsyncGenerator[Any, None], call: EngineCall
+    ) -> AsyncGenerator[Any, None]:
         async with aclosing(outputs):
             try:
                 async for output in outputs:
+                    call.see(output)
                     yield output
             except Exception as error:
                 if self._client.errored:
                     raise self.dead_error from error
                 raise
+            finally:
+                call.ended_ns = time.time_ns()
+
+
+def _within(namespace: str, sampling_params: Any) -> Any:
+    """Sampling parameters that have a request blended from its namespace's chunks, and from everybody's."""
+    if not namespace:
+        return sampling_params
+    own = copy(sampling_params)  # a request of several prompts asks with the same ones again
+    extra = own.extra_args or {}
+    transfer = extra.get("kv_transfer_params") or {}
+    own.extra_args = {
+        **extra,
+        "kv_transfer_params": {**transfer, KEY: {**(transfer.get(KEY) or {}), "namespace": namespace}},
+    }
+    return own

@@ -150,7 +150,7 @@ def read_options(body: Mapping[str, Any] | None) -> RequestOptions:
             raise rag_error(error) from None
     return RequestOptions(
         rag=rag,
-        blend=_check(BlendOptions, "blend", body.get("blend") or {}),
+        blend=_check(BlendOptions, "blend", {} if body.get("blend") is None else body["blend"]),
     )
 
 

@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -19,9 +18,8 @@ from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
 from api.chat_route import take_over_chat_route
-from api.closing import CloseStreams
 from api.collections import collections_router
-from api.errors import install_handlers
+from api.draining import Drain
 from api.file_search.responses import BlendResponses
 from api.file_search.searching import FileSearch
 from api.flags import Launch, parse_flags, prepare_launch
@@ -30,68 +28,55 @@ from api.ingest.ingest import managed_model
 from api.ingest.routes import ingest_router
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
+from api.keys import KeyRing
 from api.library import Library
+from api.openapi import complete_openapi
 from api.page import page_router
+from api.request_log import set_up_log
 from api.retrieval import Retrieval
+from api.serve_config import ServeConfig
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
+from api.surface import Surface, install_surface, vllm_keys
+from api.tracing import Tracing
 from api.vector_stores.routes import open_vector_stores, vector_stores_router
-from blend.ratio import Ratio
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
 from retriever.cross_encoder import CrossEncoder
 
 
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """What `kvblend serve` was told.
-
-    Attributes:
-        store: the default one when None.
-        model: None takes the collections' model, or the default one.
-        recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
-        sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
-        always_blends: no blend is weighed against full prefill.
-        reranker: a cross-encoder's local folder or hub id; None for none.
-        ingest_share: of the engine's time, that taking documents in may take while requests are served.
-        flags: vLLM's own, passed through.
-    """
-
-    collections: tuple[str, ...]
-    store: Path | None
-    model: str | None
-    recompute_ratio: Ratio | None
-    sharing: str
-    always_blends: bool
-    reranker: str | None
-    ingest_share: float
-    flags: Sequence[str]
-
-
-def serve(options: ServeOptions) -> int:
+def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     """Serve until a signal comes; returns the exit status.
+
+    Args:
+        store: the one of the configuration when None.
+        flags: vLLM's own, passed through.
 
     Raises:
         UnknownCollection, CollectionError, EmbedderError: before the served model is loaded.
         ModelError: the model cannot be found or read.
         RequestError: a flag cannot be served with.
+        ConfigError: a key cannot be read.
     """
-    store = store_path(options.store)
-    reranker = None if options.reranker is None else CrossEncoder(options.reranker)
-    library = Library(store, options.collections, reranker=reranker)
+    path = store_path(store)
+    reranker = None if config.reranker is None else CrossEncoder(config.reranker)
+    library = Library(path, config.collections, reranker=reranker)
     cli_env_setup()  # type: ignore[no-untyped-call]
-    args = parse_flags(options.flags)
+    args = parse_flags(flags)
+    entry.configure_logging_from_args(args)  # type: ignore[attr-defined]
+    set_up_log(config.log_format)
+    surface = _surface(config, args)
     launch = prepare_launch(
-        options.model
+        config.model
         or args.model_tag
-        or (None if library.names else managed_model(store))
+        or (None if library.names else managed_model(path))
         or library.model_name,
-        store,
+        path,
         args,
-        recompute_ratio=options.recompute_ratio,
-        sharing=options.sharing,
-        always_blends=options.always_blends,
+        recompute_ratio=config.recompute_ratio,
+        sharing=config.share_blends,
+        always_blends=config.always_blend,
     )
     library.check_model(launch.setup.settings.fingerprint)
     # Until the HTTP server installs its own handlers, a polite kill is as good as Ctrl-C.
@@ -100,32 +85,44 @@ def serve(options: ServeOptions) -> int:
     with listener:
         with starting(listener):
             _pass_gate(launch)
-        uvloop.run(_serve(launch, library, IngestSettings(options.ingest_share), address, listener))
+        uvloop.run(_serve(launch, library, surface, config.ingestion, address, listener))
     return 0
 
 
+def _surface(config: ServeConfig, args: Any) -> Surface:
+    keys = KeyRing(config.key_file, vllm_keys(args, entry.envs.VLLM_API_KEY))  # type: ignore[attr-defined]
+    tracing = Tracing() if args.otlp_traces_endpoint else None
+    return Surface(keys, config.limits, Drain(config.drain_s), tracing)
+
+
 async def _serve(
-    launch: Launch, library: Library, settings: IngestSettings, address: str, listener: socket
+    launch: Launch,
+    library: Library,
+    surface: Surface,
+    settings: IngestSettings,
+    address: str,
+    listener: socket,
 ) -> None:
     async with AsyncExitStack() as stack:
         with starting(listener):
             client = await stack.enter_async_context(entry.build_async_engine_client(launch.args))
             ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, settings))
-            app = await _build(launch, library, client, ingestion)
+            app = await _build(launch, library, surface, client, ingestion)
         print(f"kvblend: ready on {address}, {_status(launch, library)}", file=sys.stderr, flush=True)
         stopped: Awaitable[Any] = await serve_http(app, listener, **_uvicorn(launch.args))
     await stopped
 
 
-async def _build(launch: Launch, library: Library, client: Any, ingestion: Ingestion | None) -> FastAPI:
+async def _build(
+    launch: Launch, library: Library, surface: Surface, client: Any, ingestion: Ingestion | None
+) -> FastAPI:
     tasks = await client.get_supported_tasks()
     app = build_app(launch.args, tasks, client.model_config)
-    app.middleware_stack = None  # vLLM has built it already; it is built again with ours at the first request
-    install_handlers(app)
-    app.add_middleware(CloseStreams)
+    install_surface(app, surface)
     app.include_router(collections_router(library))
     app.include_router(page_router())
-    guarded: Any = GuardedEngine(client)
+    complete_openapi(app, has_keys=bool(surface.keys))
+    guarded: Any = GuardedEngine(client, surface.drain)
     await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())
     if hasattr(client.renderer, "know"):
@@ -193,7 +190,7 @@ def _uvicorn(args: Any) -> dict[str, Any]:
         "host": args.host,
         "port": args.port,
         "log_level": args.uvicorn_log_level,
-        "access_log": not args.disable_uvicorn_access_log,
+        "access_log": False,  # each request has a line of ours
         "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,  # type: ignore[attr-defined]
         "ssl_keyfile": args.ssl_keyfile,
         "ssl_certfile": args.ssl_certfile,

@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from api.errors import answer_of, error_body
 from blend.errors import EngineNotReady
 
-RETRY_AFTER_S = 5
 NOT_READY = EngineNotReady("the engine is starting; try again in a few seconds")
 
 
@@ -48,7 +47,8 @@ class _NotReady(BaseHTTPRequestHandler):
         self.send_response(answer_of(NOT_READY).status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Retry-After", str(RETRY_AFTER_S))
+        for name, value in answer_of(NOT_READY).headers:
+            self.send_header(name, value)
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from dataclasses import asdict
 from typing import Any
 
+from api.config import shown
 from api.store.arguments import add_verb, in_force
 from blend.columns import aligned
-from blend.store.remote_url import hide
 
 
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
@@ -29,19 +28,14 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
 
 def run(args: argparse.Namespace) -> int:
     """Print each setting with its source; a remote's secrets are not shown."""
-    found = in_force(args)
-    values = asdict(found.config)
-    values["path"] = str(found.config.path)
-    values["remote"] = None if found.config.remote is None else hide(found.config.remote)
+    settings = shown(in_force(args))
     if args.json:
-        print(
-            json.dumps({key: {"value": value, "source": found.sources[key]} for key, value in values.items()})
-        )
+        print(json.dumps(settings))
     else:
         head = ("setting", "value", "from")
         rows = [
-            (key, "none" if value is None else str(value), found.sources[key])
-            for key, value in values.items()
+            (key, "none" if one["value"] is None else str(one["value"]), one["source"])
+            for key, one in settings.items()
         ]
         print(aligned([head, *rows], right=()))
     return 0

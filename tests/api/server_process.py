@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,21 @@ class Served:
     model: str
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server's process.
+
+    Attributes:
+        statuses: what `/health` answered while it started.
+        log: what it has written.
+    """
+
+    url: str
+    statuses: tuple[int, ...]
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
 def kvblend(*args: str) -> list[str]:
     return [sys.executable, "-m", "api.cli", *args]
 
@@ -56,10 +71,17 @@ def client_of(url: str) -> openai.OpenAI:
 @contextmanager
 def running(store: Path, *flags: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """A server on a free port: its URL, and what `/health` answered while it started."""
+    with started(store, *flags) as server:
+        yield server.url, server.statuses
+
+
+@contextmanager
+def started(store: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """A server on a free port, with these variables on top of this process's."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = store.parent / "serve.log"
+    log = store.parent / f"serve-{port}.log"
     place = ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -67,11 +89,11 @@ def running(store: Path, *flags: str) -> Iterator[tuple[str, tuple[int, ...]]]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", **(environment or {})},
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        yield url, _wait(process, url, log)
+        yield Running(url, _wait(process, url, log), process, log)
     finally:
         process.terminate()
         try:

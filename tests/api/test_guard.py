@@ -2,25 +2,20 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from api.errors import FieldError
 from api.guard import GuardedEngine
 from blend.errors import EngineNotReady
-
-
-@dataclass
-class Params:
-    extra_args: dict[str, Any] | None = None
+from tests.api.engine_outputs import Output, Params
 
 
 @dataclass
 class Client:
     """As much of vLLM's engine client as the guard touches."""
 
-    outputs: list[str]
+    outputs: list[Output]
     error: Exception | None = None
     errored: bool = False
     closed: list[bool] = field(default_factory=list)
@@ -36,7 +31,10 @@ class Client:
             self.closed.append(True)
 
 
-def run(client: Client, params: Params) -> list[str]:
+A, B = Output([1]), Output([2])
+
+
+def run(client: Client, params: Params) -> list[Output]:
     async def collect():
         return [output async for output in GuardedEngine(client).generate("p", params, "id", priority=1)]
 
@@ -44,32 +42,32 @@ def run(client: Client, params: Params) -> list[str]:
 
 
 def test_outputs_and_everything_else_are_the_clients():
-    client = Client(["a", "b"])
-    assert run(client, Params({"kv_transfer_params": {"kvblend": {"enabled": False}}})) == ["a", "b"]
+    client = Client([A, B])
+    assert run(client, Params(extra_args={"kv_transfer_params": {"kvblend": {"enabled": False}}})) == [A, B]
     assert GuardedEngine(client).max_model_len == 7
 
 
 def test_a_forbidden_parameter_is_refused_before_anything_is_iterated():
     with pytest.raises(FieldError, match="gate_key"):
         GuardedEngine(Client([])).generate(
-            "p", Params({"kv_transfer_params": {"kvblend": {"gate_key": "x"}}}), "id"
+            "p", Params(extra_args={"kv_transfer_params": {"kvblend": {"gate_key": "x"}}}), "id"
         )
 
 
 def test_an_engine_that_dies_is_not_ready_and_a_request_that_fails_is_itself():
     with pytest.raises(EngineNotReady, match="died"):
-        run(Client(["a"], RuntimeError("core"), errored=True), Params())
+        run(Client([A], RuntimeError("core"), errored=True), Params())
     with pytest.raises(ValueError, match="this request"):
-        run(Client(["a"], ValueError("this request")), Params())
+        run(Client([A], ValueError("this request")), Params())
     assert isinstance(GuardedEngine(Client([])).dead_error, EngineNotReady)
 
 
 def test_leaving_closes_the_clients_outputs():
-    client = Client(["a", "b"])
+    client = Client([A, B])
 
     async def leave():
         outputs = GuardedEngine(client).generate("p", Params(), "id")
-        assert await anext(outputs) == "a"
+        assert await anext(outputs) == A
         await outputs.aclose()
 
     asyncio.run(leave())

@@ -1,0 +1,105 @@
+"""A server held to its own OpenAPI document by schemathesis, within a number of cases and a time."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import status_code_conformance
+
+# Nothing that stops or scales the server is asked for.
+NOT_ASKED = ("/scale_elastic_ep", "/pause", "/resume", "/sleep", "/wake_up", "/abort_requests")
+CHECKS = [not_a_server_error, status_code_conformance]
+FEW_TOKENS = 2
+LENGTHS = {
+    "/v1/chat/completions": "max_tokens",
+    "/v1/chat/completions/batch": "max_tokens",
+    "/v1/completions": "max_tokens",
+    "/v1/messages": "max_tokens",
+    "/v1/responses": "max_output_tokens",
+}
+"""What keeps an answer short: an engine that writes for minutes finds no errors."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went."""
+
+    cases: int
+    statuses: Mapping[int, int]
+    failures: tuple[str, ...]
+
+
+def fuzz(url: str, headers: Mapping[str, str], *, max_cases: int, seconds: float) -> Outcome:
+    """Send generated requests to every operation of a server's document: as many valid ones as invalid ones.
+
+    A failure is an answer of the server's fault, or with a status that the document does not have.
+    """
+    document = httpx.get(f"{url}/openapi.json", headers=dict(headers), timeout=60).raise_for_status().json()
+    operations = [found.ok() for found in schemathesis.openapi.from_dict(document).get_all_operations()]
+    asked = [one for one in operations if not one.path.startswith(NOT_ASKED)]
+    share = -(-max_cases // (2 * len(asked)))
+    begun = time.monotonic()
+    failures: list[str] = []
+    statuses: dict[int, int] = {}
+    with requests.Session() as session:
+        session.headers.update(headers)
+        for number, operation in enumerate(asked, start=1):
+            deadline = begun + seconds * number / len(asked)
+            for mode in GenerationMode:
+                _fuzz_one(operation, mode, share, deadline, url, session, statuses, failures)
+    return Outcome(sum(statuses.values()), statuses, tuple(failures))
+
+
+def _fuzz_one(
+    operation: Any,
+    mode: GenerationMode,
+    share: int,
+    deadline: float,
+    url: str,
+    session: requests.Session,
+    statuses: dict[int, int],
+    failures: list[str],
+) -> None:
+    @settings(
+        max_examples=share,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        if time.monotonic() > deadline:
+            return
+        _keep_short(case)
+        try:
+            answer = case.call(base_url=url, session=session, timeout=60)
+            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
+            case.validate_response(answer, checks=CHECKS)
+        except FailureGroup as group:
+            failures.append("\n".join(map(str, group.exceptions)) + f"\n{case.as_curl_command()}"[:1500])
+        except requests.RequestException as error:
+            failures.append(f"{error}\n{case.as_curl_command()}"[:1500])
+
+    try:
+        ask()
+    except schemathesis.errors.InvalidSchema as error:
+        failures.append(f"{operation.label}: {error}")
+
+
+def _keep_short(case: Any) -> None:
+    field = LENGTHS.get(case.path)
+    if field is None or not isinstance(case.body, dict):
+        return
+    said = case.body.get(field)
+    if said is None or (isinstance(said, int) and said > FEW_TOKENS):
+        case.body[field] = FEW_TOKENS
