@@ -77,7 +77,10 @@ def _add_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--store", type=Path, default=None, help="the store's folder")
     parser.add_argument("--model", default=None, help="the collections' model unless given")
     parser.add_argument(
-        "--reranker", metavar="MODEL", default=None, help="cross-encoder that reads the best candidates again"
+        "--reranker",
+        metavar="MODEL",
+        default=None,
+        help="reads the best candidates again: a cross-encoder, or late: and an embedding model",
     )
     parser.add_argument(
         "--recompute-ratio",

@@ -35,7 +35,7 @@ from blend.ratio import Ratio
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
-from retriever.cross_encoder import CrossEncoder
+from retriever.rerank import open_reranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ServeOptions:
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blends: no blend is weighed against full prefill.
-        reranker: a cross-encoder's local folder or hub id; None for none.
+        reranker: as `retriever.rerank.open_reranker` takes it; None for none.
         ingest_share: of the engine's time, that taking documents in may take while requests are served.
         flags: vLLM's own, passed through.
     """
@@ -73,7 +73,7 @@ def serve(options: ServeOptions) -> int:
         RequestError: a flag cannot be served with.
     """
     store = store_path(options.store)
-    reranker = None if options.reranker is None else CrossEncoder(options.reranker)
+    reranker = None if options.reranker is None else open_reranker(options.reranker)
     library = Library(store, options.collections, reranker=reranker)
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(options.flags)
