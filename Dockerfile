@@ -45,6 +45,7 @@ RUN apt-get update \
     && install --directory --owner kvblend --group kvblend /store
 # Chunk KV, collections, converted models and verdicts: all that is worth keeping.
 VOLUME /store
+# Models come from the image or from mounted folders; HF_HUB_OFFLINE=0 lets a hub be asked.
 ENV KVBLEND_STORE=/store \
     KVBLEND_CACHE=/store/cache \
     HF_HUB_OFFLINE=1
