@@ -18,7 +18,7 @@ CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
 
 FAST := not engine and not model and not slow and not gpu
 
-.PHONY: setup install-cpu install-cuda install-redis install-chromium demo test check clean
+.PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test check clean
 
 setup: $(READY)
 
@@ -54,13 +54,30 @@ install-chromium:
 	       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }; } \
 	  || echo 'no chromium, and it cannot be installed here: tests that need one are skipped'
 
+# The linter of Prometheus' rules, out of Debian's package: installing that would start a Prometheus here.
+install-promtool: setup
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] \
+	  || { command -v apt-get >/dev/null && { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && cd .venv \
+	       && apt-get download -qq prometheus \
+	       && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool \
+	       && rm prometheus_*.deb; } \
+	  || echo 'no promtool, and it cannot be had here: tests that need it are skipped'
+
+# The clients that the examples are for, in an environment of their own: see demo/clients/requirements.txt.
+install-clients: .venv/clients/.ready
+
+.venv/clients/.ready: $(READY) demo/clients/requirements.txt
+	$(BIN)/python -m venv --clear .venv/clients
+	.venv/clients/bin/python -m pip install --disable-pip-version-check -r demo/clients/requirements.txt
+	touch $@
+
 demo: setup
 	$(BIN)/python -m demo.run
 
-test: setup install-redis install-chromium
+test: setup install-redis install-chromium install-promtool install-clients
 	$(BIN)/python -m pytest
 
-check: setup install-redis
+check: setup install-redis install-promtool
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

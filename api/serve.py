@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", type=Path, metavar="FILE", help="kvblend.yaml, with all settings of the server and store")
     add("--collection", dest="collections", action="append", metavar="NAME", help="may be repeated")
     add("--model", help="the collections' model unless given")
-    add("--reranker", metavar="MODEL", help="cross-encoder that reads the best candidates again")
+    add(
+        "--reranker",
+        metavar="MODEL",
+        help="reads the best candidates again: a cross-encoder, or late: and an embedding model",
+    )
     add(
         "--recompute-ratio",
         metavar="R",

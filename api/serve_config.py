@@ -38,7 +38,7 @@ class ServeConfig:
 
     Attributes:
         model: None takes the collections' model, or the default one.
-        reranker: a cross-encoder's local folder or hub id; None for none.
+        reranker: as `retriever.rerank.open_reranker` takes it; None for none.
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         share_blends: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blend: no blend is weighed against full prefill.

@@ -43,7 +43,7 @@ from api.vector_stores.routes import open_vector_stores, vector_stores_router
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
-from retriever.cross_encoder import CrossEncoder
+from retriever.rerank import open_reranker
 
 
 def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
@@ -60,7 +60,7 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
         ConfigError: a key cannot be read.
     """
     path = store_path(store)
-    reranker = None if config.reranker is None else CrossEncoder(config.reranker)
+    reranker = None if config.reranker is None else open_reranker(config.reranker)
     library = Library(path, config.collections, reranker=reranker)
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(flags)

@@ -8,13 +8,16 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from retriever.config import DEFAULTS
 from retriever.errors import EmbedderError
+
+if TYPE_CHECKING:
+    import torch
 
 Vectors = npt.NDArray[np.float32]
 
@@ -79,6 +82,28 @@ class TransformerEmbedder:
             rows = order[start : start + DEFAULTS.max_batch_texts]
             vectors[rows] = self._embed_batch([texts[row] for row in rows])
         return vectors
+
+    def embed_tokens(self, texts: Sequence[str]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Each token's own vector, in one batch. What is too long for the window is cut off at its end.
+
+        Returns:
+            float32 [len(texts), T, dim], rows of length 1, and bool [len(texts), T]: which are of the text,
+            and neither padding nor put there by the tokenizer.
+        """
+        import torch
+
+        inputs = self._tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self._window_tokens,
+            padding=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        added = inputs.pop("special_tokens_mask").bool()  # [N, T]; padding too
+        with torch.inference_mode():
+            hidden = self._model(**inputs).last_hidden_state  # [N, T, dim]
+            return torch.nn.functional.normalize(hidden, dim=2), ~added & inputs["attention_mask"].bool()
 
     def _embed_batch(self, texts: list[str]) -> Vectors:
         import torch

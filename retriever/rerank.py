@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from retriever.embed import TransformerEmbedder, open_embedder
+from retriever.errors import EmbedderError
 from retriever.index import Ranking
 
 
@@ -28,3 +30,24 @@ def reranked(reranker: Reranker, query: str, ranking: Ranking, texts: Sequence[s
     scores = reranker.score(query, texts)
     rows = [row for row, _ in ranking]
     return sorted(zip(rows, scores, strict=True), key=lambda pair: -pair[1])
+
+
+def open_reranker(name: str) -> Reranker:
+    """Load a re-ranking model.
+
+    Args:
+        name: a cross-encoder's local folder or hub id, or `late:` and a local embedding model as
+            `open_embedder` takes it.
+
+    Raises:
+        EmbedderError: it cannot be found or read, or is no such model.
+    """
+    from retriever.cross_encoder import CrossEncoder
+    from retriever.late_interaction import LATE, LateInteraction
+
+    if not name.startswith(LATE):
+        return CrossEncoder(name)
+    encoder = open_embedder(name.removeprefix(LATE))
+    if not isinstance(encoder, TransformerEmbedder):
+        raise EmbedderError(f"got {name!r}, expected {LATE} and an embedding model that runs here")
+    return LateInteraction(encoder)

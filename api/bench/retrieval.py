@@ -33,6 +33,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME",
         help="as of precompute (default: %(default)s)",
     )
+    add(
+        "--reranker",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="as of serve: an arm of its own; may be repeated",
+    )
+    add("--keep", type=Path, default=None, metavar="DIR", help="keeps the passages' vectors for later runs")
     add_ending(parser)
 
 
@@ -41,22 +49,28 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, since they bring torch: --help must not.
     from api.bench.retrieving import as_object, find_all, make_collection, read_material, render
     from retriever.embed import open_embedder
+    from retriever.rerank import open_reranker
 
     prepare_out(args.out)
     material = read_material(args.data, args.corpus, args.passages, args.questions, args.seed)
     embedder = open_embedder(args.embedder)
+    rerankers = [open_reranker(name) for name in args.reranker]
     with TemporaryDirectory() as folder:
-        made = make_collection(Path(folder), material, embedder, lambda line: print(line, file=sys.stderr))
-        arms = find_all(made, material)
+        made = make_collection(Path(folder), material, embedder, _tell, args.keep)
+        arms = find_all(made, material, rerankers)
     line = {
         "bench": "retrieval",
         "data": args.data.name,
         "passages": len(material.passages),
         "questions": len(material.questions),
         "embedder": args.embedder,
-        "embed_passages_per_s": round(made.passages_per_s, 1),
+        "embed_passages_per_s": None if made.passages_per_s is None else round(made.passages_per_s, 1),
         "embed_question_ms": round(made.question_ms, 2),
         "arms": [as_object(arm) for arm in arms],
     }
     finish(args, render(arms), line, {"ranks": {arm.name: arm.ranks for arm in arms}})
     return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

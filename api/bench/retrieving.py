@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from api.bench.kept_vectors import KeptVectors
 from api.bench.questions import read_passages
 from blend.columns import aligned
 from blend.errors import RequestError
@@ -19,6 +20,7 @@ from retriever.hnsw import HnswIndex
 from retriever.index import Vectors
 from retriever.manifest import DocumentEntry, Settings
 from retriever.publish import ChunkText, publish
+from retriever.rerank import Reranker
 from retriever.retrieve import Retriever
 from retriever.search import Method, Search
 
@@ -47,12 +49,13 @@ class Made:
 
     Attributes:
         embedder: gives the questions' vectors from memory, so that searches are timed without them.
+        passages_per_s: that were embedded; None when an earlier run had embedded them all.
     """
 
     collection: Collection
     exact: Collection
     embedder: Embedder
-    passages_per_s: float
+    passages_per_s: float | None
     question_ms: float
 
 
@@ -112,11 +115,22 @@ def read_material(data: Path, corpus: Path | None, passages: int, questions: int
     return Material(chosen, tuple((question, row_of[passage]) for question, passage in asked))
 
 
-def make_collection(store: Path, material: Material, embedder: Embedder, tell: Callable[[str], None]) -> Made:
-    """Embed everything, and publish the passages, each a document of its own."""
+def make_collection(
+    store: Path,
+    material: Material,
+    embedder: Embedder,
+    tell: Callable[[str], None],
+    keep: Path | None = None,
+) -> Made:
+    """Embed everything, and publish the passages, each a document of its own.
+
+    Args:
+        keep: folder in which the passages' vectors stay for the next run; None leaves them nowhere.
+    """
     ids = [f"{row:06}" for row in range(len(material.passages))]
+    kept = KeptVectors(embedder, store / "vectors" if keep is None else keep)
     start = time.perf_counter()
-    vectors = np.concatenate(list(_embedded(embedder, material.passages, tell)))
+    vectors = np.concatenate(list(_embedded(kept, material.passages, tell)))
     passages_s = time.perf_counter() - start
     settings = Settings(NAME, "", "", "", None, 512, "", embedder.name)
     documents = [DocumentEntry(key, key, "", (key,)) for key in ids]
@@ -127,7 +141,8 @@ def make_collection(store: Path, material: Material, embedder: Embedder, tell: C
     remembered = _Remembered(embedder, questions)
     question_ms = (time.perf_counter() - start) * 1e3 / len(questions)
     opened, exact = Collection.open(store, NAME), Collection.open(store, NAME, exact=True)
-    return Made(opened, exact, remembered, len(ids) / passages_s, question_ms)
+    rate = kept.num_embedded / passages_s if kept.num_embedded else None
+    return Made(opened, exact, remembered, rate, question_ms)
 
 
 def _embedded(embedder: Embedder, texts: Sequence[str], tell: Callable[[str], None]) -> Iterator[Vectors]:
@@ -136,8 +151,8 @@ def _embedded(embedder: Embedder, texts: Sequence[str], tell: Callable[[str], No
         tell(f"embedded {min(start + EMBED_AT_ONCE, len(texts))} of {len(texts)} passages")
 
 
-def find_all(made: Made, material: Material) -> list[Arm]:
-    """Every method on every question."""
+def find_all(made: Made, material: Material, rerankers: Sequence[Reranker] = ()) -> list[Arm]:
+    """Every method on every question, and the fused one's best candidates by each re-ranker."""
     graph = replace(made.collection, index=HnswIndex(made.collection.index.vectors))
     exact = _find("dense, exact (numpy)", made.exact, Method.DENSE, made, material, None)
     told = [
@@ -147,7 +162,11 @@ def find_all(made: Made, material: Material) -> list[Arm]:
         ("fused", made.collection, Method.FUSED),
     ]
     arms = [_find(name, where, method, made, material, exact[1]) for name, where, method in told]
-    return [exact[0], *(arm for arm, _ in arms)]
+    read_again = [
+        _find(f"fused, re-ranked by {one.name}", made.collection, Method.FUSED, made, material, None, one)
+        for one in rerankers
+    ]
+    return [exact[0], *(arm for arm, _ in arms + read_again)]
 
 
 def _find(
@@ -157,8 +176,9 @@ def _find(
     made: Made,
     material: Material,
     exact: list[list[str]] | None,
+    reranker: Reranker | None = None,
 ) -> tuple[Arm, list[list[str]]]:
-    retriever = Retriever(collection, made.embedder)
+    retriever = Retriever(collection, made.embedder, reranker)
     asked = Search(method, top_k=DEPTH, deduplicate=False)
     found, ms = [], []
     retriever.search(material.questions[0][0], asked)  # warm: imports

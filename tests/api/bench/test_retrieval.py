@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,25 @@ def test_ranks_are_counted_for_every_method(data: Path, corpus: Path, tmp_path: 
     assert all(len(arm.ms) == 3 for arm in arms)
     assert told == ["embedded 40 of 40 passages"]
     assert "100.0%" in render(arms)
+
+
+class Echo:
+    """Prefers texts that share words with the query."""
+
+    name = "echo"
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        return [float(len(set(query.split()) & set(text.lower().rstrip(".").split()))) for text in texts]
+
+
+def test_a_re_ranker_is_an_arm_of_its_own(data: Path, corpus: Path, tmp_path: Path) -> None:
+    material = read_material(data, corpus, passages=40, questions=3, seed=0)
+    made = make_collection(tmp_path, material, WordEmbedder(), lambda line: None, tmp_path / "kept")
+    *_, fused, read_again = find_all(made, material, [Echo()])
+    assert (fused.name, read_again.name) == ("fused", "fused, re-ranked by echo")
+    assert read_again.ranks == (1, 1, 1) and read_again.of_exact is None
+    again = make_collection(tmp_path, material, WordEmbedder(), lambda line: None, tmp_path / "kept")
+    assert made.passages_per_s and again.passages_per_s is None
 
 
 @pytest.mark.parametrize("row", ['{"title": "x"}', "[1, 2]", "{"])

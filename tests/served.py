@@ -1,4 +1,4 @@
-"""One real server for all end-to-end tests of the HTTP side."""
+"""A store with one small collection, and a real server with it, for all end-to-end tests over HTTP."""
 
 import shutil
 import subprocess

@@ -1,0 +1,1 @@
+"""Clients that people have already, against `kvblend serve`: each file is one of them, whole."""
