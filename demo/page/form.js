@@ -20,7 +20,7 @@ export class Form {
     this._settings = settings;
     this._config = config;
     this._onChange = onChange;
-    const own = h("option", { value: "" }, `server’s (${config.selector})`);
+    const own = h("option", { value: "" }, `${config.selector} (server’s)`);
     const options = config.selectors.map(({ name }) => h("option", { value: name }, name));
     byId("selector").replaceChildren(own, ...options);
     if (!config.selectors.some(({ name }) => name === settings.selector)) settings.selector = "";
@@ -44,7 +44,8 @@ export class Form {
   }
 
   _fill() {
-    const { question, topK, ratio, ratioMode, selector, temperature, maxTokens, sending, cold } = this._settings;
+    const { question, topK, ratio, selector, temperature, maxTokens } = this._settings;
+    const { ratioMode, sending, cold } = this._settings;
     const values = { question, "top-k": topK, ratio, selector, temperature, "max-tokens": maxTokens };
     for (const [id, value] of Object.entries(values)) byId(id).value = String(value);
     byId("cold").checked = cold;
