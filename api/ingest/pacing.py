@@ -49,12 +49,17 @@ class Pace:
     """
 
     def __init__(self, share: float, is_busy: Callable[[], bool]) -> None:
-        self._rest_for_work = 1 / share - 1
+        self._share = share
         self.is_busy = is_busy
 
-    def rest(self, worked_s: float) -> None:
-        """Wait as long as a piece of work calls for; not, or no longer, when nobody is being served."""
-        until_s = time.monotonic() + worked_s * self._rest_for_work
+    def rest(self, worked_s: float, began_s: float) -> None:
+        """Wait as long as a piece of work calls for; not, or no longer, when nobody is being served.
+
+        Args:
+            worked_s: what it took of the engine, or of its cores.
+            began_s: when it was asked for, by `time.monotonic`: to wait for one's turn is to rest, too.
+        """
+        until_s = began_s + worked_s / self._share
         while self.is_busy() and (left_s := until_s - time.monotonic()) > 0:
             time.sleep(min(left_s, LOOK_EVERY_S))
 
@@ -82,5 +87,5 @@ class PacedEmbedder:
             self._interruption.heed()
             begin_s = time.monotonic()
             parts.append(self._embedder.embed(texts[start : start + EMBED_AT_ONCE]))
-            self._pace.rest(time.monotonic() - begin_s)
+            self._pace.rest(time.monotonic() - begin_s, begin_s)
         return np.concatenate(parts)

@@ -1,6 +1,7 @@
 """Chunk KV from the engine that serves, in slices between its steps and within a share of its time."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,10 +79,11 @@ class ServingEngine:
         self._call("begin_computing", prefix_ids, batch, self.namespace)
         while True:
             self._interruption.heed()
+            begin_s = time.monotonic()
             took_s, stored = self._call("advance_computing", None if self._pace.is_busy() else IDLE_SLICE_S)
             if stored is not None:
                 return stored_bytes(*stored)
-            self._pace.rest(took_s)
+            self._pace.rest(took_s, begin_s)
 
     def close(self) -> None:
         """Let what has to be sent to a remote be sent."""

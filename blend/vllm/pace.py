@@ -8,6 +8,9 @@ SHARE = 0.8
 """Of a decoding step's own time, for each request that waits for its blend: with one of them, no token comes
 more than twice as late as without. Whoever waits for a first token counts as much as all that decode."""
 
+BACKGROUND = 0.5
+"""Counts as so much of a request that waits: chunks that are computed for nobody in particular."""
+
 REMEMBERED_STEPS = 8
 
 
@@ -29,11 +32,11 @@ class Pace:
         self._share = SHARE
         self._ended_s: float | None = None
 
-    def begin(self, waiting: int) -> None:
+    def begin(self, waiting: float) -> None:
         """A step begins; its first slice is always run, or a blend would never end.
 
         Args:
-            waiting: requests that wait for blends.
+            waiting: requests that wait for blends, or `BACKGROUND`.
         """
         self._share = SHARE * waiting
         self._began_s = self._slice_s = self._now()

@@ -17,7 +17,7 @@ from blend.vllm.job import blend
 from blend.vllm.kept import KeptRows
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
-from blend.vllm.pace import Pace
+from blend.vllm.pace import BACKGROUND, Pace
 from blend.vllm.ranks import Ranks
 from blend.vllm.refusal import Reason
 from blend.vllm.settings import Settings
@@ -189,8 +189,8 @@ class WorkerSide:
         """Compute some slices of what was begun; only one while a blend waits for its turn.
 
         Args:
-            idle_s: so long at most, where the engine has nothing else to do; None: no longer than a blend's
-                slice may delay the requests that decode.
+            idle_s: so long at most, where the engine has nothing else to do; None: half as long as a blend
+                may delay the requests that decode.
 
         Returns:
             Seconds that it took; and what became of the chunks, None as long as there is more to do.
@@ -198,7 +198,7 @@ class WorkerSide:
         if self._computing is None:
             return 0.0, self._refuses_chunks()
         begin_s = time.perf_counter()
-        self._pace.begin(1)
+        self._pace.begin(BACKGROUND)
 
         def goes_on() -> bool:
             if self._active:

@@ -284,7 +284,7 @@ def test_chunks_computed_in_slices_while_another_request_decodes_are_what_they_a
         engine.store.delete(record.chunk_id)
     stream = engine.stream("Count to a hundred.", prefix=PREFIX, max_tokens=40)
     next(stream)
-    engine._thread.rpc("begin_computing", *as_batch(records))
+    engine._thread.rpc("begin_computing", *as_batch(records), "")
     calls, stored = 0, None
     while stored is None:
         _, stored = engine._thread.rpc("advance_computing", None if calls % 2 else 0.05)

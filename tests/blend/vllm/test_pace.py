@@ -2,7 +2,7 @@
 
 import pytest
 
-from blend.vllm.pace import Pace
+from blend.vllm.pace import BACKGROUND, Pace
 
 
 class Clock:
@@ -30,7 +30,7 @@ def pace(clock: Clock) -> Pace:
     return pace
 
 
-def slices_of(pace: Pace, clock: Clock, slice_s: float, waiting: int = 1) -> int:
+def slices_of(pace: Pace, clock: Clock, slice_s: float, waiting: float = 1) -> int:
     """How many slices of a length one step runs."""
     pace.begin(waiting)
     num_slices = 0
@@ -75,3 +75,7 @@ def test_a_step_without_a_forward_is_not_measured(pace: Pace, clock: Clock) -> N
     clock.s += 1e-6
     pace.stepped()
     assert slices_of(pace, clock, 0.3) == 2
+
+
+def test_what_is_computed_in_the_background_takes_half_of_what_a_blend_may(pace: Pace, clock: Clock) -> None:
+    assert slices_of(pace, clock, 0.1, BACKGROUND) == slices_of(pace, clock, 0.1) // 2
