@@ -15,9 +15,9 @@ def check_filename(name: str) -> str:
 
     >>> check_filename("Über uns.md")
     'Über uns.md'
-    >>> check_filename("../etc/passwd")
+    >>> check_filename("..")
     Traceback (most recent call last):
-    api.errors.FieldError: file: got the name '../etc/passwd', expected a file name without '/' and '\\\\'
+    api.errors.FieldError: file: got the name '..', expected a file name
 
     Raises:
         FieldError: it is none.

@@ -4,7 +4,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.errors import FieldError, error_body, install_handlers
+from api.errors import FieldError, NotThere, error_body, install_handlers
 from blend.errors import BlendError, EngineNotReady, ModelError, RequestError, StoreFull
 from retriever.errors import CollectionError, EmbedderError, QueryError, UnknownCollection
 
@@ -14,6 +14,7 @@ from retriever.errors import CollectionError, EmbedderError, QueryError, Unknown
     [
         (RequestError("got an empty question"), 400),
         (FieldError("rag.top_k: got 0", "rag.top_k"), 400),
+        (NotThere("no file x"), 404),
         (QueryError("got an empty query"), 400),
         (UnknownCollection("no collection x"), 404),
         (EngineNotReady("starting"), 503),
