@@ -13,7 +13,7 @@ from api.documents.learning import Learning
 from api.ingest.ingest import Ingest
 from api.ingest.pacing import Interruption
 from api.ingest.runs import Runs
-from api.ingest.serving_engine import ServingEngine, paced
+from api.ingest.serving_engine import ServingEngines, paced
 from api.ingest.settings import IngestSettings
 from api.library import Library
 from blend.errors import NotBlendable
@@ -42,26 +42,26 @@ async def ingesting(
     """
     tokenizer = client.renderer.get_tokenizer()
     pace, interruption = paced(client, settings.share), Interruption()
+    engines = ServingEngines(client, tokenizer, setup, pace, interruption)
     try:
-        engine = ServingEngine(client, tokenizer, setup, pace, interruption)
+        engines.of("")
     except NotBlendable as error:
         logger.warning("documents are taken in by kvblend precompute alone: %s", error)
         yield None
         return
-    runs = Runs(library, engine, pace, interruption)
-    ingest = Ingest(library, runs, interruption, engine.fingerprint, settings)
-    folder = library.store / "learned" / mark_of(engine.fingerprint)
+    runs = Runs(library, engines.of, pace, interruption)
+    ingest = Ingest(library, runs, interruption, setup.settings.fingerprint, settings)
+
+    def open_learned(namespace: str) -> LearnedTexts:
+        mark = mark_of(setup.settings.within(namespace).fingerprint)
+        return LearnedTexts(library.store / "learned" / mark, settings.max_learned_chunks)
+
     learning = Learning(
-        library,
-        engine,
-        runs,
-        ingest.worker,
-        LearnedTexts(folder, settings.max_learned_chunks),
-        precomputes=setup.not_blendable is None,
+        library, engines.of, runs, ingest.worker, open_learned, precomputes=setup.not_blendable is None
     )
     await ingest.start()
     try:
         yield Ingestion(ingest, ChatDocuments(learning, tokenizer, settings))
     finally:
         await ingest.close()
-        await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(engines.close)

@@ -25,10 +25,14 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Everything that follows from the collections as they were read; replaced whole when one changes."""
+    """Everything that follows from the collections as they were read; replaced whole when one changes.
+
+    Attributes:
+        texts: of all chunks, by the namespace that they belong to.
+    """
 
     retrievers: Mapping[str, Retriever]
-    chunk_texts: ChunkTexts
+    texts: Mapping[str, Sequence[str]]
     sources: Mapping[str, str]
 
 
@@ -40,6 +44,8 @@ class Library:
         names: of the collections that are there at the start; may be empty.
         opener: loads an embedding model by its name.
         reranker: reads the best candidates of every search again, where the search does not forbid it.
+        reader: the namespace of who asks now, for whom other namespaces' collections are not there; unless
+            given, all of them are.
 
     Raises:
         UnknownCollection: there is none of such a name.
@@ -53,15 +59,17 @@ class Library:
         names: Sequence[str],
         opener: Callable[[str], Embedder] = open_embedder,
         reranker: Reranker | None = None,
+        reader: Callable[[], str] | None = None,
     ) -> None:
         self.store = store
+        self._reader = reader
         self._opener = opener
         self._reranker = reranker
         self._embedders: dict[str, Embedder] = {}
         self._opening = threading.Lock()
         self._reloading = threading.Lock()
         self._next_look_s = 0.0
-        self._also: tuple[str, ...] = ()
+        self._also: dict[str, tuple[str, ...]] = {}
         self._added: set[str] = set()
         asked = tuple(dict.fromkeys(names))
         self._take([Collection.open(store, name) for name in asked])
@@ -75,7 +83,8 @@ class Library:
     @property
     def names(self) -> tuple[str, ...]:
         """The collections that are there now."""
-        return tuple(self._contents.retrievers)
+        retrievers = self._contents.retrievers
+        return tuple(name for name, retriever in retrievers.items() if self._shows(retriever))
 
     def add(self, name: str) -> None:
         """Serve one more collection of the store from now on, or the newest state of one that is served.
@@ -95,11 +104,11 @@ class Library:
         with self._reloading:
             self._take(self._others(name))
 
-    def know_also(self, texts: Sequence[str]) -> None:
-        """Find these texts in prompts as well, in place of those that were given before."""
+    def know_also(self, texts: Sequence[str], namespace: str = "") -> None:
+        """Find these texts in a namespace's prompts as well, in place of those given for it before."""
         with self._reloading:
-            self._also = tuple(texts)
-            self._chunk_texts = self._contents.chunk_texts.plus(self._also)
+            self._also[namespace] = tuple(texts)
+            self._index_texts()
 
     def _others(self, name: str) -> list[Collection]:
         retrievers = self._contents.retrievers
@@ -108,7 +117,16 @@ class Library:
     def _take(self, collections: Sequence[Collection]) -> None:
         """Go on with these; only from the start, or while reloading."""
         self._contents = self._contents_of(collections)
-        self._chunk_texts = self._contents.chunk_texts.plus(self._also)
+        self._index_texts()
+
+    def _index_texts(self) -> None:
+        """Of each namespace: its own chunk texts, and everybody's."""
+        texts = self._contents.texts
+        common = ChunkTexts(texts.get("", ())).plus(self._also.get("", ()))
+        self._chunk_texts = {
+            name: common.plus((*texts.get(name, ()), *self._also.get(name, ())))
+            for name in {"", *texts, *self._also}
+        }
 
     @property
     def model_name(self) -> str:
@@ -131,9 +149,10 @@ class Library:
                 )
 
     def chunk_texts(self) -> ChunkTexts:
-        """Texts of all chunks, for splitting prompts; quick but when a collection has changed."""
+        """Texts of the chunks that who asks may read, for splitting prompts; quick but after a change."""
         self._keep_up()
-        return self._chunk_texts
+        known = self._chunk_texts
+        return known.get(self._reader() if self._reader else "", known[""])
 
     def source_of(self, chunk_id: str) -> str | None:
         """Path of the first document that a chunk stands in, or None."""
@@ -147,6 +166,10 @@ class Library:
         """
         return self._retriever(name).collection.settings.namespace
 
+    def _shows(self, retriever: Retriever) -> bool:
+        """Whether who asks may know of a collection."""
+        return self._reader is None or retriever.collection.settings.namespace in ("", self._reader())
+
     def prefix_of(self, name: str) -> str:
         """Text that a collection's chunks were computed behind.
 
@@ -158,7 +181,8 @@ class Library:
     def collections(self) -> list[Collection]:
         """The collections as they are now, in the order in which they were named."""
         self._keep_up()
-        return [retriever.collection for retriever in self._contents.retrievers.values()]
+        retrievers = self._contents.retrievers.values()
+        return [retriever.collection for retriever in retrievers if self._shows(retriever)]
 
     def collection(self, name: str) -> Collection:
         """A collection as it is now.
@@ -201,7 +225,7 @@ class Library:
 
     def _retriever(self, name: str) -> Retriever:
         retriever = self._contents.retrievers.get(name)
-        if retriever is None:
+        if retriever is None or not self._shows(retriever):
             there = ", ".join(self.names) or "none"
             raise UnknownCollection(f"no collection {name!r} is served here (there: {there})")
         return retriever
@@ -244,9 +268,13 @@ class Library:
             for collection in collections
         }
         chunks = [chunk for collection in collections for chunk in collection.chunks]
+        texts: dict[str, list[str]] = {}
+        for collection in collections:
+            own = texts.setdefault(collection.settings.namespace, [])
+            own.extend(chunk.text for chunk in collection.chunks)
         return Contents(
             retrievers=retrievers,
-            chunk_texts=ChunkTexts([chunk.text for chunk in chunks]),
+            texts=texts,
             sources={chunk.chunk_id: chunk.places[0].source for chunk in chunks},
         )
 

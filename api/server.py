@@ -28,7 +28,7 @@ from api.ingest.ingest import managed_model
 from api.ingest.routes import ingest_router
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
-from api.keys import KeyRing
+from api.keys import KeyRing, namespace_in_force
 from api.library import Library
 from api.openapi import complete_openapi
 from api.page import page_router
@@ -61,7 +61,7 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     """
     path = store_path(store)
     reranker = None if config.reranker is None else open_reranker(config.reranker)
-    library = Library(path, config.collections, reranker=reranker)
+    library = Library(path, config.collections, reranker=reranker, reader=namespace_in_force.get)
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(flags)
     entry.configure_logging_from_args(args)  # type: ignore[attr-defined]

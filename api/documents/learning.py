@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ from api.documents.learned import LearnedTexts
 from api.errors import FieldError
 from api.ingest.runs import Runs
 from api.ingest.worker import Worker
+from api.keys import namespace_in_force
 from api.library import Library
 from precompute.config import DEFAULTS
 from precompute.engine import ChunkEngine
@@ -35,31 +36,33 @@ class Learning:
 
     Args:
         library: finds the texts in prompts from then on.
-        runs, worker: compute them.
-        learned: what came before, also before a restart.
+        engine_of: what computes the chunks of a namespace.
+        runs, worker: have them computed.
+        open_learned: what came before in a namespace, also before a restart.
         precomputes: False leaves it at finding them: chunk KV of the model is of no use.
     """
 
     def __init__(
         self,
         library: Library,
-        engine: ChunkEngine,
+        engine_of: Callable[[str], ChunkEngine],
         runs: Runs,
         worker: Worker,
-        learned: LearnedTexts,
+        open_learned: Callable[[str], LearnedTexts],
         *,
         precomputes: bool = True,
     ) -> None:
         self._library = library
-        self._engine = engine
+        self._engine_of = engine_of
         self._runs = runs
         self._worker = worker
-        self._learned = learned
+        self._open_learned = open_learned
+        self._learned = {"": open_learned("")}
         self._precomputes = precomputes
         self._using = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._chunks = lru_cache(REMEMBERED_DOCUMENTS)(self._split)
-        library.know_also(learned.texts)
+        library.know_also(self._learned[""].texts)
 
     async def chunks(self, documents: Sequence[GivenDocument]) -> list[list[GivenChunk]]:
         """The chunks of each document; from now on their texts are found in prompts, and soon stored.
@@ -67,35 +70,43 @@ class Learning:
         Raises:
             FieldError: a document cannot be split.
         """
-        found = await asyncio.to_thread(lambda: [self._chunks(document.text) for document in documents])
+        namespace = namespace_in_force.get()
+        found = await asyncio.to_thread(
+            lambda: [self._chunks(document.text, namespace) for document in documents]
+        )
         texts = list(dict.fromkeys(chunk.text for chunks in found for chunk in chunks))
         async with self._using:
-            gone = await asyncio.to_thread(self._use, texts)
+            gone = await asyncio.to_thread(self._use, texts, namespace)
         if self._precomputes:
-            task = asyncio.create_task(self._learn(texts, gone))
+            task = asyncio.create_task(self._learn(texts, gone, namespace))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return found
 
-    def _use(self, texts: Sequence[str]) -> list[str]:
-        known = set(self._learned.texts)
+    def _use(self, texts: Sequence[str], namespace: str) -> list[str]:
+        if namespace not in self._learned:
+            self._learned[namespace] = self._open_learned(namespace)
+            self._library.know_also(self._learned[namespace].texts, namespace)
+        learned = self._learned[namespace]
+        known = set(learned.texts)
         try:
-            gone = self._learned.use(texts)
+            gone = learned.use(texts)
         except OSError as error:
             logger.warning("documents of chat requests cannot be remembered: %s", error)
             return []
         if not known.issuperset(texts):
-            self._library.know_also(self._learned.texts)
+            self._library.know_also(learned.texts, namespace)
         return gone
 
-    async def _learn(self, texts: Sequence[str], gone: Sequence[str]) -> None:
-        lacking = await asyncio.to_thread(self._runs.lacks, texts)
+    async def _learn(self, texts: Sequence[str], gone: Sequence[str], namespace: str) -> None:
+        lacking = await asyncio.to_thread(self._runs.lacks, texts, namespace)
         if lacking or gone:
-            self._worker.learn(lacking, gone)
+            self._worker.learn(lacking, gone, namespace=namespace)
 
-    def _split(self, text: str) -> list[GivenChunk]:
+    def _split(self, text: str, namespace: str) -> list[GivenChunk]:
+        engine = self._engine_of(namespace)
         try:
-            texts = split(text, "", DEFAULTS.chunk_tokens, lambda piece: len(self._engine.encode(piece)))
+            texts = split(text, "", DEFAULTS.chunk_tokens, lambda piece: len(engine.encode(piece)))
         except ValueError as error:
             raise FieldError(f"documents: {error}", "documents") from None
-        return [GivenChunk(*pair) for pair in zip(self._runs.chunk_ids(texts), texts, strict=True)]
+        return [GivenChunk(*pair) for pair in zip(self._runs.chunk_ids(texts, namespace), texts, strict=True)]

@@ -18,6 +18,7 @@ from api.ingest.runs import Runs
 from api.ingest.settings import DEFAULTS, IngestSettings
 from api.ingest.unfinished import Task, Unfinished
 from api.ingest.worker import Worker
+from api.keys import namespace_in_force
 from api.library import Library
 from retriever.errors import CollectionError, RetrieverError, UnknownCollection
 from retriever.filters import Metadata
@@ -75,6 +76,8 @@ class Ingest:
     async def create(self, name: str, *, prefix: str | None = None, chunk_tokens: int | None = None) -> None:
         """Make an empty managed collection; it is there, and searched, when this returns.
 
+        It belongs to the namespace of the request that makes it.
+
         Args:
             chunk_tokens: most tokens of a chunk; the server's default when None.
 
@@ -93,7 +96,7 @@ class Ingest:
             )
         self._creating.add(name)
         try:
-            await asyncio.to_thread(self._runs.create, name, prefix, chunk_tokens)
+            await asyncio.to_thread(self._runs.create, name, prefix, chunk_tokens, namespace_in_force.get())
         finally:
             self._creating.discard(name)
 
@@ -207,7 +210,10 @@ class Ingest:
 
     def _folder(self, name: str) -> DocumentFolder:
         """Where a managed collection's documents lie."""
-        self._library.prefix_of(name)
+        if self._library.namespace_of(name) != namespace_in_force.get():
+            raise NotManaged(
+                f"collection {name!r} belongs to no namespace: with a key it can be read, and not changed"
+            )
         folder = DocumentFolder(self._store, name)
         if not folder.exists():
             raise NotManaged(

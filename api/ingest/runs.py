@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -33,18 +33,27 @@ class Runs:
 
     Args:
         library: follows what is published here.
+        engine_of: what computes the chunks of a namespace.
         pace, interruption: of the runs, also of those parts that the engine does not see.
     """
 
-    def __init__(self, library: Library, engine: ChunkEngine, pace: Pace, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        library: Library,
+        engine_of: Callable[[str], ChunkEngine],
+        pace: Pace,
+        interruption: Interruption,
+    ) -> None:
         self._library = library
         self._store = library.store
-        self._engine = engine
+        self._engine_of = engine_of
         self._pace = pace
         self._interruption = interruption
 
-    def create(self, name: str, prefix: str | None, chunk_tokens: int | None = None) -> None:
-        """Publish an empty collection, with a folder for its documents.
+    def create(
+        self, name: str, prefix: str | None, chunk_tokens: int | None = None, namespace: str = ""
+    ) -> None:
+        """Publish an empty collection of a namespace, with a folder for its documents.
 
         Raises:
             CollectionError: the name is not one, or the store cannot be written to.
@@ -52,15 +61,17 @@ class Runs:
         """
         folder = DocumentFolder(self._store, name)
         embedder = self._library.embedder(DEFAULTS.embedder)
+        engine = self._engine_of(namespace)
         settings = Settings(
             name=name,
-            model=self._engine.model_name,
-            fingerprint=self._engine.fingerprint,
+            model=engine.model_name,
+            fingerprint=engine.fingerprint,
             prefix=DEFAULTS.prefix if prefix is None else prefix,
             prefix_chunk_id=None,  # named when it is stored
             chunk_tokens=DEFAULTS.chunk_tokens if chunk_tokens is None else chunk_tokens,
             chunking=CHUNKING,
             embedder=embedder.name,
+            namespace=namespace,
         )
         folder.make()
         publish(self._store, settings, (), (), np.empty((0, embedder.dim), dtype=np.float32))
@@ -91,7 +102,7 @@ class Runs:
                 self._interruption.heed()
             report(event)
 
-        Precompute(self._engine, embedder, config, heed).run()
+        Precompute(self._engine_of(settings.namespace), embedder, config, heed).run()
         self._library.add(name)
         return read_manifest(self._store, name)
 
@@ -104,61 +115,68 @@ class Runs:
         self._library.remove(name)
         with store_lock(self._store):
             journal, folder = Journal(self._store, name), collection_folder(self._store, name)
+            engine = self._engine_of("")
             with suppress(UnknownCollection):  # it was stopped here the last time
                 collection = Collection.open(self._store, name)
-                journal.write(journal.read() | keys_of(self._engine, collection))
+                engine = self._engine_of(collection.settings.namespace)
+                journal.write(journal.read() | keys_of(engine, collection))
                 (folder / MANIFEST).unlink()
             try:
-                drop_gone(self._store, name, self._engine, journal, frozenset())
+                drop_gone(self._store, name, engine, journal, frozenset())
             except CollectionError as error:
                 logger.warning("chunks of %s stay until `kvblend store gc --unneeded`: %s", name, error)
             shutil.rmtree(folder, ignore_errors=True)
         DocumentFolder(self._store, name).clear()
 
-    def chunk_ids(self, texts: Sequence[str]) -> list[str]:
-        """Ids of chunks of documents that came in chat requests, by their texts."""
-        return [one.plain.chunk_id for one in self._versions(texts)]
+    def chunk_ids(self, texts: Sequence[str], namespace: str) -> list[str]:
+        """Ids of chunks of documents that came in a namespace's chat requests, by their texts."""
+        return [one.plain.chunk_id for one in _versions(self._engine_of(namespace), texts)]
 
-    def lacks(self, texts: Sequence[str]) -> list[str]:
+    def lacks(self, texts: Sequence[str], namespace: str) -> list[str]:
         """Those of such texts of which the store lacks a version."""
-        found = zip(texts, self._versions(texts), strict=True)
-        return [text for text, one in found if any(r.chunk_id not in self._engine.store for r in one.records)]
+        engine = self._engine_of(namespace)
+        found = zip(texts, _versions(engine, texts), strict=True)
+        return [text for text, one in found if any(r.chunk_id not in engine.store for r in one.records)]
 
-    def learn(self, texts: Sequence[str]) -> None:
+    def learn(self, texts: Sequence[str], namespace: str) -> None:
         """Compute and store such chunks, where they are not.
 
         Raises:
             Interrupted: some are computed.
             BlendError: as `ChunkEngine.compute`.
         """
-        prefixes, versions = self._engine.prefixes(DEFAULTS.prefix), self._versions(texts)
+        engine = self._engine_of(namespace)
+        prefixes, versions = engine.prefixes(DEFAULTS.prefix), _versions(engine, texts)
         groups = (
             *([record] for record in prefixes.records),
             [one.plain for one in versions],
             [one.led for one in versions if one.led is not None],
         )
         for records in groups:
-            for batch in batches(self._missing(records), self._engine.max_batch_tokens):
-                self._engine.compute(batch)
+            for batch in batches(_missing(engine, records), engine.max_batch_tokens):
+                engine.compute(batch)
 
-    def unlearn(self, texts: Sequence[str]) -> None:
+    def unlearn(self, texts: Sequence[str], namespace: str) -> None:
         """Drop such chunks from the store, but for those that a collection needs.
 
         Raises:
             StoreInUse: another process writes to the store.
             CollectionError: a manifest is damaged, so what is needed is not known; nothing was dropped.
         """
+        engine = self._engine_of(namespace)
         with store_lock(self._store):
-            needed = needed_keys(self._store, self._engine) | ids_of_other_journals(self._store, "")
-            for one in self._versions(texts):
+            needed = needed_keys(self._store, engine) | ids_of_other_journals(self._store, "")
+            for one in _versions(engine, texts):
                 if one.plain.chunk_id not in needed:
                     for record in one.records:
-                        self._engine.store.delete(record.chunk_id)
+                        engine.store.delete(record.chunk_id)
 
-    def _versions(self, texts: Sequence[str]) -> list[Versions]:
-        prefixes = self._engine.prefixes(DEFAULTS.prefix)
-        return [prefixes.versions(self._engine.encode(text)) for text in texts]
 
-    def _missing(self, records: Iterable[ChunkRecord]) -> Iterator[ChunkRecord]:
-        distinct = {record.chunk_id: record for record in records}
-        return (record for key, record in distinct.items() if key not in self._engine.store)
+def _versions(engine: ChunkEngine, texts: Sequence[str]) -> list[Versions]:
+    prefixes = engine.prefixes(DEFAULTS.prefix)
+    return [prefixes.versions(engine.encode(text)) for text in texts]
+
+
+def _missing(engine: ChunkEngine, records: Iterable[ChunkRecord]) -> Iterator[ChunkRecord]:
+    distinct = {record.chunk_id: record for record in records}
+    return (record for key, record in distinct.items() if key not in engine.store)

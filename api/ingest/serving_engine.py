@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
+from threading import Lock
 from typing import Any
 
 from api.ingest.pacing import Interruption, Pace
@@ -23,10 +25,11 @@ BATCH_TOKENS = 512
 class ServingEngine:
     """Implements `precompute.engine.ChunkEngine` over a running server's engine.
 
-    Made on the server's event loop; its methods are called from one other thread.
+    Its methods are called from one thread that is not the event loop's.
 
     Args:
         client: vLLM's `EngineClient`.
+        loop: the client's.
         tokenizer: the served model's.
         setup: what the engine was started with.
         namespace: whose chunks are computed, see `blend.namespace`.
@@ -40,6 +43,7 @@ class ServingEngine:
     def __init__(
         self,
         client: Any,
+        loop: asyncio.AbstractEventLoop,
         tokenizer: Any,
         setup: EngineSetup,
         pace: Pace,
@@ -47,7 +51,7 @@ class ServingEngine:
         namespace: str = "",
     ) -> None:
         self._client = client
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._not_blendable = setup.not_blendable
         self._pace = pace
         self._interruption = interruption
@@ -94,6 +98,38 @@ class ServingEngine:
         """Call a method of the workers, between two engine steps; the first rank's reply."""
         reply = asyncio.run_coroutine_threadsafe(self._client.collective_rpc(method, args=args), self._loop)
         return reply.result()[0]
+
+
+class ServingEngines:
+    """One for each namespace, made when it is first asked for; made on the server's event loop.
+
+    Args:
+        client, tokenizer, setup, pace, interruption: see `ServingEngine`.
+    """
+
+    def __init__(
+        self, client: Any, tokenizer: Any, setup: EngineSetup, pace: Pace, interruption: Interruption
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._make = partial(ServingEngine, client, loop, tokenizer, setup, pace, interruption)
+        self._engines: dict[str, ServingEngine] = {}
+        self._making = Lock()
+
+    def of(self, namespace: str) -> ServingEngine:
+        """The engine of a namespace; any thread may ask.
+
+        Raises:
+            NotBlendable: the tokenizer has no fast form.
+        """
+        with self._making:
+            if namespace not in self._engines:
+                self._engines[namespace] = self._make(namespace)
+            return self._engines[namespace]
+
+    def close(self) -> None:
+        """Let what has to be sent to a remote be sent."""
+        for engine in self._engines.values():
+            engine.close()
 
 
 def is_busy(client: Any) -> bool:

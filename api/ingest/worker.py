@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from api.ingest.job import Status
 from api.ingest.jobs import Job, Jobs
@@ -25,6 +26,13 @@ RETRY_S = 1.0
 """Between two tries to get at a store that another process writes to."""
 
 
+class Learned(NamedTuple):
+    """The text of a chunk that came in a namespace's chat request."""
+
+    namespace: str
+    text: str
+
+
 class Worker:
     """Does jobs and other work in one thread; all else of it belongs to the event loop.
 
@@ -38,8 +46,8 @@ class Worker:
         self._unfinished = unfinished
         self._interruption = interruption
         self._removals: dict[str, asyncio.Future[None]] = {}
-        self._to_learn: dict[str, None] = {}
-        self._to_unlearn: dict[str, None] = {}
+        self._to_learn: dict[Learned, None] = {}
+        self._to_unlearn: dict[Learned, None] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closing = False
@@ -77,18 +85,18 @@ class Worker:
         self.wake(hurries=True)
         return asyncio.shield(self._removals[name])
 
-    def learn(self, texts: Iterable[str], gone: Iterable[str] = ()) -> None:
-        """Have chunks of a chat request computed in the background.
+    def learn(self, texts: Iterable[str], gone: Iterable[str] = (), *, namespace: str = "") -> None:
+        """Have chunks of a namespace's chat request computed in the background.
 
         Args:
             gone: chunks that had to make room for them.
         """
-        for text in texts:
-            self._to_unlearn.pop(text, None)
-            self._to_learn[text] = None
-        for text in gone:
-            self._to_learn.pop(text, None)
-            self._to_unlearn[text] = None
+        for one in (Learned(namespace, text) for text in texts):
+            self._to_unlearn.pop(one, None)
+            self._to_learn[one] = None
+        for one in (Learned(namespace, text) for text in gone):
+            self._to_learn.pop(one, None)
+            self._to_unlearn[one] = None
         self.wake(hurries=time.monotonic() - self._began_s > PATIENCE_S)
 
     async def _work(self) -> None:
@@ -136,20 +144,22 @@ class Worker:
         self._removals.pop(name).set_result(None)
 
     async def _learn(self) -> None:
-        new, gone = list(self._to_learn), list(self._to_unlearn)
+        namespace = next(iter((*self._to_learn, *self._to_unlearn))).namespace  # one tenant's at a time
+        new = [one for one in self._to_learn if one.namespace == namespace]
+        gone = [one for one in self._to_unlearn if one.namespace == namespace]
         try:
             if new:
-                await asyncio.to_thread(self._runs.learn, new)
+                await asyncio.to_thread(self._runs.learn, [one.text for one in new], namespace)
             if gone:
-                await asyncio.to_thread(self._runs.unlearn, gone)
+                await asyncio.to_thread(self._runs.unlearn, [one.text for one in gone], namespace)
         except (Interrupted, StoreInUse):
             raise
         except Exception as error:  # they are computed cold, as any unknown text is
             logger.warning("documents of chat requests were not precomputed: %s", _why(error))
-        for text in new:
-            self._to_learn.pop(text, None)
-        for text in gone:
-            self._to_unlearn.pop(text, None)
+        for one in new:
+            self._to_learn.pop(one, None)
+        for one in gone:
+            self._to_unlearn.pop(one, None)
 
     async def _update(self, jobs: Sequence[Job]) -> None:
         """One run for all jobs of a collection that wait, or for those that remove."""

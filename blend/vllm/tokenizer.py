@@ -4,10 +4,12 @@ Every route that takes text ends in `_tokenize_prompt`: chat (after the template
 completions and `/tokenize`. vLLM calls it from a pool of threads.
 """
 
+from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from vllm.logger import init_logger
 from vllm.renderers.hf import HfRenderer
+from vllm.utils.async_utils import make_async
 
 from blend.errors import NotBlendable
 from blend.text.chunk_texts import ChunkTexts
@@ -20,7 +22,9 @@ class KnownTexts(Protocol):
     """Where a renderer gets the texts of known chunks from."""
 
     def chunk_texts(self) -> ChunkTexts:
-        """The texts known now. Called for every prompt, from any thread, so it must be quick."""
+        """The texts known now, to who asks. Called for every prompt, from any thread, in the request's
+        context, so it must be quick.
+        """
 
 
 class SegmentingRenderer(HfRenderer):
@@ -28,6 +32,9 @@ class SegmentingRenderer(HfRenderer):
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         super().__init__(config, tokenizer)
+        tokenize = make_async(self._tokenize_in, executor=self._executor)
+        # vLLM's own pool leaves the caller's context behind, and with it whose request this is.
+        self._tokenize_prompt_async = lambda prompt, params: tokenize(copy_context(), prompt, params)
         self._known: KnownTexts | None = None
         self._pieces: PieceTokenizer | None = None
 
@@ -39,6 +46,9 @@ class SegmentingRenderer(HfRenderer):
             logger.warning("chunks pasted into prompts will not be found: %s", error)
             return
         self._known = texts
+
+    def _tokenize_in(self, context: Context, prompt: Any, params: Any) -> Any:
+        return context.run(self._tokenize_prompt, prompt, params)
 
     def _tokenize_prompt(self, prompt: Any, params: Any) -> Any:
         if self._known is None or self._pieces is None:

@@ -18,11 +18,15 @@ CATS, DOGS = "cats sleep for most of the day", "dogs run after every ball"
 BIRDS = "birds fly south when winter comes"
 
 
-def put(store: Path, texts: list[str], name: str = "docs", fingerprint: str = "fp") -> None:
+def put(
+    store: Path, texts: list[str], name: str = "docs", fingerprint: str = "fp", namespace: str = ""
+) -> None:
     """Publish a collection of one document a text; a chunk's id is its first word."""
     keyed = {text.split()[0]: text for text in texts}
     documents = [DocumentEntry(f"{key}.md", key, "0" * 64, (key,)) for key in keyed]
-    settings = Settings(name, "the-model", fingerprint, "Be brief.", None, 512, "rule", WordEmbedder.name)
+    settings = Settings(
+        name, "the-model", fingerprint, "Be brief.", None, 512, "rule", WordEmbedder.name, namespace
+    )
     chunks = [ChunkText(key, text, len(text.split())) for key, text in keyed.items()]
     publish(store, settings, documents, chunks, WordEmbedder().embed(texts))
 
@@ -152,3 +156,28 @@ def test_texts_of_no_collection_are_found_as_well_also_when_a_collection_changes
     assert known(DOGS, served) and known(BIRDS, served) and known(CATS, served)
     served.know_also([])
     assert not known(BIRDS, served) and not known(CATS, served)
+
+
+def test_who_asks_sees_its_own_namespaces_collections_and_everybodys(tmp_path):
+    put(tmp_path, [CATS])
+    put(tmp_path, [DOGS], name="acmes", namespace="acme")
+    asking = [""]
+    served = Library(
+        tmp_path, ["docs", "acmes"], opener=lambda name: WordEmbedder(), reader=lambda: asking[0]
+    )
+    served.know_also([BIRDS], "other")
+    for who, names, texts in (
+        ("", ("docs",), [CATS]),
+        ("acme", ("docs", "acmes"), [CATS, DOGS]),
+        ("other", ("docs",), [CATS, BIRDS]),
+        ("new", ("docs",), [CATS]),
+    ):
+        asking[0] = who
+        assert served.names == names
+        assert tuple(one.settings.name for one in served.collections()) == names
+        assert [text for text in (CATS, DOGS, BIRDS) if known(text, served)] == texts
+        if who != "acme":
+            with pytest.raises(UnknownCollection, match=r"there: docs\)"):
+                served.search("acmes", "dogs")
+    asking[0] = "acme"
+    assert [hit.text for hit in served.search("acmes", "dogs")] == [DOGS]

@@ -19,7 +19,7 @@ CATS, DOGS = "cats sleep for most of the day", "dogs run after every ball"
 async def all_stored(server: Beside, *texts: str) -> None:
     """Wait until the chunks of these texts are stored in all versions."""
     for _ in range(1000):
-        if not server.learning._runs.lacks(texts):
+        if not server.learning._runs.lacks(texts, ""):
             return
         await asyncio.sleep(0.01)
     raise AssertionError("they were not stored")

@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from api.documents.chat import ChatDocuments
@@ -14,6 +15,7 @@ from api.ingest.ingest import Ingest
 from api.ingest.pacing import Interruption, Pace
 from api.ingest.runs import Runs
 from api.ingest.settings import DEFAULTS, IngestSettings
+from api.keys import namespace_in_force
 from api.library import Library
 from blend.chunk import ChunkRecord
 from retriever.retrieve import Hit
@@ -26,8 +28,8 @@ MODEL = "fake-fingerprint"
 class HeldEngine(FakeEngine):
     """Computes nothing before it is let go, as an engine that others keep busy, and stops when asked to."""
 
-    def __init__(self, store: Path, interruption: Interruption) -> None:
-        super().__init__(store, MODEL, max_model_len=4000)
+    def __init__(self, store: Path, interruption: Interruption, namespace: str = "") -> None:
+        super().__init__(store, MODEL, max_model_len=4000, namespace=namespace)
         self.interruption = interruption
         self.reached = threading.Event()
         self.may_compute = threading.Event()
@@ -48,10 +50,11 @@ class NoTemplate:
 
 @dataclass
 class Beside:
-    """What a server has."""
+    """What a server has; `engine` is the one of no namespace."""
 
     library: Library
     engine: HeldEngine
+    engine_of: Callable[[str], HeldEngine]
     ingest: Ingest
     learning: Learning
     documents: ChatDocuments
@@ -68,16 +71,22 @@ async def beside(
     store: Path, *names: str, settings: IngestSettings = DEFAULTS, share: float = 1.0
 ) -> AsyncIterator[Beside]:
     """A server's ingestion, from its start to its end."""
-    library = Library(store, names, opener=lambda name: WordEmbedder())
+    library = Library(store, names, opener=lambda name: WordEmbedder(), reader=namespace_in_force.get)
     interruption, pace = Interruption(), Pace(share, lambda: False)
-    engine = HeldEngine(store, interruption)
-    runs = Runs(library, engine, pace, interruption)
+    engine_of = cache(lambda namespace: HeldEngine(store, interruption, namespace))
+    engine = engine_of("")
+    runs = Runs(library, engine_of, pace, interruption)
     ingest = Ingest(library, runs, interruption, MODEL, settings)
-    learned = LearnedTexts(store / "learned" / "mark", settings.max_learned_chunks)
-    learning = Learning(library, engine, runs, ingest.worker, learned)
+
+    def open_learned(namespace: str) -> LearnedTexts:
+        return LearnedTexts(store / "learned" / f"mark{namespace}", settings.max_learned_chunks)
+
+    learning = Learning(library, engine_of, runs, ingest.worker, open_learned)
     await ingest.start()
     try:
-        yield Beside(library, engine, ingest, learning, ChatDocuments(learning, NoTemplate(), settings))
+        yield Beside(
+            library, engine, engine_of, ingest, learning, ChatDocuments(learning, NoTemplate(), settings)
+        )
     finally:
         await ingest.close()
 

@@ -1,10 +1,13 @@
 """Managed collections: documents come, change and go while others search; a restart loses nothing."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
+from api.documents.forms import GivenDocument
 from api.ingest.errors import (
     BadUpload,
     Busy,
@@ -16,12 +19,13 @@ from api.ingest.errors import (
 )
 from api.ingest.job import DocumentStatus, Status, Upload
 from api.ingest.settings import DEFAULTS
+from api.keys import namespace_in_force
 from blend.errors import StoreFull
 from precompute.journal import store_lock
 from retriever.errors import UnknownCollection
 from retriever.filters import parse_filter
 from retriever.search import Search
-from tests.api.ingest.beside import Beside, beside, wait_for
+from tests.api.ingest.beside import Beside, beside, soon, wait_for
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,6 +39,21 @@ CATS, DOGS, BIRDS = (
 async def put(server: Beside, path: str, data: bytes, name: str = "pets", **metadata: str) -> None:
     state = await server.ingest.finished(await server.ingest.put(name, path, data, metadata))
     assert state.status is Status.COMPLETED, state.error
+
+
+@contextmanager
+def as_tenant(namespace: str) -> Iterator[None]:
+    """As a request with a key of this namespace."""
+    token = namespace_in_force.set(namespace)
+    try:
+        yield
+    finally:
+        namespace_in_force.reset(token)
+
+
+def is_known(server: Beside, text: bytes) -> bool:
+    """Whether a text is found in the prompts of who asks."""
+    return any(piece.is_chunk for piece in server.library.chunk_texts().split(text.decode()))
 
 
 def stored(server: Beside) -> set[str]:
@@ -235,6 +254,50 @@ async def test_what_is_not_there_is_said(tmp_path):
             await server.ingest.drop("pets", "a.txt")
         with pytest.raises(UnknownJob):
             server.ingest.updates("job-none")
+
+
+async def test_what_one_tenant_puts_no_other_can_read_change_or_remove(tmp_path):
+    async with beside(tmp_path) as server:
+        await server.ingest.create("everybodys")
+        with as_tenant("acme"):
+            await server.ingest.create("pets")
+            await put(server, "cats.md", CATS)
+            assert server.texts("pets", "cats sleep") == [CATS.decode()]
+            assert server.library.names == ("everybodys", "pets")
+            with pytest.raises(NotManaged, match="belongs to no namespace"):
+                await server.ingest.put("everybodys", "cats.md", CATS)
+            assert is_known(server, CATS)
+        of_acme = set(server.engine_of("acme").store.ids())
+        assert of_acme and not of_acme & stored(server)
+        for other in ("", "other"):
+            with as_tenant(other):
+                assert server.library.names == ("everybodys",) and not is_known(server, CATS)
+                for attempt in (
+                    server.ingest.put("pets", "dogs.md", DOGS),
+                    server.ingest.drop("pets", "cats.md"),
+                    server.ingest.remove("pets"),
+                ):
+                    with pytest.raises(UnknownCollection, match=r"there: everybodys\)"):
+                        await attempt
+        with as_tenant("acme"):
+            await server.ingest.remove("pets")
+        assert not set(server.engine_of("acme").store.ids())
+
+
+async def test_documents_of_a_tenants_chats_are_its_own(tmp_path):
+    async with beside(tmp_path) as server:
+        text = CATS.decode()
+        with as_tenant("acme"):
+            await server.learning.chunks([GivenDocument("a", text)])
+            await asyncio.to_thread(soon, lambda: not server.learning._runs.lacks([text], "acme"))
+            assert is_known(server, CATS)
+        assert not is_known(server, CATS) and server.learning._runs.lacks([text], "") == [text]
+        assert not stored(server)
+    async with beside(tmp_path) as again:
+        with as_tenant("acme"):
+            await again.learning.chunks([GivenDocument("b", DOGS.decode())])
+            assert is_known(again, CATS), "what came before the restart is known with the first that comes"
+        assert not is_known(again, DOGS)
 
 
 async def test_a_path_cannot_run_through_a_document(tmp_path):
