@@ -23,7 +23,12 @@ Forget = Callable[[FileRecord], Awaitable[None]]
 def files_router(files: FileStore, forget: Forget) -> APIRouter:
     """The routes over a store's files."""
     router = APIRouter(prefix="/v1/files", tags=["files"])
+    _add_all(router, files)
+    _add_one(router, files, forget)
+    return router
 
+
+def _add_all(router: APIRouter, files: FileStore) -> None:
     @router.post("", responses=error_responses(400, 413), openapi_extra=FORM)
     async def create_file(request: Request) -> FileObject:
         """Upload a file."""
@@ -51,6 +56,8 @@ def files_router(files: FileStore, forget: Forget) -> APIRouter:
         wanted = [one for one in records if purpose is None or one.purpose == purpose]
         return file_list(page(wanted, Wanted(limit, order, after)))
 
+
+def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
     @router.get("/{file_id}", responses=error_responses(404))
     async def retrieve_file(file_id: str, request: Request) -> FileObject:
         """One file."""
@@ -84,5 +91,3 @@ def files_router(files: FileStore, forget: Forget) -> APIRouter:
         await forget(record)
         await asyncio.to_thread(files.remove, record)
         return FileDeleted(id=record.id)
-
-    return router

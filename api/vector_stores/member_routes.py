@@ -30,6 +30,12 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 def member_router(stores: VectorStores) -> APIRouter:
     """The routes over the files of a server's vector stores."""
     router = APIRouter(prefix="/v1/vector_stores/{vector_store_id}/files", tags=["vector stores"])
+    _add_members(router, stores)
+    _add_member(router, stores)
+    return router
+
+
+def _add_members(router: APIRouter, stores: VectorStores) -> None:
     members = stores.members
 
     @router.post("", responses=error_responses(400, 404, 413, 429))
@@ -56,6 +62,10 @@ def member_router(stores: VectorStores) -> APIRouter:
         wanted = [one for one in await members.all(record) if filter in (None, one.status)]
         found = page(wanted, Wanted(limit, order, after, before))
         return listing(found, [member_object(record, member) for member in found.items])
+
+
+def _add_member(router: APIRouter, stores: VectorStores) -> None:
+    members = stores.members
 
     @router.get("/{file_id}", responses=error_responses(404))
     async def retrieve_vector_store_file(
@@ -91,28 +101,34 @@ def member_router(stores: VectorStores) -> APIRouter:
         await members.take_out(record, await members.get(record, file_id))
         return MemberDeleted(id=file_id)
 
-    return router
-
 
 def batch_router(stores: VectorStores) -> APIRouter:
     """The routes over batches of files of a server's vector stores."""
     router = APIRouter(prefix="/v1/vector_stores/{vector_store_id}/file_batches", tags=["vector stores"])
-    members = stores.members
+    _add_batches(router, stores)
+    _add_batch_files(router, stores)
+    return router
 
-    async def of_batch(record: StoreRecord, batch: BatchRecord) -> list[MemberRecord | None]:
-        there = {member.id: member for member in await members.all(record)}
-        return [there.get(key) for key in batch.file_ids]
 
-    async def seen(record: StoreRecord, batch: BatchRecord) -> VectorStoreFileBatch:
-        return batch_object(record.id, batch, count(await of_batch(record, batch)))
+async def _of_batch(
+    stores: VectorStores, record: StoreRecord, batch: BatchRecord
+) -> list[MemberRecord | None]:
+    there = {member.id: member for member in await stores.members.all(record)}
+    return [there.get(key) for key in batch.file_ids]
 
+
+async def _seen(stores: VectorStores, record: StoreRecord, batch: BatchRecord) -> VectorStoreFileBatch:
+    return batch_object(record.id, batch, count(await _of_batch(stores, record, batch)))
+
+
+def _add_batches(router: APIRouter, stores: VectorStores) -> None:
     @router.post("", responses=error_responses(400, 404, 413, 429))
     async def create_file_batch(
         vector_store_id: str, asked: AddBatch, request: Request
     ) -> VectorStoreFileBatch:
         """Put uploaded files into a vector store together."""
         record = await stores.get(vector_store_id, namespace_of(request))
-        return await seen(record, await stores.add_batch(record, asked.each()))
+        return await _seen(stores, record, await stores.add_batch(record, asked.each()))
 
     @router.get("/{batch_id}", responses=error_responses(404))
     async def retrieve_file_batch(
@@ -120,7 +136,7 @@ def batch_router(stores: VectorStores) -> APIRouter:
     ) -> VectorStoreFileBatch:
         """One batch."""
         record = await stores.get(vector_store_id, namespace_of(request))
-        return await seen(record, await members.batch(record, batch_id))
+        return await _seen(stores, record, await stores.members.batch(record, batch_id))
 
     @router.post("/{batch_id}/cancel", responses=error_responses(404))
     async def cancel_file_batch(
@@ -128,9 +144,11 @@ def batch_router(stores: VectorStores) -> APIRouter:
     ) -> VectorStoreFileBatch:
         """Take those files of a batch back that are not there yet."""
         record = await stores.get(vector_store_id, namespace_of(request))
-        batch = await members.batch(record, batch_id)
-        return await seen(record, await members.cancel(record, batch))
+        batch = await stores.members.batch(record, batch_id)
+        return await _seen(stores, record, await stores.members.cancel(record, batch))
 
+
+def _add_batch_files(router: APIRouter, stores: VectorStores) -> None:
     @router.get("/{batch_id}/files", responses=error_responses(400, 404))
     async def list_file_batch_files(
         vector_store_id: str,
@@ -144,12 +162,10 @@ def batch_router(stores: VectorStores) -> APIRouter:
     ) -> Listing[VectorStoreFile]:
         """The files of a batch."""
         record = await stores.get(vector_store_id, namespace_of(request))
-        batch = await members.batch(record, batch_id)
-        there = [member for member in await of_batch(record, batch) if member is not None]
+        batch = await stores.members.batch(record, batch_id)
+        there = [member for member in await _of_batch(stores, record, batch) if member is not None]
         found = page(
             [member for member in there if filter in (None, member.status)],
             Wanted(limit, order, after, before),
         )
         return listing(found, [member_object(record, member) for member in found.items])
-
-    return router

@@ -30,14 +30,21 @@ MAX_QUERY_CHARACTERS = 4096
 def store_router(stores: VectorStores) -> APIRouter:
     """The routes over a server's vector stores."""
     router = APIRouter(prefix="/v1/vector_stores", tags=["vector stores"])
+    _add_all(router, stores)
+    _add_one(router, stores)
+    _add_search(router, stores)
+    return router
 
-    async def seen(record: StoreRecord) -> VectorStore:
-        return store_object(record, count(await stores.members.all(record)), is_over=is_over(record))
 
-    @router.post("", responses=error_responses(400, 503))
+async def _seen(stores: VectorStores, record: StoreRecord) -> VectorStore:
+    return store_object(record, count(await stores.members.all(record)), is_over=is_over(record))
+
+
+def _add_all(router: APIRouter, stores: VectorStores) -> None:
+    @router.post("", responses=error_responses(400, 413, 429, 503))
     async def create_vector_store(asked: CreateStore, request: Request) -> VectorStore:
         """Make a vector store, of files or empty."""
-        return await seen(await stores.create(namespace_of(request), asked))
+        return await _seen(stores, await stores.create(namespace_of(request), asked))
 
     @router.get("", responses=error_responses(400))
     async def list_vector_stores(
@@ -49,18 +56,20 @@ def store_router(stores: VectorStores) -> APIRouter:
     ) -> Listing[VectorStore]:
         """The vector stores, the newest first unless told otherwise."""
         found = page(await stores.all(namespace_of(request)), Wanted(limit, order, after, before))
-        return listing(found, [await seen(record) for record in found.items])
+        return listing(found, [await _seen(stores, record) for record in found.items])
 
+
+def _add_one(router: APIRouter, stores: VectorStores) -> None:
     @router.get("/{vector_store_id}", responses=error_responses(404))
     async def retrieve_vector_store(vector_store_id: str, request: Request) -> VectorStore:
         """One vector store."""
-        return await seen(await stores.get(vector_store_id, namespace_of(request)))
+        return await _seen(stores, await stores.get(vector_store_id, namespace_of(request)))
 
     @router.post("/{vector_store_id}", responses=error_responses(400, 404))
     async def update_vector_store(vector_store_id: str, asked: UpdateStore, request: Request) -> VectorStore:
         """Change a vector store's name, metadata or expiry."""
         record = await stores.get(vector_store_id, namespace_of(request))
-        return await seen(await stores.update(record, asked))
+        return await _seen(stores, await stores.update(record, asked))
 
     @router.delete("/{vector_store_id}", responses=error_responses(404))
     async def delete_vector_store(vector_store_id: str, request: Request) -> StoreDeleted:
@@ -69,6 +78,8 @@ def store_router(stores: VectorStores) -> APIRouter:
         await stores.remove(record)
         return StoreDeleted(id=record.id)
 
+
+def _add_search(router: APIRouter, stores: VectorStores) -> None:
     @router.post("/{vector_store_id}/search", responses=error_responses(400, 404, 503))
     async def search_vector_store(
         vector_store_id: str, asked: SearchStore, request: Request
@@ -84,8 +95,6 @@ def store_router(stores: VectorStores) -> APIRouter:
             search, stores.library, findable, asked.queries, options, least_score_of(asked)
         )
         return search_results(asked.queries, hits)
-
-    return router
 
 
 def check_queries(queries: list[str]) -> None:
