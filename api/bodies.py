@@ -15,7 +15,8 @@ from api.limits import Limits
 from api.paths import route_path
 from blend.errors import RequestError
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and an unfinished one runs to the end: no body makes it look at a byte twice.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
 _DOCUMENT = re.compile(r"/v1/collections/[^/]+/documents/.")

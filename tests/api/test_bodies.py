@@ -100,6 +100,7 @@ def hostile() -> Iterator[tuple[bytes, str]]:
     yield b'{"a": "\xff"}', "not UTF-8 at offset 7"
     yield '{"a": 1}'.encode("utf-16"), "UTF-8"
     yield b"\xef\xbb\xbf{}", "expected JSON"
+    yield b'{"a": "' + b'\\"' * 500_000, "expected JSON"  # quadratic, if an unfinished string is tried anew
     yield b"[]", "got an array, expected a JSON object"
     yield b"7", "got a number"
     yield b"true", "got true or false"
