@@ -8,6 +8,7 @@ from typing import Any
 import openai
 
 from api.compare import Reply
+from api.keys import own_key
 from api.question import Question
 from api.report import UNREPORTED, blend_object
 from blend.errors import EngineNotReady, RequestError
@@ -24,7 +25,7 @@ class RemoteAsker:
     def __init__(self, url: str, question: Question) -> None:
         base = url.rstrip("/").removesuffix("/v1") + "/v1"
         # A local server asks for no key unless it was started with one; the client insists on some value.
-        self._client = openai.OpenAI(base_url=base, api_key="none", max_retries=0)
+        self._client = openai.OpenAI(base_url=base, api_key=own_key(), max_retries=0)
         self._question = question
         self._model: str | None = None
 

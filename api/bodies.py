@@ -15,12 +15,14 @@ from api.limits import Limits
 from api.paths import route_path
 from blend.errors import RequestError
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and an unfinished one runs to the end: no body makes it look at a byte twice.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
 _DOCUMENT = re.compile(r"/v1/collections/[^/]+/documents/.")
 _NO_JSON = ("multipart/", "application/x-www-form-urlencoded", "application/octet-stream", "text/")
 _OPENING = b"[{"
+_NAMES = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def check_json(body: bytes, max_depth: int) -> None:
@@ -30,8 +32,8 @@ def check_json(body: bytes, max_depth: int) -> None:
         body: what a client sent; an empty one is left to the route.
 
     Raises:
-        RequestError: it is no JSON in UTF-8, is nested too deeply, or holds a number or a character that JSON
-            can spell and nothing behind it can take.
+        RequestError: it is no JSON object in UTF-8, is nested too deeply, or holds a number or a character
+            that JSON can spell and nothing behind it can take.
 
     >>> check_json(b'{"a": [1, 2.5, null]}', max_depth=2)
     """
@@ -49,6 +51,8 @@ def check_json(body: bytes, max_depth: int) -> None:
     except ValueError as error:
         said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise RequestError(f"the body: expected JSON: {said}") from None
+    if not isinstance(data, dict):  # no route takes anything else, and not every route would see it coming
+        raise RequestError(f"the body: got {_NAMES.get(type(data), 'a number')}, expected a JSON object")
     # Half of a pair stands in an escape only: UTF-8 has no bytes for it.
     if _SURROGATE.search(body) and _LONE.search(json.dumps(data, ensure_ascii=False)):
         raise RequestError("the body: got half of a surrogate pair (\\ud800 to \\udfff), expected characters")

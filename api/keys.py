@@ -121,6 +121,11 @@ def _parse(entry: Any) -> Key:
     return make_key(entry["key"], entry.get("name"), entry.get("namespace"))
 
 
+def own_key() -> str:
+    """What kvblend's own clients show to a server: the key of `$OPENAI_API_KEY`, as `openai`'s would."""
+    return os.environ.get("OPENAI_API_KEY") or "none"
+
+
 class KeyRing:
     """The keys in force; those of a file are read again when it has changed.
 

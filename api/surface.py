@@ -58,8 +58,8 @@ def install_surface(app: FastAPI, surface: Surface) -> None:
         Middleware(FinishRequests, drain=surface.drain),
         Middleware(AskForKey, ring=surface.keys),
         Middleware(CheckBodies, limits=surface.limits),
-        *(one for one in theirs if one not in cors),
         Middleware(CloseStreams),
+        *(one for one in theirs if one not in cors),
     ]
     app.user_middleware[:] = ours
     app.middleware_stack = None  # vLLM has built it already; it is built again at the first request

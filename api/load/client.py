@@ -11,6 +11,7 @@ import httpx
 import openai
 
 from api.conversation import Message
+from api.keys import own_key
 from blend.errors import EngineNotReady
 
 
@@ -75,7 +76,9 @@ class LoadClient:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "LoadClient":
-        client = openai.AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=self._timeout_s)
+        client = openai.AsyncOpenAI(
+            base_url=self.url, api_key=own_key(), max_retries=0, timeout=self._timeout_s
+        )
         self._client = await self._stack.enter_async_context(client)
         try:
             self._model = (await self._client.models.list()).data[0].id

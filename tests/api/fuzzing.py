@@ -1,5 +1,9 @@
-"""A server held to its own OpenAPI document by schemathesis, within a number of cases and a time."""
+"""A server held to its own OpenAPI document by schemathesis, within a number of cases and a time.
 
+Against a server that runs: `OPENAI_API_KEY=... python -m tests.api.fuzzing http://localhost:8000 --cases 2000`.
+"""
+
+import argparse
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +20,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import status_code_conformance
+
+from api.keys import own_key
 
 # Nothing that stops or scales the server is asked for.
 NOT_ASKED = ("/scale_elastic_ep", "/pause", "/resume", "/sleep", "/wake_up", "/abort_requests")
@@ -114,3 +120,21 @@ def _keep_short(case: Any) -> None:
     said = case.body.get(field)
     if said is None or (isinstance(said, int) and said > FEW_TOKENS):
         case.body[field] = FEW_TOKENS
+
+
+def main() -> int:
+    """Fuzz the server that the command line names; print what failed, and the statuses that came."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=3600)
+    args = parser.parse_args()
+    headers = {"Authorization": f"Bearer {own_key()}"}
+    outcome = fuzz(args.url, headers, max_cases=args.cases, seconds=args.seconds)
+    print(*outcome.failures, sep="\n\n")
+    print({"cases": outcome.cases, "failures": len(outcome.failures), "statuses": outcome.statuses})
+    return bool(outcome.failures)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -124,7 +124,7 @@ WRONG_ANYWHERE: tuple[tuple[str, Any], ...] = (
     ("max_tokens", -1),
     ("max_tokens", "many"),
     ("temperature", -5),
-    ("temperature", 1e308),
+    ("temperature", "hot"),
     ("top_p", 2),
     ("top_k", -7),
     ("n", 0),

@@ -100,6 +100,12 @@ def hostile() -> Iterator[tuple[bytes, str]]:
     yield b'{"a": "\xff"}', "not UTF-8 at offset 7"
     yield '{"a": 1}'.encode("utf-16"), "UTF-8"
     yield b"\xef\xbb\xbf{}", "expected JSON"
+    yield b'{"a": "' + b'\\"' * 500_000, "expected JSON"  # quadratic, if an unfinished string is tried anew
+    yield b"[]", "got an array, expected a JSON object"
+    yield b"7", "got a number"
+    yield b"true", "got true or false"
+    yield b"null", "got null"
+    yield b'"{}"', "got a string"
 
 
 @pytest.mark.parametrize(("body", "message"), list(hostile()))
@@ -110,7 +116,14 @@ def test_json_that_a_route_would_stumble_over(body, message):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b'"[[[[[[["', b'{"a\\"[[[[[[": [[[[1]]]]}', b'{"a": "\\ud83d\\ude00 \\\\ud800"}', b"1e308"],
+    [
+        b"",
+        b"{}",
+        b'{"a": "[[[[[[["}',
+        b'{"a\\"[[[[[[": [[[[1]]]]}',
+        b'{"a": "\\ud83d\\ude00 \\\\ud800"}',
+        b'{"a": 1e308}',
+    ],
 )
 def test_json_that_only_looks_odd_passes(body):
     check_json(body, max_depth=5)
