@@ -155,6 +155,20 @@ class Library:
         """
         return self._retriever(name).collection.settings.prefix
 
+    def collections(self) -> list[Collection]:
+        """The collections as they are now, in the order in which they were named."""
+        self._keep_up()
+        return [retriever.collection for retriever in self._contents.retrievers.values()]
+
+    def collection(self, name: str) -> Collection:
+        """A collection as it is now.
+
+        Raises:
+            UnknownCollection: the library has none of that name.
+        """
+        self._keep_up()
+        return self._retriever(name).collection
+
     def search(self, name: str, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
         """The chunks of a collection that suit a query. Embeds the query, so it takes a while.
 

@@ -33,20 +33,11 @@ class BlendOptions(BaseModel):
     enabled: bool | None = None
 
 
-class RagOptions(BaseModel):
-    """What a chat request says when it wants chunks retrieved for it.
-
-    Attributes:
-        collection: one of the server's collections.
-        method, top_k, max_tokens, min_score, filter, neighbours, deduplicate, rerank, order: as in
-            `retriever.search.Search`; here the best chunk stands last unless said otherwise.
-        chunk_ids: chunks to put into the prompt as they are named, in place of a search.
-        recompute_ratio, selector: as in `BlendOptions`, and before them.
-    """
+class SearchOptions(BaseModel):
+    """What a search may be told; each as in `retriever.search.Search`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    collection: str
     method: Annotated[Method, _BY_VALUE] = DEFAULT_METHOD
     top_k: int | None = None
     max_tokens: int | None = None
@@ -55,6 +46,48 @@ class RagOptions(BaseModel):
     neighbours: int = 0
     deduplicate: bool = True
     rerank: bool | None = None
+    order: Annotated[Order, _BY_VALUE] = Order.AS_RANKED
+
+    def search(self) -> Search:
+        """What is asked of the retriever.
+
+        Raises:
+            QueryError: a value is out of its range, or the filter is none.
+        """
+        return Search(
+            method=self.method,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+            min_score=self.min_score,
+            filter=None if self.filter is None else parse_filter(self.filter),
+            neighbours=self.neighbours,
+            deduplicate=self.deduplicate,
+            rerank=self.rerank,
+            order=self.order,
+        )
+
+
+class SearchBody(SearchOptions):
+    """The body of a search of one collection.
+
+    Attributes:
+        query: any text but blanks.
+    """
+
+    query: str
+
+
+class RagOptions(SearchOptions):
+    """What a chat request says when it wants chunks retrieved for it.
+
+    Attributes:
+        collection: one of the server's collections.
+        order: as in `SearchOptions`, but the best chunk stands last unless said otherwise.
+        chunk_ids: chunks to put into the prompt as they are named, in place of a search.
+        recompute_ratio, selector: as in `BlendOptions`, and before them.
+    """
+
+    collection: str
     order: Annotated[Order, _BY_VALUE] = Order.BEST_LAST
     chunk_ids: list[str] | None = None
     recompute_ratio: Ratio | None = None
@@ -68,17 +101,7 @@ class RagOptions(BaseModel):
         """
         if self.chunk_ids is not None and (said := self.model_fields_set & _OF_A_SEARCH):
             raise QueryError(f"got it beside {', '.join(sorted(said))}, expected either", "chunk_ids")
-        return Search(
-            method=self.method,
-            top_k=self.top_k,
-            max_tokens=self.max_tokens,
-            min_score=self.min_score,
-            filter=None if self.filter is None else parse_filter(self.filter),
-            neighbours=self.neighbours,
-            deduplicate=self.deduplicate,
-            rerank=self.rerank,
-            order=self.order,
-        )
+        return super().search()
 
 
 _OF_A_SEARCH = {field.name for field in fields(Search)}

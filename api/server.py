@@ -20,6 +20,7 @@ from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
 from api.chat_route import take_over_chat_route
 from api.closing import CloseStreams
+from api.collections import collections_router
 from api.errors import install_handlers
 from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
@@ -118,6 +119,7 @@ async def _build(launch: Launch, library: Library, client: Any, ingestion: Inges
     app.middleware_stack = None  # vLLM has built it already; it is built again with ours at the first request
     install_handlers(app)
     app.add_middleware(CloseStreams)
+    app.include_router(collections_router(library))
     guarded: Any = GuardedEngine(client)
     await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())

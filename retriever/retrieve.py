@@ -11,7 +11,7 @@ from retriever.config import DEFAULTS
 from retriever.duplicates import without_duplicates
 from retriever.embed import Embedder
 from retriever.errors import CollectionError, QueryError
-from retriever.filters import Filter
+from retriever.filters import Filter, Metadata
 from retriever.fusion import fuse
 from retriever.index import Ranking, Rows, Vectors
 from retriever.passages import Limits, Reading, best_last, take
@@ -34,6 +34,7 @@ class Hit:
         num_tokens: of the serving model.
         source: path of the first document that it stands in and the search looked at.
         title: that document's.
+        metadata: what that document's folder says of it.
     """
 
     chunk_id: str
@@ -42,6 +43,7 @@ class Hit:
     num_tokens: int
     source: str
     title: str
+    metadata: Metadata
 
 
 class Retriever:
@@ -179,4 +181,12 @@ class Retriever:
 
     def _hit(self, row: int, score: float | None, wanted: Filter | None) -> Hit:
         chunk, place = self.collection.chunks[row], self._place(row, wanted)
-        return Hit(chunk.chunk_id, score, chunk.text, chunk.num_tokens, place.source, place.title)
+        return Hit(
+            chunk_id=chunk.chunk_id,
+            score=score,
+            text=chunk.text,
+            num_tokens=chunk.num_tokens,
+            source=place.source,
+            title=place.title,
+            metadata=self.collection.documents[place.source].metadata,
+        )
