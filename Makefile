@@ -18,7 +18,7 @@ CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
 
 FAST := not engine and not model and not slow and not gpu
 
-.PHONY: setup install-cpu install-cuda install-redis demo test check clean
+.PHONY: setup install-cpu install-cuda install-redis install-chromium demo test check clean
 
 setup: $(READY)
 
@@ -47,10 +47,17 @@ install-redis:
 	       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; }; } \
 	  || echo 'no redis-server, and it cannot be installed here: tests that need one are skipped'
 
+# A real browser for the tests of the page; without one they are skipped.
+install-chromium:
+	@command -v chromium >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq; \
+	       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }; } \
+	  || echo 'no chromium, and it cannot be installed here: tests that need one are skipped'
+
 demo: setup
 	$(BIN)/python -m demo.run
 
-test: setup install-redis
+test: setup install-redis install-chromium
 	$(BIN)/python -m pytest
 
 check: setup install-redis

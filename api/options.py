@@ -24,6 +24,7 @@ class BlendOptions(BaseModel):
         recompute_ratio: share of context tokens that are recomputed, in [0, 1], or "auto".
         selector: rule that picks them.
         enabled: False asks for a full prefill of the same prompt.
+        detail: the answer's `blend` is to say what became of each context token, as `tokens`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -31,6 +32,7 @@ class BlendOptions(BaseModel):
     recompute_ratio: Ratio | None = None
     selector: str | None = None
     enabled: bool | None = None
+    detail: bool | None = None
 
 
 class SearchOptions(BaseModel):
@@ -119,7 +121,7 @@ class RequestOptions:
 
         >>> rag = RagOptions(collection="c", recompute_ratio=0.5)
         >>> RequestOptions(rag, BlendOptions(recompute_ratio=0.1, selector="first")).merged()
-        BlendOptions(recompute_ratio=0.5, selector='first', enabled=None)
+        BlendOptions(recompute_ratio=0.5, selector='first', enabled=None, detail=None)
         """
         if self.rag is None:
             return self.blend
@@ -164,7 +166,8 @@ def transfer_params(options: BlendOptions) -> dict[str, Any]:
     {'kvblend': {'enabled': True, 'recompute_ratio': 0.5}}
     """
     enabled = options.enabled is not False
-    return BlendParams(enabled, options.recompute_ratio, options.selector).to_transfer()
+    detail = options.detail is True
+    return BlendParams(enabled, options.recompute_ratio, options.selector, detail=detail).to_transfer()
 
 
 def check_transfer_params(params: Any) -> None:

@@ -1,7 +1,7 @@
 """What happened to a request, put into its answer."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +11,9 @@ from blend.vllm.request_params import KEY
 SourceOf = Callable[[str], str | None]
 """Where a chunk comes from, by its id; None for one that belongs to no collection of this server."""
 
+TextsOf = Callable[[Sequence[int]], list[str]]
+"""What each token of a prompt reads as."""
+
 UNREPORTED = BlendStats(fallback="the engine reported nothing about this request")
 
 
@@ -19,6 +22,7 @@ class EngineOutput(Protocol):
 
     kv_transfer_params: Mapping[str, Any] | None
     num_cached_tokens: int | None
+    prompt_token_ids: Sequence[int] | None
     outputs: list[Any]
 
 
@@ -31,8 +35,11 @@ def stats_of(output: EngineOutput) -> BlendStats:
     return UNREPORTED if ours is None else BlendStats.from_json(ours)
 
 
-def blend_object(stats: BlendStats, source_of: SourceOf) -> dict[str, Any]:
+def blend_object(stats: BlendStats, source_of: SourceOf, texts: Sequence[str] = ()) -> dict[str, Any]:
     """The `blend` object of an answer.
+
+    Args:
+        texts: of the context tokens, where the request asked what became of each.
 
     >>> blend_object(BlendStats(fallback="no known chunk in the prompt"), {}.get)["fallback"]
     'no known chunk in the prompt'
@@ -41,7 +48,8 @@ def blend_object(stats: BlendStats, source_of: SourceOf) -> dict[str, Any]:
         {"id": use.chunk_id, "source": source_of(use.chunk_id), "start": use.start, "tokens": use.num_tokens}
         for use in stats.chunks
     ]
-    return {**stats.to_json(), "chunks": chunks}
+    said = {**stats.to_json(), "chunks": chunks}
+    return said if stats.tokens is None else {**said, "tokens": {"texts": texts, **said["tokens"]}}
 
 
 class Reporter:
@@ -51,11 +59,14 @@ class Reporter:
         num_choices: choices per prompt; a request may hold several prompts, whose choices follow each
             other in the answer.
         source_of: where a chunk comes from.
+        texts_of: what tokens read as; asked for requests that ask for it.
     """
 
-    def __init__(self, num_choices: int, source_of: SourceOf) -> None:
+    def __init__(self, num_choices: int, source_of: SourceOf, texts_of: TextsOf) -> None:
         self._num_choices = num_choices
         self._source_of = source_of
+        self._texts_of = texts_of
+        self._texts: dict[int, list[str]] = {}
         self._stats: dict[int, BlendStats] = {}
         self._cached_tokens: dict[int, int] = {}
 
@@ -63,6 +74,8 @@ class Reporter:
         """Keep the statistics of a finished output of the request's prompt of that number."""
         if any(part.finish_reason is not None for part in output.outputs):
             stats = self._stats[prompt] = stats_of(output)
+            if stats.tokens is not None and output.prompt_token_ids is not None:
+                self._texts[prompt] = self._texts_of(output.prompt_token_ids[: stats.context_tokens])
             blended = stats.fallback is None
             self._cached_tokens[prompt] = stats.cached_tokens if blended else output.num_cached_tokens or 0
 
@@ -111,7 +124,8 @@ class Reporter:
         return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
     def _object(self, prompt: int) -> dict[str, Any]:
-        return blend_object(self._stats.get(prompt, UNREPORTED), self._source_of)
+        texts = self._texts.get(prompt, [])
+        return blend_object(self._stats.get(prompt, UNREPORTED), self._source_of, texts)
 
     def blend(self) -> dict[str, Any] | list[dict[str, Any]]:
         """The answer's `blend`: an object, or a list of them for a request of several prompts."""

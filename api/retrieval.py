@@ -1,12 +1,13 @@
 """A chat request that names a collection becomes one that holds its chunks."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from api.conversation import Message, has_system_role, lay_out, plain_messages, question_of
 from api.library import Library
 from api.options import RagOptions, rag_error
+from blend.text.token_texts import token_texts
 from retriever.errors import QueryError
 from retriever.retrieve import Hit
 
@@ -21,7 +22,12 @@ class Retrieval:
 
     def __init__(self, library: Library, tokenizer: Any) -> None:
         self.library = library
+        self._tokenizer = tokenizer
         self._system_role = has_system_role(tokenizer)
+
+    def texts_of(self, token_ids: Sequence[int]) -> list[str]:
+        """What each token reads as; see `blend.text.token_texts`. About a microsecond a token."""
+        return token_texts(self._tokenizer, token_ids)
 
     async def messages(self, rag: RagOptions, asked: Iterable[Mapping[str, Any]]) -> list[Message]:
         """The conversation that is sent to the model.

@@ -29,6 +29,7 @@ from api.ingest.routes import ingest_router
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
 from api.library import Library
+from api.page import page_router
 from api.retrieval import Retrieval
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
@@ -120,6 +121,7 @@ async def _build(launch: Launch, library: Library, client: Any, ingestion: Inges
     install_handlers(app)
     app.add_middleware(CloseStreams)
     app.include_router(collections_router(library))
+    app.include_router(page_router())
     guarded: Any = GuardedEngine(client)
     await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())

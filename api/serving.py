@@ -77,7 +77,7 @@ class BlendChat(OpenAIServingChat):
     async def chat_completion_stream_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self._source_of(request))
+        reporter = Reporter(request.n or 1, self._source_of(request), self.retrieval.texts_of)
         events = super().chat_completion_stream_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -87,7 +87,7 @@ class BlendChat(OpenAIServingChat):
     async def chat_completion_full_generator(
         self, request: ChatCompletionRequest, result_generator: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        reporter = Reporter(request.n or 1, self._source_of(request))
+        reporter = Reporter(request.n or 1, self._source_of(request), self.retrieval.texts_of)
         answer = await super().chat_completion_full_generator(
             request, reporter.watch(result_generator), *args, **kwargs
         )
@@ -107,7 +107,7 @@ class BlendCompletion(OpenAIServingCompletion):
     async def completion_stream_generator(
         self, request: CompletionRequest, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[str, None]:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = Reporter(request.n or 1, self.retrieval.library.source_of, self.retrieval.texts_of)
         events = super().completion_stream_generator(
             request, engine_inputs, reporter.watch_many(result_generator), *args, **kwargs
         )
@@ -117,7 +117,7 @@ class BlendCompletion(OpenAIServingCompletion):
     def request_output_to_completion_response(
         self, final_res_batch: list[Any], request: CompletionRequest, *args: Any, **kwargs: Any
     ) -> CompletionResponse:
-        reporter = Reporter(request.n or 1, self.retrieval.library.source_of)
+        reporter = Reporter(request.n or 1, self.retrieval.library.source_of, self.retrieval.texts_of)
         for prompt, output in enumerate(final_res_batch):
             reporter.take(prompt, output)
         answer = super().request_output_to_completion_response(final_res_batch, request, *args, **kwargs)

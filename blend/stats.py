@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from blend.detail import ContextDetail
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkUse:
@@ -30,6 +32,7 @@ class BlendStats:
             None when the selector does not look at the question; the less, the closer the answer.
         fallback: why the request was prefilled normally, or None when it was blended.
         selected: context positions that were computed, ascending; only of requests that are traced.
+        tokens: what became of each context token; only of requests that ask for it.
     """
 
     chunks: tuple[ChunkUse, ...] = ()
@@ -49,6 +52,7 @@ class BlendStats:
     write_ms: float = 0.0
     fallback: str | None = field(default=None)
     selected: tuple[int, ...] = ()
+    tokens: ContextDetail | None = None
 
     @property
     def cached_tokens(self) -> int:
@@ -56,14 +60,18 @@ class BlendStats:
         return self.exact_tokens + self.reused_tokens
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready object with one key per attribute; `selected` only where there are any."""
+        """A JSON-ready object with a key per attribute; `selected` and `tokens` only where there are any."""
         data = asdict(self)
         if not self.selected:
             del data["selected"]
+        if self.tokens is None:
+            del data["tokens"]
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "BlendStats":
         """Inverse of `to_json`."""
         chunks = tuple(ChunkUse(**chunk) for chunk in data["chunks"])
-        return cls(**{**data, "chunks": chunks, "selected": tuple(data.get("selected", ()))})
+        selected, tokens = tuple(data.get("selected", ())), data.get("tokens")
+        detail = None if tokens is None else ContextDetail.from_json(tokens)
+        return cls(**{**data, "chunks": chunks, "selected": selected, "tokens": detail})

@@ -15,6 +15,7 @@ class Oracle:
     """
 
     name = "oracle"
+    measure = "the question's attention times true deviation"
     probe_layer: int | None = None
     question_layers: LayerPart | None = LateQuestion.question_layers
 

@@ -32,6 +32,11 @@ def register(name: str, place: str) -> None:
     _load.cache_clear()
 
 
+def names() -> tuple[str, ...]:
+    """Of all known selectors."""
+    return tuple(_PLACES)
+
+
 def selector(name: str) -> Selector:
     """The selector of a name, one instance per process.
 

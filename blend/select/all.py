@@ -9,6 +9,7 @@ class All:
     """Recomputes everything that is not exact, whatever the ratio."""
 
     name = "all"
+    measure = "nothing: every token is recomputed"
     probe_layer = None
     question_layers = None
 

@@ -54,6 +54,7 @@ class Selector(Protocol):
 
     Attributes:
         name: what users write.
+        measure: what its scores are, in words for people.
         probe_layer: layer whose fresh keys and values it needs for every context row, or None. The
             layers below it are computed full-width, so a small number.
         question_layers: part of the depth whose question attention it needs, or None. The suffix is then
@@ -61,6 +62,7 @@ class Selector(Protocol):
     """
 
     name: str
+    measure: str
     probe_layer: int | None
     question_layers: LayerPart | None
 

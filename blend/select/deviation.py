@@ -14,6 +14,7 @@ class Deviation:
     """Squared distance of fresh and cached rows at layer 1, keys and values weighing the same."""
 
     name = "deviation"
+    measure = "deviation of keys and values at layer 1"
     probe_layer: int | None = 1
     question_layers: LayerPart | None = None
     key_weight, value_weight = 1.0, 1.0
@@ -32,6 +33,7 @@ class KeyDeviation(Deviation):
     """Keys alone."""
 
     name = "deviation-keys"
+    measure = "deviation of keys at layer 1"
     value_weight = 0.0
 
 
@@ -39,6 +41,7 @@ class ValueDeviation(Deviation):
     """Values alone: the rule as it was published."""
 
     name = "deviation-values"
+    measure = "deviation of values at layer 1"
     key_weight = 0.0
 
 

@@ -12,6 +12,7 @@ class First:
     """The earlier in its chunk, the sooner: a budget of `S` tokens takes the first `k` of each chunk."""
 
     name = "first"
+    measure = "minus the place in its chunk"
     probe_layer = None
     question_layers = None
 

@@ -13,6 +13,7 @@ class Question:
     """Attention that the suffix's tokens pay, mean over all of them and over all layers."""
 
     name = "question"
+    measure = "the question's attention"
     probe_layer: int | None = None
     question_layers: LayerPart | None = (0.0, 1.0)
 
@@ -26,6 +27,7 @@ class LateQuestion(Question):
     """Only the upper half of the layers, where attention goes to what answers and not to what is near."""
 
     name = "question-late"
+    measure = "the question's attention in the upper layers"
     question_layers = (0.5, 1.0)
 
 
@@ -33,6 +35,7 @@ class LastToken(Question):
     """Attention that the prompt's very last token pays, over all layers."""
 
     name = "last-token"
+    measure = "the last token's attention"
 
     def score(self, given: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: a share of the last token's attention; 0 without a suffix."""

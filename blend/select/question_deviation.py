@@ -14,6 +14,7 @@ class QuestionDeviation:
     """Attention of the suffix over all layers, times the distance of values at layer 1 to the power 1/2."""
 
     name = "question-deviation"
+    measure = "the question's attention times the root of deviation"
     probe_layer: int | None = ValueDeviation.probe_layer
     question_layers = Question.question_layers
 

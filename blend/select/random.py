@@ -9,6 +9,7 @@ class Random:
     """The same random scores whenever a context of the same length is scored."""
 
     name = "random"
+    measure = "chance"
     probe_layer: int | None = None
     question_layers: LayerPart | None = None
 

@@ -23,11 +23,13 @@ class Selection:
         positions: int64 [S], context positions, ascending, on the CPU.
         ratio: recompute ratio in force.
         residual: see `blend.select.residual`; None when the selector does not look at the question.
+        scores: float32 [N - start] on the CPU, what the rows were ranked by; -inf: computed already.
     """
 
     positions: torch.Tensor
     ratio: float
     residual: float | None
+    scores: torch.Tensor
 
 
 def select(
@@ -64,4 +66,4 @@ def select(
     positions = choose(plan, start, scores, cold, ratio)
     # Of rows before the start it is not known which of them are right.
     left = None if start or paid is None else residual(plan, start, paid, positions)
-    return Selection(positions[~computed[positions - start]], ratio, left)
+    return Selection(positions[~computed[positions - start]], ratio, left, scores)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from blend.detail import TokenState, rounded, states_of_rows
 from blend.select import selector
 from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
@@ -174,8 +175,17 @@ def _outcome(
         residual=chosen.residual,
         unreadable=context.unreadable,
         selected=tuple(chosen.positions.tolist()) if task.trace else (),
+        states=_states(context, chosen) if task.detail else (),
+        scores=rounded(chosen.scores) if task.detail else (),
         kept_bytes=kept.num_bytes if kept is not None else 0,
     )
+
+
+def _states(context: Context, chosen: Selection) -> tuple[TokenState, ...]:
+    """What becomes of the rows from the task's start on."""
+    selected = torch.zeros_like(context.cold)
+    selected[chosen.positions - context.start] = True
+    return states_of_rows(context.exact_from_first[context.start :], context.cold, selected)
 
 
 def _leaves_too_much(chosen: Selection, limit: float | None) -> str | None:

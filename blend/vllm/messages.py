@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata, KVConnectorWorkerMetadata
 
 from blend.controller import Rates
+from blend.detail import TokenState
 from blend.plan import BlendPlan
 from blend.ratio import Ratio
 from blend.vllm.refusal import Reason
@@ -20,6 +21,7 @@ class BlendTask:
         ratio: recompute ratio, or "auto": as little as leaves at most `max_residual`.
         give_up_residual: a blend that would leave more than this is left to full prefill; None: never.
         trace: the outcome is to say which positions were selected.
+        detail: the outcome is to say what became of each row.
         onto: name of the kept blend to top up; where there is none any more, it is made of stored chunks.
         keep_as: name to keep the rows under, for blends to come; None: they are not kept.
         namespace: whose chunks the plan names, beside everybody's; "" for none.
@@ -34,6 +36,7 @@ class BlendTask:
     max_residual: float
     give_up_residual: float | None = None
     trace: bool = False
+    detail: bool = False
     onto: str | None = None
     keep_as: str | None = None
     namespace: str = ""
@@ -49,6 +52,8 @@ class BlendOutcome:
         reason: the same in a word.
         unreadable: ids of chunks that were planned but could not be read, and were computed cold.
         selected: context positions that were computed, where the task asked for them.
+        states: of the task's rows, where it asked for them.
+        scores: of the last of the context's rows, where it asked for them; see `blend.detail`.
         kept_bytes: of this worker's memory that hold the rows now, under the task's `keep_as`.
     """
 
@@ -68,6 +73,8 @@ class BlendOutcome:
     reason: Reason = Reason.ERROR
     unreadable: tuple[str, ...] = ()
     selected: tuple[int, ...] = ()
+    states: tuple[TokenState, ...] = ()
+    scores: tuple[float | None, ...] = ()
     kept_bytes: int = 0
 
     @property

@@ -21,6 +21,7 @@ class BlendParams:
         gate_key: set by the self-check only; never taken from a client.
         trace: tell which context positions were recomputed; for the laboratory, never taken from a client.
         namespace: see `blend.namespace`; "" for none. Never taken from a client.
+        detail: tell what became of each context token.
     """
 
     enabled: bool = True
@@ -29,11 +30,12 @@ class BlendParams:
     gate_key: str | None = None
     trace: bool = False
     namespace: str = ""
+    detail: bool = False
 
     def to_transfer(self) -> dict[str, Any]:
         """The `kv_transfer_params` that carry these options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
-        for name in ("trace", "namespace"):
+        for name in ("trace", "namespace", "detail"):
             if not said[name]:
                 del said[name]
         return {KEY: said}
@@ -56,6 +58,7 @@ class BlendParams:
             gate_key=key if isinstance(key, str) else None,
             trace=ours.get("trace") is True,
             namespace=namespace if isinstance(namespace, str) else "",
+            detail=ours.get("detail") is True,
         )
 
 

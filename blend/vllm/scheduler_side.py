@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.request import Request
 
 from blend.controller import Controller
+from blend.detail import ContextDetail, TokenState, context_detail
 from blend.errors import RequestError
 from blend.metrics import Meter
 from blend.plan import BlendPlan, make_plan
@@ -171,7 +172,11 @@ class SchedulerSide:
                 # The context was found in the engine's cache, from an earlier blend just like it.
                 left = state.plan.num_tokens - state.found_tokens
                 count_found(self.meter, state.found_tokens, left)
-                state.stats = replace(state.stats, reused_tokens=state.found_tokens, recomputed_tokens=left)
+                stats = replace(state.stats, reused_tokens=state.found_tokens, recomputed_tokens=left)
+                if _wants_detail(request):
+                    states = (TokenState.FOUND,) * state.found_tokens + (TokenState.RECOMPUTED,) * left
+                    stats = replace(stats, tokens=_detail(state, states))
+                state.stats = stats
             return
         start = state.plan.num_tokens - num_external
         (block_ids,) = blocks.get_block_ids()
@@ -190,6 +195,7 @@ class SchedulerSide:
                 max_residual=state.terms.max_residual,
                 give_up_residual=state.terms.give_up_residual,
                 trace=BlendParams.from_transfer(request.kv_transfer_params).trace,
+                detail=_wants_detail(request),
                 onto=state.origin.onto,
                 keep_as=state.origin.keep_as,
                 namespace=state.namespace,
@@ -250,6 +256,7 @@ class SchedulerSide:
             ratio=outcome.ratio,
             residual=outcome.residual,
             selected=outcome.selected,
+            tokens=_told(state, found_tokens, outcome) if outcome.states else None,
         )
 
     def remove(self, request_id: str) -> BlendStats | None:
@@ -257,6 +264,21 @@ class SchedulerSide:
         self._new_tasks = [task for task in self._new_tasks if task.request_id != request_id]
         state = self._requests.pop(request_id, None)
         return state.stats if state else None
+
+
+def _wants_detail(request: Request) -> bool:
+    return BlendParams.from_transfer(request.kv_transfer_params).detail
+
+
+def _told(state: InFlight, found_tokens: int, outcome: BlendOutcome) -> ContextDetail:
+    return _detail(state, (TokenState.FOUND,) * found_tokens + outcome.states, outcome.scores)
+
+
+def _detail(
+    state: InFlight, states: Sequence[TokenState], scores: Sequence[float | None] = ()
+) -> ContextDetail:
+    spans = [(use.start, use.num_tokens) for use in state.stats.chunks]
+    return context_detail(spans, states, scores, selector(state.terms.selector).measure)
 
 
 def _refuse(terms: Terms) -> Refusal | None:

@@ -126,9 +126,9 @@ def test_an_unknown_collection_is_404(client, path):
 @pytest.mark.parametrize(
     ("query", "param"),
     [
-        ({"limit": 0}, "limit"),
-        ({"limit": 101}, "limit"),
-        ({"limit": "x"}, "limit"),
+        ({"limit": 0}, "query.limit"),
+        ({"limit": 101}, "query.limit"),
+        ({"limit": "x"}, "query.limit"),
         ({"after": "nobody"}, "after"),
         ({"after": "dogs", "document": "wild/all.md"}, "after"),
         ({"document": "nothing.md"}, "document"),
@@ -136,20 +136,21 @@ def test_an_unknown_collection_is_404(client, path):
 )
 def test_a_list_that_cannot_be_had_is_400_and_names_the_field(client, query, param):
     answer = client.get("/v1/collections/docs/chunks", params=query)
+    answer = client.get("/v1/collections/docs/chunks", params=query)
     assert (answer.status_code, error(answer)["param"]) == (400, param)
 
 
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({}, "query"),
+        ({}, "body.query"),
         ({"query": "  "}, "query"),
-        ({"query": 7}, "query"),
+        ({"query": 7}, "body.query"),
         ({"query": "a", "top_k": 0}, "top_k"),
-        ({"query": "a", "method": "magic"}, "method"),
+        ({"query": "a", "method": "magic"}, "body.method"),
         ({"query": "a", "filter": {"type": "like"}}, "filter.type"),
         ({"query": "a", "rerank": True}, "rerank"),
-        ({"query": "a", "collection": "docs"}, "collection"),
+        ({"query": "a", "collection": "docs"}, "body.collection"),
     ],
 )
 def test_a_search_that_cannot_be_done_is_400_and_names_the_field(client, body, param):

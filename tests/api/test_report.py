@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from api.report import Reporter
+from blend.detail import TokenState, context_detail
 from blend.stats import BlendStats, ChunkUse
 
 STATS = BlendStats(
@@ -31,6 +33,12 @@ class Output:
     outputs: list[Part]
     kv_transfer_params: dict[str, Any] | None = None
     num_cached_tokens: int | None = None
+    prompt_token_ids: tuple[int, ...] = tuple(range(30))
+
+
+def unread(token_ids: Sequence[int]) -> list[str]:
+    """What tokens read as, of requests that do not ask."""
+    raise AssertionError("nobody asked")
 
 
 @dataclass
@@ -86,7 +94,7 @@ def run(reporter: Reporter, watched) -> list[Any]:
 
 
 def test_the_last_choice_and_the_usage_carry_the_blend_and_nothing_else_does():
-    reporter = Reporter(1, {"c1": "a.md"}.get)
+    reporter = Reporter(1, {"c1": "a.md"}.get, unread)
     events = run(reporter, reporter.watch(Stream([running(), running(), finished()]).outputs()))
     assert ["blend" in item for item in events] == [False, False, True, True]
     blend = events[-1]["blend"]
@@ -102,7 +110,7 @@ def test_the_last_choice_and_the_usage_carry_the_blend_and_nothing_else_does():
 
 
 def test_without_a_blend_vllms_own_count_stands():
-    reporter = Reporter(1, {}.get)
+    reporter = Reporter(1, {}.get, unread)
     plain = BlendStats(fallback="no known chunk in the prompt")
     events = run(reporter, reporter.watch(Stream([finished(plain)]).outputs()))
     assert events[-1]["blend"]["fallback"] == "no known chunk in the prompt"
@@ -110,7 +118,7 @@ def test_without_a_blend_vllms_own_count_stands():
 
 
 def test_of_several_prompts_the_plain_ones_keep_the_engines_count():
-    reporter = Reporter(1, {}.get)
+    reporter = Reporter(1, {}.get, unread)
     reporter.take(0, finished())
     plain = finished(BlendStats(fallback="no known chunk in the prompt"))
     plain.num_cached_tokens = 5
@@ -121,13 +129,13 @@ def test_of_several_prompts_the_plain_ones_keep_the_engines_count():
 
 
 def test_an_engine_that_reports_nothing_gives_a_reason_and_not_a_missing_object():
-    reporter = Reporter(1, {}.get)
+    reporter = Reporter(1, {}.get, unread)
     events = run(reporter, reporter.watch(Stream([finished(None)]).outputs()))
     assert events[-1]["blend"]["fallback"]
 
 
 def test_several_prompts_carry_their_own_blends():
-    reporter = Reporter(2, {}.get)  # two choices each
+    reporter = Reporter(2, {}.get, unread)  # two choices each
     plain = BlendStats(fallback="no known chunk in the prompt")
     outputs = [(1, finished(plain, index=2)), (0, finished(STATS, index=0))]
     events = run(reporter, reporter.watch_many(Stream(outputs).outputs()))
@@ -136,7 +144,7 @@ def test_several_prompts_carry_their_own_blends():
 
 
 def test_an_error_in_the_stream_passes_unchanged():
-    reporter = Reporter(1, {}.get)
+    reporter = Reporter(1, {}.get, unread)
     reporter.take(0, finished())
     broken = 'data: {"error": {"message": "x", "code": 500}}\n\n'
 
@@ -153,7 +161,7 @@ def test_a_client_that_leaves_closes_the_engines_outputs():
     stream = Stream([running()] * 100)
 
     async def leave():
-        reporter = Reporter(1, {}.get)
+        reporter = Reporter(1, {}.get, unread)
         events = reporter.annotate(vllm_stream(reporter.watch(stream.outputs())))
         await anext(events)
         assert not stream.closed
@@ -162,3 +170,15 @@ def test_a_client_that_leaves_closes_the_engines_outputs():
 
     asyncio.run(leave())
     assert stream.closed == [True]
+
+
+def test_who_asks_is_told_what_each_context_token_reads_as_and_became():
+    states = [TokenState.EXACT] * 4 + [TokenState.REUSED] * 10 + [TokenState.COLD] + [TokenState.REUSED] * 5
+    detail = context_detail([(4, 10), (15, 5)], states, [0.5] * 20, "chance")
+    reporter = Reporter(1, {}.get, lambda ids: [f"<{token}>" for token in ids])
+    events = run(reporter, reporter.watch(Stream([finished(replace(STATS, tokens=detail))]).outputs()))
+    tokens = events[-1]["blend"]["tokens"]
+    assert tokens["texts"] == [f"<{token}>" for token in range(20)]
+    assert tokens["runs"][1] == {"start": 4, "tokens": 10, "state": "reused", "chunk": 0}
+    assert sum(run["tokens"] for run in tokens["runs"]) == len(tokens["scores"]) == 20
+    assert tokens["measure"] == "chance"

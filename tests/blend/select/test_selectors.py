@@ -35,6 +35,9 @@ class TestEverySelector:
     def test_says_its_name(self, name: str) -> None:
         assert selector(name).name == name
 
+    def test_says_in_words_what_it_scores_by(self, name: str) -> None:
+        assert selector(name).measure
+
     def test_is_one_instance(self, name: str) -> None:
         assert selector(name) is selector(name)
 

@@ -1,5 +1,6 @@
 """The scheduler's half, on vLLM's own requests and block hashes."""
 
+import json
 import os
 import shutil
 import time
@@ -19,9 +20,11 @@ from vllm.v1.request import Request
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.config import DEFAULTS
 from blend.controller import Rates
+from blend.detail import TokenState
 from blend.errors import ConfigError
 from blend.ratio import Ratio
 from blend.sharing import Sharing
+from blend.stats import BlendStats
 from blend.store.disk import DiskStore
 from blend.store.layout import mark_of
 from blend.store.stack import open_remote
@@ -393,6 +396,54 @@ def test_the_rows_of_a_traced_request_are_asked_for_and_told(side: SchedulerSide
     side.report(StepReport({"r": BlendOutcome("r", recomputed_tokens=3, selected=rows)}))
     stats = side.remove("r")
     assert stats is not None and stats.selected == rows
+
+
+def test_who_asks_is_told_what_became_of_each_row(side: SchedulerSide) -> None:
+    ours = request(BlendParams(detail=True, selector="first"))
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT - BLOCK)  # type: ignore[arg-type]
+    (task,) = side.orders(others_run=False).tasks
+    assert task.detail and task.start == BLOCK
+    states = (TokenState.REUSED,) * (CONTEXT - BLOCK - 1) + (TokenState.RECOMPUTED,)
+    outcome = BlendOutcome("r", recomputed_tokens=1, states=states, scores=(0.5,) * (CONTEXT - BLOCK))
+    side.report(StepReport({"r": outcome}))
+    stats = side.remove("r")
+    assert stats is not None and stats.tokens is not None
+    told = [(run.start, run.tokens, run.state.value, run.chunk) for run in stats.tokens.runs]
+    # The prefix is a chunk of its own; token 43 stands between the two others.
+    assert told == [
+        (0, 3, "found", 0),
+        (3, 13, "found", 1),
+        (16, 27, "reused", 1),
+        (43, 1, "reused", None),
+        (44, 29, "reused", 2),
+        (73, 1, "recomputed", 2),
+    ]
+    assert stats.tokens.scores == (None,) * BLOCK + (0.5,) * (CONTEXT - BLOCK)
+    assert stats.tokens.measure == "minus the place in its chunk"
+    assert BlendStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
+
+
+def test_of_a_context_that_was_found_it_is_told_so(side: SchedulerSide) -> None:
+    ours = request(BlendParams(detail=True))
+    side.add(ours)
+    side.matched(ours, 64)
+    side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    stats = side.remove("r")
+    assert stats is not None and stats.tokens is not None
+    assert {run.state for run in stats.tokens.runs[:-1]} == {TokenState.FOUND}
+    last = stats.tokens.runs[-1]
+    assert (last.start, last.tokens, last.state) == (64, CONTEXT - 64, TokenState.RECOMPUTED)
+    assert set(stats.tokens.scores) == {None}
+
+
+def test_who_does_not_ask_is_told_nothing_of_rows(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    side.matched(ours, 64)
+    side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
+    stats = side.remove("r")
+    assert stats is not None and stats.tokens is None
 
 
 CALIBRATION = Calibration(

@@ -10,14 +10,16 @@ from blend.vllm.request_params import KEY, BlendParams
 
 def test_only_who_asks_is_told() -> None:
     assert "trace" not in BlendParams().to_transfer()[KEY]
+    assert "detail" not in BlendParams().to_transfer()[KEY]
     assert BlendParams.from_transfer(BlendParams().to_transfer()) == BlendParams()
-    asked = BlendParams(trace=True, gate_key="k")
+    asked = BlendParams(trace=True, detail=True, gate_key="k")
     assert BlendParams.from_transfer(asked.to_transfer()) == asked
 
 
 @pytest.mark.parametrize("odd", ["yes", 1, [True], None])
 def test_an_odd_value_asks_for_nothing(odd: object) -> None:
-    assert not BlendParams.from_transfer({KEY: {"trace": odd}}).trace
+    params = BlendParams.from_transfer({KEY: {"trace": odd, "detail": odd}})
+    assert not params.trace and not params.detail
 
 
 @pytest.mark.parametrize("selected", [(), (3, 4, 9)])
