@@ -52,7 +52,8 @@ async function open() {
   const wanted = collection.name === settings.collection ? settings.chosen : [];
   settings.collection = collection.name;
   context.maxTokens = model.max_model_len ?? null;
-  byId("about").textContent = `${model.id} · ${collection.name} · ${counted(collection.tokens, "token")} precomputed`;
+  const size = counted(collection.tokens, "token");
+  byId("about").textContent = `${model.id} · ${collection.name} · ${size} precomputed`;
   byId("collection").replaceChildren(
     ...collections.map(({ name }) => h("option", { value: name, selected: name === collection.name }, name)),
   );
@@ -144,7 +145,8 @@ async function both() {
 /** Both requests, in turn or together; what fails is said in its pane, and is not in the result. */
 async function inOrder(body, signal) {
   if (settings.sending === "together") {
-    const [full, blended] = await Promise.all([one("full", body.full, signal), one("blended", body.blended, signal)]);
+    const answers = ["full", "blended"].map((name) => one(name, body[name], signal));
+    const [full, blended] = await Promise.all(answers);
     return { full, blended };
   }
   panes.blended.clear("Waits for its turn.");

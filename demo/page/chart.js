@@ -20,7 +20,8 @@ export function drawChart(times) {
   const top = ticks.at(-1);
   const x = (index) => EDGE.left + ((width - EDGE.left - EDGE.right) * (index + 0.5)) / times.length;
   const y = (ms) => HEIGHT - EDGE.bottom - ((HEIGHT - EDGE.top - EDGE.bottom) * ms) / top;
-  const picture = svg("svg", { width, height: HEIGHT, role: "img", "aria-labelledby": "session-title chart-words" });
+  const words = { role: "img", "aria-labelledby": "session-title" };
+  const picture = svg("svg", { width, height: HEIGHT, ...words });
   picture.append(...ticks.map((ms) => grid(ms, width, y)), ...numbers(times.length, x));
   const ends = spread(WAYS.map(([way]) => y(times.at(-1)[way])));
   WAYS.forEach(([way, name], number) => picture.append(line(times, way, name, x, y, ends[number])));
@@ -46,9 +47,10 @@ function numbers(length, x) {
 
 function line(times, way, name, x, y, end) {
   const points = times.map((one, index) => `${x(index)},${y(one[way])}`).join(" ");
-  const dots = times.map((one, index) =>
-    svg("circle", { cx: x(index), cy: y(one[way]), r: 3.5 }, svg("title", {}, `${name}, question ${index + 1}: ${duration(one[way])}`)),
-  );
+  const dots = times.map((one, index) => {
+    const words = `${name}, question ${index + 1}: ${duration(one[way])}`;
+    return svg("circle", { cx: x(index), cy: y(one[way]), r: 3.5 }, svg("title", {}, words));
+  });
   const label = svg("text", { x: x(times.length - 1) + 10, y: end + 4 }, name);
   return svg("g", { class: `way ${way}` }, svg("polyline", { points }), ...dots, label);
 }
@@ -71,8 +73,8 @@ function ticksTo(most) {
 /** The same for those who cannot see it. */
 function table(times) {
   const rows = times.map((one, index) =>
-    h("tr", {}, h("th", {}, String(index + 1)), h("td", {}, duration(one.full)), h("td", {}, duration(one.blended))),
+    h("tr", {}, h("th", {}, String(index + 1)), ...WAYS.map(([way]) => h("td", {}, duration(one[way])))),
   );
   const head = h("tr", {}, ...["question", "full prefill", "kvblend"].map((name) => h("th", {}, name)));
-  return h("table", { className: "unseen", id: "chart-words" }, h("tbody", {}, head, ...rows));
+  return h("table", { className: "unseen" }, h("tbody", {}, head, ...rows));
 }

@@ -4,6 +4,8 @@ import { byId, h, show } from "./dom.js";
 import { count, counted } from "./figures.js";
 import { makeOrdered } from "./order.js";
 
+const GRIP = "⠿";
+
 export class Context {
   /** @param {(chunks: object[]) => void} onChange after each change. */
   constructor(onChange) {
@@ -74,7 +76,7 @@ export class Context {
     return h(
       "li",
       { data: { id: chunk.id }, title: chunk.text },
-      h("button", { type: "button", className: "handle", title: help, aria: { label: `${name}: ${help}` } }, "⠿"),
+      h("button", { type: "button", className: "handle", title: help, aria: { label: `${name}: ${help}` } }, GRIP),
       h("span", { className: "what" }, h("b", {}, chunk.title), h("span", {}, opening(chunk.text))),
       h("span", { className: "figure" }, count(chunk.tokens)),
       h(

@@ -52,8 +52,11 @@ export function difference(one, other) {
     if (i < one.length && j < other.length && key(one[i]) === key(other[j])) {
       put("both", one[i++]);
       j++;
-    } else if (j === other.length || (i < one.length && common[i + 1][j] >= common[i][j + 1])) put("full", one[i++]);
-    else put("blended", other[j++]);
+    } else if (j === other.length || (i < one.length && common[i + 1][j] >= common[i][j + 1])) {
+      put("full", one[i++]);
+    } else {
+      put("blended", other[j++]);
+    }
   }
   return parts;
 }

@@ -44,7 +44,8 @@ export class Form {
   }
 
   _fill() {
-    const { question, topK, ratio, ratioMode, selector, temperature, maxTokens, sending, cold } = this._settings;
+    const { question, topK, ratio, selector, temperature, maxTokens } = this._settings;
+    const { ratioMode, sending, cold } = this._settings;
     const values = { question, "top-k": topK, ratio, selector, temperature, "max-tokens": maxTokens };
     for (const [id, value] of Object.entries(values)) byId(id).value = String(value);
     byId("cold").checked = cold;

@@ -40,7 +40,7 @@ export class Listing {
     this.draw();
   }
 
-  /** Chunks of these ids, as far as the collection has them among its first `maxPages` pages; in their order. */
+  /** Chunks of these ids, in their order, as far as the collection's first `maxPages` pages have them. */
   async find(ids, maxPages = 20) {
     for (let pages = 1; pages < maxPages && this._hasMore && !ids.every((id) => this._chunk(id)); pages++) {
       await this.more();

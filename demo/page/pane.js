@@ -95,17 +95,23 @@ export class Pane {
     );
     this._stages.replaceChildren(
       ...stages.map(([name, ms]) =>
-        h("li", {}, h("i", { className: `stage ${name}` }), `${name} `, h("b", { className: "figure" }, duration(ms))),
+        h("li", {}, h("i", { className: `stage ${name}` }), `${name} `, figure(duration(ms))),
       ),
     );
   }
 
   _drawCounts({ blend, usage }) {
     const prompt = usage.prompt_tokens ?? 0;
-    const kinds = blend.fallback ? [["prefilled", prompt - foundTokens({ blend, usage })]] : KINDS.map((kind) => [kind, blend[`${kind}_tokens`]]);
+    const kinds = blend.fallback
+      ? [["prefilled", prompt - foundTokens({ blend, usage })]]
+      : KINDS.map((kind) => [kind, blend[`${kind}_tokens`]]);
     const entries = [["prompt", prompt], ...kinds];
     this._counts.replaceChildren(...entries.map(([name, tokens]) => pair([name, count(tokens)])));
   }
+}
+
+function figure(value) {
+  return h("b", { className: "figure" }, value);
 }
 
 function pair([name, value]) {
@@ -121,7 +127,7 @@ export function foundTokens({ blend, usage }) {
 
 function noteOf(answer) {
   const found = foundTokens(answer);
-  const said = [found ? `${count(found)} tokens lay in vLLM’s prefix cache.` : "Nothing lay in vLLM’s prefix cache."];
+  const said = [`${found ? `${count(found)} tokens` : "Nothing"} lay in vLLM’s prefix cache.`];
   const { fallback, residual } = answer.blend;
   if (fallback && !fallback.startsWith("blending was switched off")) said.unshift(`Not blended: ${fallback}.`);
   if (residual !== null && residual !== undefined && !fallback) {

@@ -23,9 +23,8 @@ export const DEFAULTS = {
 /** The settings as they were left; what is of another type than the default's is forgotten. */
 export function load() {
   const kept = read(localStorage, KEY) ?? {};
-  const usable = Object.entries(kept).filter(
-    ([name, value]) => typeof value === typeof DEFAULTS[name] && Array.isArray(value) === Array.isArray(DEFAULTS[name]),
-  );
+  const kind = (value) => (Array.isArray(value) ? "array" : typeof value);
+  const usable = Object.entries(kept).filter(([name, value]) => kind(value) === kind(DEFAULTS[name]));
   return { ...structuredClone(DEFAULTS), ...Object.fromEntries(usable) };
 }
 

@@ -11,7 +11,7 @@ const STATES = {
   cold: "of no known chunk, computed",
   found: "in vLLM’s pages, from an earlier request",
 };
-const HINT = "Point at a token, or use the arrow keys here: up and down go from one recomputed token to the next.";
+const HINT = "Point at a token, or use the arrow keys: up and down go from one recomputed token to the next.";
 
 export class TokenView {
   constructor() {
@@ -39,7 +39,9 @@ export class TokenView {
     );
     this._current = null;
     this._place.replaceChildren(...this._blocks());
-    if (drawn < texts.length) this._place.append(h("p", { className: "hint" }, `The first ${count(drawn)} tokens are shown.`));
+    if (drawn < texts.length) {
+      this._place.append(h("p", { className: "hint" }, `The first ${count(drawn)} tokens are shown.`));
+    }
     byId("token").textContent = HINT;
     this._drawStrip(texts.length);
     this._drawLegend(texts.length);
