@@ -77,7 +77,7 @@ export class Context {
       "li",
       { data: { id: chunk.id }, title: chunk.text },
       h("button", { type: "button", className: "handle", title: help, aria: { label: `${name}: ${help}` } }, GRIP),
-      h("span", { className: "what" }, h("b", {}, chunk.title), h("span", {}, opening(chunk.text))),
+      h("span", { className: "what" }, h("b", {}, opening(chunk.text)), h("span", {}, chunk.source)),
       h("span", { className: "figure" }, count(chunk.tokens)),
       h(
         "button",

@@ -20,7 +20,7 @@ export class Form {
     this._settings = settings;
     this._config = config;
     this._onChange = onChange;
-    const own = h("option", { value: "" }, `server’s (${config.selector})`);
+    const own = h("option", { value: "" }, `${config.selector} (server’s)`);
     const options = config.selectors.map(({ name }) => h("option", { value: name }, name));
     byId("selector").replaceChildren(own, ...options);
     if (!config.selectors.some(({ name }) => name === settings.selector)) settings.selector = "";
