@@ -117,7 +117,8 @@ async function find() {
     return;
   }
   complain(null);
-  context.set(await search(settings.collection, { query: question, top_k: settings.topK, order: "best_last" }));
+  const asked = { query: question, top_k: settings.topK, order: "best_last" };
+  context.set(await search(settings.collection, asked));
 }
 
 async function both() {

@@ -72,11 +72,12 @@ export class Context {
 
   _item(chunk, place) {
     const name = `${chunk.title}, ${place + 1} of ${this.chunks.length}`;
-    const help = "drag, or use the arrow keys, to move it";
+    const title = "drag, or use the arrow keys, to move it";
+    const aria = { label: `${name}: ${title}` };
     return h(
       "li",
       { data: { id: chunk.id }, title: chunk.text },
-      h("button", { type: "button", className: "handle", title: help, aria: { label: `${name}: ${help}` } }, GRIP),
+      h("button", { type: "button", className: "handle", title, aria }, GRIP),
       h("span", { className: "what" }, h("b", {}, opening(chunk.text)), h("span", {}, chunk.source)),
       h("span", { className: "figure" }, count(chunk.tokens)),
       h(

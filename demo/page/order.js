@@ -15,10 +15,11 @@ export function makeOrdered(list, onMove, onRemove) {
     if (!handle) return;
     const item = handle.closest("li");
     const place = [...list.children].indexOf(item);
-    const to = { ArrowUp: place - 1, ArrowDown: place + 1, Home: 0, End: list.children.length - 1 }[event.key];
+    const last = list.children.length - 1;
+    const to = { ArrowUp: place - 1, ArrowDown: place + 1, Home: 0, End: last }[event.key];
     if (to !== undefined) {
       event.preventDefault();
-      if (to >= 0 && to < list.children.length && to !== place) onMove(item.dataset.id, to);
+      if (to >= 0 && to <= last && to !== place) onMove(item.dataset.id, to);
     } else if (event.key === "Delete" || event.key === "Backspace") {
       event.preventDefault();
       onRemove(item.dataset.id);

@@ -129,7 +129,8 @@ function noteOf(answer) {
   const found = foundTokens(answer);
   const said = [`${found ? `${count(found)} tokens` : "Nothing"} lay in vLLM’s prefix cache.`];
   const { fallback, residual } = answer.blend;
-  if (fallback && !fallback.startsWith("blending was switched off")) said.unshift(`Not blended: ${fallback}.`);
+  const isOff = fallback?.startsWith("blending was switched off");
+  if (fallback && !isOff) said.unshift(`Not blended: ${fallback}.`);
   if (residual !== null && residual !== undefined && !fallback) {
     said.push(`${(100 * residual).toFixed(1)} % of the question’s attention is on approximate rows.`);
   }

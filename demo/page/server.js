@@ -38,7 +38,8 @@ export async function ask(path, { body, signal } = {}) {
     response = await fetch(new URL(path, BASE), init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new AskError("The server cannot be reached. See whether it still runs, then try again.", UNREACHABLE);
+    const words = "The server cannot be reached. See whether it still runs, then try again.";
+    throw new AskError(words, UNREACHABLE);
   }
   if (!response.ok) throw await failure(response);
   return response;

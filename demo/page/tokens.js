@@ -81,7 +81,8 @@ export class TokenView {
 
   _drawLegend(length) {
     const entries = Object.entries(STATES).map(([state, meaning]) => {
-      const tokens = this._runs.filter((run) => run.state === state).reduce((sum, run) => sum + run.tokens, 0);
+      const runs = this._runs.filter((run) => run.state === state);
+      const tokens = runs.reduce((sum, run) => sum + run.tokens, 0);
       if (!tokens) return null;
       const figure = h("b", { className: "figure" }, `${count(tokens)} · ${percent(tokens / length)}`);
       return h("li", {}, h("i", { className: `t ${state}` }, state), figure, h("span", {}, meaning));
@@ -97,7 +98,8 @@ export class TokenView {
     const order = Float64Array.from(finite).sort();
     this._spans.forEach((span, index) => {
       const score = this._scores[index];
-      span.style.setProperty("--heat", score === null ? "0" : String((rank(order, score) / order.length) ** 3));
+      const heat = score === null ? 0 : (rank(order, score) / order.length) ** 3;
+      span.style.setProperty("--heat", String(heat));
     });
   }
 
