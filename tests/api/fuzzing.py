@@ -1,10 +1,6 @@
 """A server held to its own OpenAPI document by schemathesis, within a number of cases and a time.
 
-<<<<<<< HEAD
-Against a server that runs: `OPENAI_API_KEY=... python -m tests.api.fuzzing URL --cases 2000`.
-=======
-Against a running server: `OPENAI_API_KEY=KEY python -m tests.api.fuzzing http://localhost:8000 --cases 2000`.
->>>>>>> surface
+Against a running server: `OPENAI_API_KEY=... python -m tests.api.fuzzing URL --cases 2000`.
 """
 
 import argparse
