@@ -8,9 +8,9 @@ from typing import Any
 import openai
 
 from api.compare import Reply
-from api.keys import own_key
 from api.question import Question
 from api.report import UNREPORTED, blend_object
+from api.surface.keys import own_key
 from blend.errors import EngineNotReady, RequestError
 from retriever.errors import UnknownCollection
 

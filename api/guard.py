@@ -6,11 +6,11 @@ from contextlib import aclosing
 from copy import copy
 from typing import Any
 
-from api.draining import Drain
-from api.keys import namespace_in_force
-from api.namespace_salt import with_salt
 from api.options import check_transfer_params
-from api.record import EngineCall, begin_call
+from api.surface.draining import Drain
+from api.surface.keys import namespace_in_force
+from api.surface.namespace_salt import with_salt
+from api.surface.record import EngineCall, begin_call
 from blend.errors import EngineNotReady
 from blend.vllm.request_params import KEY
 

@@ -8,7 +8,7 @@ from typing import Any
 from api.conversation import Message, has_system_role, lay_out, plain_messages, question_of
 from api.library import Library
 from api.options import RagOptions, rag_error
-from api.record import record_in_force
+from api.surface.record import record_in_force
 from blend.text.token_texts import token_texts
 from retriever.errors import QueryError
 from retriever.retrieve import Hit

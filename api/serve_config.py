@@ -10,7 +10,7 @@ from typing import Any
 
 from api.ingest.settings import DEFAULTS as INGEST_DEFAULTS
 from api.ingest.settings import IngestSettings
-from api.limits import DEFAULT_LIMITS, Limits
+from api.surface.limits import DEFAULT_LIMITS, Limits
 from blend.errors import ConfigError, RequestError
 from blend.layered import Group, InForce, section
 from blend.ratio import Ratio, parse_ratio
@@ -42,10 +42,10 @@ class ServeConfig:
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         share_blends: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blend: no blend is weighed against full prefill.
-        key_file: keys that clients must show one of, see `api.keys`.
+        key_file: keys that clients must show one of, see `api.surface.keys`.
         log_format: of the log, one of `LOG_FORMATS`.
         drain_s: how long requests may take to finish once the server is asked to stop.
-        max_body_bytes, max_upload_bytes, max_json_depth: see `api.limits`.
+        max_body_bytes, max_upload_bytes, max_json_depth: see `api.surface.limits`.
         ingest_share: of the engine's time, that taking documents in may take while requests are served.
         max_document_bytes: of one document of a managed collection.
         max_documents: in one chat request.

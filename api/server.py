@@ -19,7 +19,6 @@ from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
 from api.chat_route import take_over_chat_route
 from api.collections import collections_router
-from api.draining import Drain
 from api.file_search.responses import BlendResponses
 from api.file_search.searching import FileSearch
 from api.flags import Launch, parse_flags, prepare_launch
@@ -28,17 +27,18 @@ from api.ingest.ingest import managed_model
 from api.ingest.routes import ingest_router
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
-from api.keys import KeyRing, namespace_in_force
 from api.library import Library
-from api.openapi import complete_openapi
 from api.page import page_router
-from api.request_log import set_up_log
 from api.retrieval import Retrieval
 from api.serve_config import ServeConfig
 from api.serving import BlendChat, BlendCompletion, take_over
 from api.starting import starting
-from api.surface import Surface, install_surface, vllm_keys
-from api.tracing import Tracing
+from api.surface.draining import Drain
+from api.surface.install import Surface, install_surface, vllm_keys
+from api.surface.keys import KeyRing, namespace_in_force
+from api.surface.openapi import complete_openapi
+from api.surface.request_log import set_up_log
+from api.surface.tracing import Tracing
 from api.vector_stores.routes import open_vector_stores, vector_stores_router
 from blend.store.config import store_path
 from blend.vllm.engine import Engine

@@ -11,8 +11,8 @@ from api.documents.learned import LearnedTexts
 from api.errors import FieldError
 from api.ingest.runs import Runs
 from api.ingest.worker import Worker
-from api.keys import namespace_in_force
 from api.library import Library
+from api.surface.keys import namespace_in_force
 from precompute.config import DEFAULTS
 from precompute.engine import ChunkEngine
 from precompute.splitter import split

@@ -1,4 +1,4 @@
-"""Whose request it is: the namespace of its key, see `api.keys`."""
+"""Whose request it is: the namespace of its key, see `api.surface.keys`."""
 
 from fastapi import Request
 

@@ -33,7 +33,7 @@ class Record(BaseModel):
 
     Attributes:
         id: made by `new_id`.
-        namespace: whose it is, see `api.keys`; nobody else's requests find it.
+        namespace: whose it is, see `api.surface.keys`; nobody else's requests find it.
         created_s: seconds since 1970, with fractions: what lists are ordered by.
     """
 

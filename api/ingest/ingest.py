@@ -18,8 +18,8 @@ from api.ingest.runs import Runs
 from api.ingest.settings import DEFAULTS, IngestSettings
 from api.ingest.unfinished import Task, Unfinished
 from api.ingest.worker import Worker
-from api.keys import namespace_in_force
 from api.library import Library
+from api.surface.keys import namespace_in_force
 from retriever.errors import CollectionError, RetrieverError, UnknownCollection
 from retriever.filters import Metadata
 from retriever.layout import list_collections, read_manifest

@@ -11,7 +11,7 @@ import httpx
 import openai
 
 from api.conversation import Message
-from api.keys import own_key
+from api.surface.keys import own_key
 from blend.errors import EngineNotReady
 
 

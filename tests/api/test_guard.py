@@ -8,7 +8,7 @@ import pytest
 from api.errors import FieldError
 from api.guard import GuardedEngine
 from blend.errors import EngineNotReady
-from tests.api.engine_outputs import Output, Params
+from tests.api.surface.engine_outputs import Output, Params
 
 
 @dataclass

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from api.cli import main
-from api.limits import Limits
 from api.serve_config import ServeConfig, check_flags, command_line, load_serve_config
+from api.surface.limits import Limits
 from blend.errors import ConfigError
 from blend.store.config import load_config
 

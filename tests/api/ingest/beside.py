@@ -15,8 +15,8 @@ from api.ingest.ingest import Ingest
 from api.ingest.pacing import Interruption, Pace
 from api.ingest.runs import Runs
 from api.ingest.settings import DEFAULTS, IngestSettings
-from api.keys import namespace_in_force
 from api.library import Library
+from api.surface.keys import namespace_in_force
 from blend.chunk import ChunkRecord
 from retriever.retrieve import Hit
 from tests.precompute.fake_engine import FakeEngine

@@ -19,7 +19,7 @@ from api.ingest.errors import (
 )
 from api.ingest.job import DocumentStatus, Status, Upload
 from api.ingest.settings import DEFAULTS
-from api.keys import namespace_in_force
+from api.surface.keys import namespace_in_force
 from blend.errors import StoreFull
 from precompute.journal import store_lock
 from retriever.errors import UnknownCollection

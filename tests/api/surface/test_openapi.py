@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from api.openapi import complete_openapi
 from api.options import RagOptions
+from api.surface.openapi import complete_openapi
 
 
 class ChatCompletionRequest(BaseModel):

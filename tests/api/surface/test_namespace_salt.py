@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from api.guard import GuardedEngine
-from api.keys import namespace_in_force
-from api.namespace_salt import with_salt
+from api.surface.keys import namespace_in_force
+from api.surface.namespace_salt import with_salt
 from blend.namespace import salted
-from tests.api.engine_outputs import Params
+from tests.api.surface.engine_outputs import Params
 
 SALT = salted("ann", None)
 

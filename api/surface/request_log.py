@@ -12,10 +12,10 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.keys import NAMESPACE
-from api.paths import route_path
-from api.record import RequestRecord, record_in_force
-from api.tracing import Tracing
+from api.surface.keys import NAMESPACE
+from api.surface.paths import route_path
+from api.surface.record import RequestRecord, record_in_force
+from api.surface.tracing import Tracing
 
 HEADER = "X-Request-Id"
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")

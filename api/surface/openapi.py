@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api.keys import OPEN
 from api.options import BlendOptions, RagOptions
+from api.surface.keys import OPEN
 
 _ERROR = "OpenAIError"
 _REF = "#/components/schemas/"
@@ -23,7 +23,7 @@ _ANYWHERE = {
     HTTPStatus.SERVICE_UNAVAILABLE: "The server starts, stops, or cannot reach what it needs",
 }
 _NOT_OPENAIS = "422"
-"""FastAPI's own for a body that it cannot read; here it is 400, see `api.error_shape`."""
+"""FastAPI's own for a body that it cannot read; here it is 400, see `api.surface.error_shape`."""
 
 _CHATS, _COMPLETIONS = ("BlendChatRequest", "ChatCompletionRequest"), ("CompletionRequest",)
 

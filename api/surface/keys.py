@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import NotAuthenticated, error_response
-from api.paths import route_path
+from api.surface.paths import route_path
 from blend.errors import ConfigError, RequestError
 from blend.namespace import check_namespace
 

@@ -9,15 +9,15 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from api.draining import Drain
 from api.guard import GuardedEngine
-from api.keys import KeyRing, make_key
-from api.limits import Limits
-from api.request_log import OURS, JsonLines, set_up_log
-from api.surface import Surface, install_surface
+from api.surface.draining import Drain
+from api.surface.install import Surface, install_surface
+from api.surface.keys import KeyRing, make_key
+from api.surface.limits import Limits
+from api.surface.request_log import OURS, JsonLines, set_up_log
 from blend.stats import BlendStats
 from blend.vllm.request_params import KEY
-from tests.api.engine_outputs import DELTA, Output, Part
+from tests.api.surface.engine_outputs import DELTA, Output, Part
 
 STATS = BlendStats(exact_tokens=1, reused_tokens=20, recomputed_tokens=3, cold_tokens=4)
 

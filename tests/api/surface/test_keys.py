@@ -8,10 +8,10 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 
-from api.draining import Drain
-from api.keys import NAMESPACE, VARIABLE, KeyRing, make_key, namespace_in_force, parse_keys
-from api.limits import Limits
-from api.surface import Surface, install_surface
+from api.surface.draining import Drain
+from api.surface.install import Surface, install_surface
+from api.surface.keys import NAMESPACE, VARIABLE, KeyRing, make_key, namespace_in_force, parse_keys
+from api.surface.limits import Limits
 from blend.errors import ConfigError
 
 

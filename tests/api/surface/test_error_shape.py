@@ -9,11 +9,11 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, model_validator
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from api.draining import Drain
-from api.error_shape import in_shape
-from api.keys import KeyRing
-from api.limits import Limits
-from api.surface import Surface, install_surface
+from api.surface.draining import Drain
+from api.surface.error_shape import in_shape
+from api.surface.install import Surface, install_surface
+from api.surface.keys import KeyRing
+from api.surface.limits import Limits
 
 
 class Careless(BaseModel):

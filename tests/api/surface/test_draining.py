@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from httpx import ASGITransport
 
-from api.draining import Drain
 from api.guard import GuardedEngine
-from api.keys import KeyRing
-from api.limits import Limits
-from api.surface import Surface, install_surface
+from api.surface.draining import Drain
+from api.surface.install import Surface, install_surface
+from api.surface.keys import KeyRing
+from api.surface.limits import Limits
 
 
 class Client:

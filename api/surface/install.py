@@ -8,15 +8,15 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api.bodies import CheckBodies
 from api.closing import CloseStreams
-from api.draining import Drain, FinishRequests
-from api.error_shape import ShapeErrors
 from api.errors import install_handlers
-from api.keys import AskForKey, KeyRing
-from api.limits import Limits
-from api.request_log import LogRequests
-from api.tracing import Tracing
+from api.surface.bodies import CheckBodies
+from api.surface.draining import Drain, FinishRequests
+from api.surface.error_shape import ShapeErrors
+from api.surface.keys import AskForKey, KeyRing
+from api.surface.limits import Limits
+from api.surface.request_log import LogRequests
+from api.surface.tracing import Tracing
 
 _REPLACED = {"AuthenticationMiddleware", "XRequestIdMiddleware"}
 """vLLM's own, which guard some routes by some keys, and pass any id on."""

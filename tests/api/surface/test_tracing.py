@@ -10,16 +10,16 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from api.draining import Drain
 from api.guard import GuardedEngine
-from api.keys import KeyRing
-from api.limits import Limits
-from api.record import record_in_force
-from api.surface import Surface, install_surface
-from api.tracing import Tracing
+from api.surface.draining import Drain
+from api.surface.install import Surface, install_surface
+from api.surface.keys import KeyRing
+from api.surface.limits import Limits
+from api.surface.record import record_in_force
+from api.surface.tracing import Tracing
 from blend.stats import BlendStats
 from blend.vllm.request_params import KEY
-from tests.api.engine_outputs import DELTA, Output, Part
+from tests.api.surface.engine_outputs import DELTA, Output, Part
 
 PREFILL_MS = 60.0
 STATS = BlendStats(reused_tokens=5, match_ms=1, load_ms=2, realign_ms=3, select_ms=4, recompute_ms=5)

@@ -1,6 +1,6 @@
 """A server held to its own OpenAPI document by schemathesis, within a number of cases and a time.
 
-Against a running server: `OPENAI_API_KEY=... python -m tests.api.fuzzing URL --cases 2000`.
+Against a running server: `OPENAI_API_KEY=... python -m tests.api.surface.fuzzing URL --cases 2000`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import status_code_conformance
 
-from api.keys import own_key
+from api.surface.keys import own_key
 
 # Nothing that stops or scales the server is asked for.
 NOT_ASKED = ("/scale_elastic_ep", "/pause", "/resume", "/sleep", "/wake_up", "/abort_requests")

@@ -14,7 +14,7 @@ from opentelemetry.propagate import extract, inject
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from starlette.datastructures import MutableHeaders
 
-from api.record import EngineCall, RequestRecord
+from api.surface.record import EngineCall, RequestRecord
 from blend.stats import BlendStats
 
 _BLEND = ("realign", "select", "recompute", "write")

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.fuzzing import fuzz
-from tests.api.hostile import Attack, attacks
 from tests.api.server_process import Running, started
+from tests.api.surface.fuzzing import fuzz
+from tests.api.surface.hostile import Attack, attacks
 
 pytestmark = pytest.mark.engine
 

@@ -9,11 +9,11 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, UploadFile
 from httpx import ASGITransport
 
-from api.bodies import check_json
-from api.draining import Drain
-from api.keys import KeyRing
-from api.limits import Limits
-from api.surface import Surface, install_surface
+from api.surface.bodies import check_json
+from api.surface.draining import Drain
+from api.surface.install import Surface, install_surface
+from api.surface.keys import KeyRing
+from api.surface.limits import Limits
 from blend.errors import RequestError
 
 LIMIT = 1000

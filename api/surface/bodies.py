@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import error_response
 from api.ingest.errors import TooLarge
-from api.limits import Limits
-from api.paths import route_path
+from api.surface.limits import Limits
+from api.surface.paths import route_path
 from blend.errors import RequestError
 
 # Possessive, and an unfinished one runs to the end: no body makes it look at a byte twice.
