@@ -7,7 +7,7 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from api.ingest.pacing import Interruption, Pace
+from api.ingest.pacing import Interrupted, Interruption, Pace
 from blend.chunk import ChunkRecord
 from blend.store.disk import DiskStore
 from blend.text.prompt_ids import PromptIds
@@ -17,6 +17,9 @@ from blend.vllm.setup import EngineSetup
 
 IDLE_SLICE_S = 0.2
 """Of computing at once while nobody is served: who comes then waits no longer for the engine."""
+
+HEED_EVERY_S = 0.5
+"""Between two looks at whether the run is to stop, while the engine has not replied."""
 
 BATCH_TOKENS = 512
 """Short chunks are computed together; what was computed is stored, and reported, after about so many."""
@@ -97,7 +100,17 @@ class ServingEngine:
     def _call(self, method: str, *args: Any) -> Any:
         """Call a method of the workers, between two engine steps; the first rank's reply."""
         reply = asyncio.run_coroutine_threadsafe(self._client.collective_rpc(method, args=args), self._loop)
-        return reply.result()[0]
+        while True:
+            try:
+                return reply.result(HEED_EVERY_S)[0]
+            except TimeoutError:
+                if reply.done():
+                    raise
+                try:
+                    self._interruption.heed()  # an engine that was stopped meanwhile never replies
+                except Interrupted:
+                    reply.cancel()
+                    raise
 
 
 class ServingEngines:
