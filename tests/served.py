@@ -27,8 +27,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.fixture(scope="module")  # closed with its module: an engine holds gigabytes
+@pytest.fixture(scope="session")  # a start takes most of a minute; who makes a collection on it removes it
 def served(store: Path) -> Iterator[Served]:
-    """A server with that collection, started once."""
+    """A server with that collection, started once for all modules."""
     with serving(store) as server:
         yield server

@@ -59,7 +59,10 @@ def kvblend(*args: str) -> list[str]:
 def serving(store: Path) -> Iterator[Served]:
     """A server on a free port, with the collection `docs` of a store."""
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    with running(store, "--collection", "docs", *tools) as (url, statuses), client_of(url) as client:
+    with (
+        running(store, "--collection", "docs", "--always-blend", *tools) as (url, statuses),
+        client_of(url) as client,
+    ):
         model = client.models.list().data[0].id
         yield Served(url, client, Collection.open(store, "docs"), statuses, model)
 

@@ -12,7 +12,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.api.server_process import ROOT, client_of, running
+from tests.api.server_process import ROOT, Served
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -75,20 +75,21 @@ class Stream(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    store = tmp_path_factory.mktemp("ingest") / "store"
-    with running(store, "--always-blend") as (url, _), client_of(url) as client:
-        server = Server(url, client)
-        with server.http:
-            yield server
+def server(served: Served) -> Iterator[Server]:
+    server = Server(served.url, served.client)
+    with server.http:
+        yield server
+        for one in server.http.get("/collections").json()["data"]:
+            if one["name"] != "docs":
+                server.send("DELETE", f"/{one['name']}")
 
 
 @pytest.fixture(scope="module")
 def docs(server: Server) -> str:
     """A collection of one page."""
-    server.send("POST", "", json={"name": "docs"})
-    server.finished(server.send("PUT", "/docs/documents/page.md", content=PAGES[0].read_bytes()))
-    return "docs"
+    server.send("POST", "", json={"name": "page"})
+    server.finished(server.send("PUT", "/page/documents/page.md", content=PAGES[0].read_bytes()))
+    return "page"
 
 
 def test_uploads_leave_the_stream_of_another_client_its_pace(server, docs):

@@ -1,7 +1,6 @@
 """`file_search` on a real server, in chats and in responses, through an unchanged `openai` client."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -9,7 +8,7 @@ import pytest
 from openai.types.responses import Response
 from openai.types.responses.response_output_text import AnnotationFileCitation
 
-from tests.api.server_process import ROOT, client_of, running
+from tests.api.server_process import ROOT, Served
 
 pytestmark = pytest.mark.engine
 
@@ -18,26 +17,9 @@ PAGES = ("paged-attention.html", "prefix-caching.md")
 OTHER = "The Danube rises in the Black Forest and flows into the Black Sea."
 
 
-@dataclass(frozen=True)
-class Served:
-    """A running server, and OpenAI's client to it."""
-
-    client: openai.OpenAI
-    model: str
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server without a collection: what it knows was uploaded."""
-    flags = ["--always-blend", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    folder = tmp_path_factory.mktemp("file_search") / "store"
-    with running(folder, *flags) as (url, _), client_of(url) as client:
-        yield Served(client, client.models.list().data[0].id)
-
-
-@pytest.fixture(scope="module")
-def store(served: Served) -> str:
-    """A vector store of three pages, uploaded through the client."""
+def pages(served: Served) -> Iterator[str]:
+    """A vector store of some pages, uploaded through the client."""
     files = [
         served.client.files.create(
             file=(name, (ROOT / "demo" / "docs" / name).read_bytes()), purpose="user_data"
@@ -50,11 +32,13 @@ def store(served: Served) -> str:
         made.id, files=described, poll_interval_ms=500
     )
     assert batch.file_counts.completed == len(PAGES), batch
-    return made.id
+    yield made.id
+    for one in served.client.vector_stores.list():
+        served.client.vector_stores.delete(one.id)
 
 
-def tool(store: str, **said: Any) -> dict[str, Any]:
-    return {"type": "file_search", "vector_store_ids": [store], "max_num_results": 4, **said}
+def tool(pages: str, **said: Any) -> dict[str, Any]:
+    return {"type": "file_search", "vector_store_ids": [pages], "max_num_results": 4, **said}
 
 
 def chat(served: Served, tools: list[Any], question: str = QUESTION, **said: Any) -> Any:
@@ -86,8 +70,8 @@ def check_blend(blend: Any) -> None:
     assert blend["reused_tokens"] + blend["exact_tokens"] > blend["cold_tokens"]
 
 
-def test_a_chat_is_answered_from_files_and_cites_them(served, store):
-    answer = chat(served, [tool(store)])
+def test_a_chat_is_answered_from_files_and_cites_them(served, pages):
+    answer = chat(served, [tool(pages)])
     check_blend(answer.blend)
     message = answer.choices[0].message
     assert "16" in message.content
@@ -99,9 +83,9 @@ def test_a_chat_is_answered_from_files_and_cites_them(served, store):
     assert not message.tool_calls
 
 
-def test_a_streamed_chat_ends_with_the_same(served, store):
-    whole = chat(served, [tool(store)])
-    *tokens, finish, usage = chat(served, [tool(store)], stream=True, stream_options={"include_usage": True})
+def test_a_streamed_chat_ends_with_the_same(served, pages):
+    whole = chat(served, [tool(pages)])
+    *tokens, finish, usage = chat(served, [tool(pages)], stream=True, stream_options={"include_usage": True})
     text = "".join(chunk.choices[0].delta.content or "" for chunk in [*tokens, finish])
     assert text == whole.choices[0].message.content
     cited = [one["file_citation"] for one in finish.choices[0].delta.annotations]
@@ -110,17 +94,17 @@ def test_a_streamed_chat_ends_with_the_same(served, store):
     assert usage.usage.prompt_tokens_details.cached_tokens > 0
 
 
-def test_a_filter_leaves_out_files(served, store):
+def test_a_filter_leaves_out_files(served, pages):
     wanted = {"type": "eq", "key": "name", "value": "prefix-caching.md"}
-    answer = chat(served, [tool(store, filters=wanted)])
+    answer = chat(served, [tool(pages, filters=wanted)])
     assert set(sources(answer.blend)) == {"prefix-caching.md"}
-    nothing = chat(served, [tool(store, filters={**wanted, "value": "none"})])
+    nothing = chat(served, [tool(pages, filters={**wanted, "value": "none"})])
     assert sources(nothing.blend) == []
     assert nothing.choices[0].message.annotations == []
 
 
-def test_a_response_is_answered_from_files_and_cites_them(served, store):
-    answer = respond(served, [tool(store)], include=["file_search_call.results"], instructions="Be brief.")
+def test_a_response_is_answered_from_files_and_cites_them(served, pages):
+    answer = respond(served, [tool(pages)], include=["file_search_call.results"], instructions="Be brief.")
     Response.model_validate(answer.model_dump(warnings=False, exclude_unset=True))
     check_blend(answer.blend)
     assert "16" in answer.output_text
@@ -132,16 +116,16 @@ def test_a_response_is_answered_from_files_and_cites_them(served, store):
     assert all(isinstance(one, AnnotationFileCitation) for one in part.annotations)
     assert {one.filename for one in part.annotations} == {one.filename for one in call.results}
     assert {one.index for one in part.annotations} == {len(part.text)}
-    assert answer.tools[0].type == "file_search" and answer.tools[0].vector_store_ids == [store]
+    assert answer.tools[0].type == "file_search" and answer.tools[0].vector_store_ids == [pages]
     assert answer.instructions == "Be brief."
     blend = answer.blend
     assert answer.usage.input_tokens_details.cached_tokens == blend["exact_tokens"] + blend["reused_tokens"]
-    assert respond(served, [tool(store)]).output[0].results is None
+    assert respond(served, [tool(pages)]).output[0].results is None
 
 
-def test_a_streamed_response_has_all_events_of_a_search_in_their_order(served, store):
-    whole = respond(served, [tool(store)])
-    events = list(respond(served, [tool(store)], stream=True))
+def test_a_streamed_response_has_all_events_of_a_search_in_their_order(served, pages):
+    whole = respond(served, [tool(pages)])
+    events = list(respond(served, [tool(pages)], stream=True))
     assert [event.sequence_number for event in events] == list(range(len(events)))
     kinds = [event.type for event in events if event.type != "response.output_text.delta"]
     assert kinds[:7] == [
@@ -167,14 +151,14 @@ def test_a_streamed_response_has_all_events_of_a_search_in_their_order(served, s
     assert [event.output_index for event in done] == [0, 1]
 
 
-def test_a_client_sends_the_last_answer_back_and_asks_on(served, store):
-    first = respond(served, [tool(store)])
+def test_a_client_sends_the_last_answer_back_and_asks_on(served, pages):
+    first = respond(served, [tool(pages)])
     said = [
         {"role": "user", "content": [{"type": "input_text", "text": QUESTION}]},
         *(item.model_dump(warnings=False, exclude_none=True) for item in first.output),
         {"role": "user", "content": "And what is prefix caching?"},
     ]
-    answer = respond(served, [tool(store)], said)
+    answer = respond(served, [tool(pages)], said)
     assert answer.output[0].queries == ["And what is prefix caching?"]
     check_blend(answer.blend)
 
@@ -187,17 +171,17 @@ def test_a_plain_response_has_a_blend_and_else_nothing_more(served):
     assert last.response.blend["chunks"] == []
 
 
-def test_a_response_may_name_a_collection_and_a_vector_store_is_one(served, store):
-    answer = respond(served, [], extra_body={"rag": {"collection": store, "top_k": 3}})
+def test_a_response_may_name_a_collection_and_a_vector_store_is_one(served, pages):
+    answer = respond(served, [], extra_body={"rag": {"collection": pages, "top_k": 3}})
     assert answer.blend["fallback"] is None and len(sources(answer.blend)) == 3
     assert [item.type for item in answer.output] == ["message"]
 
 
-def test_two_stores_that_share_a_prefix_are_searched_together(served, store):
+def test_two_stores_that_share_a_prefix_are_searched_together(served, pages):
     made = served.client.files.create(file=("danube.txt", OTHER.encode()), purpose="assistants")
     other = served.client.vector_stores.create(file_ids=[made.id]).id
     served.client.vector_stores.files.poll(made.id, vector_store_id=other, poll_interval_ms=200)
-    both = {**tool(store), "vector_store_ids": [store, other]}
+    both = {**tool(pages), "vector_store_ids": [pages, other]}
     answer = respond(served, [both], "Where does the Danube rise?", include=["file_search_call.results"])
     assert "danube.txt" in {one.filename for one in answer.output[0].results}
     assert len({one.filename for one in answer.output[0].results}) > 1
@@ -206,21 +190,21 @@ def test_two_stores_that_share_a_prefix_are_searched_together(served, store):
     assert "danube.txt" not in {one.filename for one in answer.output[0].results}
 
 
-def test_more_than_fits_is_not_taken(served, store):
-    answer = chat(served, [tool(store, max_num_results=50)])
+def test_more_than_fits_is_not_taken(served, pages):
+    answer = chat(served, [tool(pages, max_num_results=50)])
     assert answer.usage.prompt_tokens + 24 < 3072
     assert len(sources(answer.blend)) >= 4
 
 
 @pytest.mark.parametrize("ask", [chat, respond])
-def test_what_cannot_be_searched_is_refused(served, store, ask):
+def test_what_cannot_be_searched_is_refused(served, pages, ask):
     with pytest.raises(openai.NotFoundError, match="no vector store"):
         ask(served, [tool("vs_" + "0" * 24)])
     with pytest.raises(openai.BadRequestError, match="not available together|goes with none"):
-        ask(served, [tool(store)], extra_body={"rag": {"collection": store}})
+        ask(served, [tool(pages)], extra_body={"rag": {"collection": pages}})
     with pytest.raises(openai.BadRequestError, match="max_num_results"):
-        ask(served, [tool(store, max_num_results=0)])
+        ask(served, [tool(pages, max_num_results=0)])
     with pytest.raises(openai.BadRequestError, match="eq"):
-        ask(served, [tool(store, filters={"type": "like", "key": "a", "value": "b"})])
+        ask(served, [tool(pages, filters={"type": "like", "key": "a", "value": "b"})])
     with pytest.raises(openai.BadRequestError, match="empty question"):
-        ask(served, [tool(store)], " ")
+        ask(served, [tool(pages)], " ")
