@@ -17,7 +17,8 @@ export class TokenView {
   constructor() {
     this._place = byId("tokens");
     this._current = null;
-    this._place.addEventListener("pointerover", (event) => this._go(event.target.closest(".t"), false));
+    this._pointer = "";
+    this._place.addEventListener("pointerover", (event) => this._point(event));
     this._place.addEventListener("click", (event) => this._go(event.target.closest(".t"), false));
     this._place.addEventListener("keydown", (event) => this._key(event));
     byId("shade").addEventListener("change", () => this._shade());
@@ -126,6 +127,14 @@ export class TokenView {
       if (isNext && this._marks[index].state === "recomputed") return index;
     }
     return Math.max(at, 0);
+  }
+
+  /** A token was pointed at; not where the text has moved below a pointer that rests. */
+  _point(event) {
+    const place = `${event.clientX} ${event.clientY}`;
+    if (place === this._pointer) return;
+    this._pointer = place;
+    this._go(event.target.closest(".t"), false);
   }
 
   _go(span, scrolls) {

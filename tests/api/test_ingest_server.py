@@ -156,7 +156,7 @@ def test_what_was_uploaded_is_blended_at_once_and_what_was_deleted_is_in_no_answ
 def test_documents_of_a_request_are_answered_cold_and_blended_when_they_come_again(
     server, wrap, sources, request
 ):
-    text = f"{request.node.callspec.id}. {PAGES[1].read_text()[:3000]}"
+    text = f"{request.node.callspec.id}. {PAGES[3].read_text()[:3000]}"
     body = {"documents": [wrap(SLOGAN), wrap(text)], "blend": {"recompute_ratio": 0.3}}
     first = server.chat("What does the first page say?", body)
     assert first.usage.prompt_tokens > 500 and first.choices[0].message.content

@@ -35,6 +35,8 @@ def pages(served: Served) -> Iterator[str]:
     yield made.id
     for one in served.client.vector_stores.list():
         served.client.vector_stores.delete(one.id)
+    for file in served.client.files.list():
+        served.client.files.delete(file.id)
 
 
 def tool(pages: str, **said: Any) -> dict[str, Any]:

@@ -98,9 +98,7 @@ def _fuzz_one(
         try:
             answer = case.call(base_url=url, session=session, timeout=60)
             statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-            if (
-                answer.status_code == INTERNAL_SERVER_ERROR
-            ):  # not 501: the model lacks it
+            if answer.status_code == INTERNAL_SERVER_ERROR:  # not 501: the model lacks it
                 failures.append(f"status 500\n{case.as_curl_command()}"[:1500])
             case.validate_response(answer, checks=[status_code_conformance])
         except FailureGroup as group:
