@@ -86,11 +86,9 @@ def _run(args: argparse.Namespace) -> int:
     from retriever.embed import open_embedder
 
     embedder = open_embedder(args.embedder)
-    # Nothing is blended here, so the self-check can wait for who blends first.
+    # A model without a verdict gets one from this engine, so that a server need not start one for it.
     with (
-        Engine(
-            args.model, config.store, namespace=args.namespace, self_check=False, codec=tiers.codec
-        ) as engine,
+        Engine(args.model, config.store, namespace=args.namespace, codec=tiers.codec) as engine,
         open_report(args.json) as report,
     ):
         finished = Precompute(engine, embedder, config, report).run()

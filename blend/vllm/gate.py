@@ -134,7 +134,9 @@ def _compare(engine: "Engine", prompt: GatePrompt) -> Comparison:
 
     return Comparison(
         full=answer(BlendParams(enabled=False)),
-        exact=answer(BlendParams(recompute_ratio=1.0, gate_key=key)),
-        default=answer(BlendParams(recompute_ratio=DEFAULTS.recompute_ratio, gate_key=key)),
-        reuse=answer(BlendParams(recompute_ratio=0.0, gate_key=key)),
+        exact=answer(BlendParams(recompute_ratio=1.0, gate_key=key, namespace=engine.namespace)),
+        default=answer(
+            BlendParams(recompute_ratio=DEFAULTS.recompute_ratio, gate_key=key, namespace=engine.namespace)
+        ),
+        reuse=answer(BlendParams(recompute_ratio=0.0, gate_key=key, namespace=engine.namespace)),
     )
