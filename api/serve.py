@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the engine's time, that taking documents in may take while requests are served "
         "(default: 0.25)",
     )
-    add("--max-document-bytes", metavar="N", help="of one document of a collection, such as 32MiB (default)")
+    add("--max-document-bytes", metavar="N", help="of one document or uploaded file, such as 32MiB (default)")
+    add("--max-files-bytes", metavar="N", help="of all uploaded files together, such as 16GiB (default)")
     add("--max-documents", metavar="N", help="in one chat request (default: 128)")
     add("--max-ingestions", metavar="N", help="jobs of ingestion that have not ended (default: 1000)")
 

@@ -47,7 +47,8 @@ class ServeConfig:
         drain_s: how long requests may take to finish once the server is asked to stop.
         max_body_bytes, max_upload_bytes, max_json_depth: see `api.surface.limits`.
         ingest_share: of the engine's time, that taking documents in may take while requests are served.
-        max_document_bytes: of one document of a managed collection.
+        max_document_bytes: of one document of a managed collection, and of one uploaded file.
+        max_files_bytes: of all uploaded files together.
         max_documents: in one chat request.
         max_ingestions: jobs that have not ended.
         vllm: flags of `vllm serve`, by name; those of the command line win.
@@ -67,6 +68,7 @@ class ServeConfig:
     max_json_depth: int = DEFAULT_LIMITS.json_depth
     ingest_share: float = INGEST_DEFAULTS.share
     max_document_bytes: int = INGEST_DEFAULTS.max_document_bytes
+    max_files_bytes: int = INGEST_DEFAULTS.max_files_bytes
     max_documents: int = INGEST_DEFAULTS.max_chat_documents
     max_ingestions: int = INGEST_DEFAULTS.max_waiting_jobs
     vllm: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class ServeConfig:
             INGEST_DEFAULTS,
             share=self.ingest_share,
             max_document_bytes=self.max_document_bytes,
+            max_files_bytes=self.max_files_bytes,
             max_chat_documents=self.max_documents,
             max_waiting_jobs=self.max_ingestions,
         )
@@ -171,6 +174,7 @@ GROUP = Group(
         "max_json_depth": a_count("levels", DEFAULT_LIMITS.json_depth, MAX_JSON_DEPTH),
         "ingest_share": a_share,
         "max_document_bytes": a_positive_size,
+        "max_files_bytes": a_positive_size,
         "max_documents": a_count("documents", INGEST_DEFAULTS.max_chat_documents),
         "max_ingestions": a_count("jobs", INGEST_DEFAULTS.max_waiting_jobs),
         "vllm": _flags,

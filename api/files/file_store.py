@@ -20,6 +20,7 @@ from uuid import uuid4
 from api.errors import NotThere
 from api.files.records import Record, Records, new_id
 from api.ingest.errors import TooLarge
+from api.ingest.settings import DEFAULTS
 from blend.errors import BlendError
 
 COPY_BYTES = 1 << 20
@@ -41,8 +42,8 @@ class FileLimits:
         max_total_bytes: of all files of the store together.
     """
 
-    max_file_bytes: int = 64 << 20
-    max_total_bytes: int = 16 << 30
+    max_file_bytes: int = DEFAULTS.max_document_bytes
+    max_total_bytes: int = DEFAULTS.max_files_bytes
 
 
 DEFAULT_LIMITS = FileLimits()

@@ -9,7 +9,8 @@ class IngestSettings:
 
     Attributes:
         share: of the engine's time, in (0, 1], while requests are being served.
-        max_document_bytes: of one document.
+        max_document_bytes: of one document, and of one uploaded file.
+        max_files_bytes: of all uploaded files together.
         max_documents: in one job.
         max_metadata_bytes: of one document's description, as JSON.
         max_waiting_jobs: that have not ended, over all collections.
@@ -21,6 +22,7 @@ class IngestSettings:
 
     share: float = 0.25
     max_document_bytes: int = 32 * 2**20
+    max_files_bytes: int = 16 * 2**30
     max_documents: int = 1000
     max_metadata_bytes: int = 16 * 2**10
     max_waiting_jobs: int = 1000

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.files.file_store import FileStore
+from api.files.file_store import FileLimits, FileStore
 from api.files.routes import files_router
 from api.ingest.ingest import Ingest
 from api.library import Library
@@ -13,7 +13,8 @@ from api.vector_stores.stores import VectorStores
 
 def open_vector_stores(library: Library, ingest: Ingest) -> VectorStores:
     """The vector stores of a server, and what was uploaded for them."""
-    return VectorStores(FileStore(library.store), ingest, library)
+    limits = FileLimits(ingest.settings.max_document_bytes, ingest.settings.max_files_bytes)
+    return VectorStores(FileStore(library.store, limits), ingest, library)
 
 
 def vector_stores_router(stores: VectorStores) -> APIRouter:
