@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
-from api.errors import FieldError
+from api.errors import FieldError, error_responses
 from api.library import Library
 from api.options import SearchBody
 from retriever.collection import Chunk, Collection
@@ -17,10 +16,7 @@ from retriever.retrieve import Hit
 
 MAX_PAGE = 100
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status.value: {"model": ErrorResponse}
-    for status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
-}
+_ERRORS = error_responses(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class CollectionObject(BaseModel):

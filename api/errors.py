@@ -146,7 +146,9 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     >>> error_responses(404)[404]["description"]
     'Not Found'
     """
-    return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
+    return {
+        int(status): {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses
+    }
 
 
 def error_response(error: Exception) -> JSONResponse:

@@ -3,28 +3,20 @@
 import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
-from api.errors import FieldError
+from api.errors import FieldError, error_responses
 from api.ingest.errors import TooLarge, UnknownJob
 from api.ingest.ingest import Ingest
 from api.ingest.job import DocumentStatus, JobState, Status
 from retriever.filters import Metadata
 
 EVENT_STREAM = "text/event-stream"
-
-ErrorTable = dict[int | str, dict[str, Any]]
-
-
-def _errors(*statuses: HTTPStatus) -> ErrorTable:
-    return {status.value: {"model": ErrorResponse} for status in statuses}
-
 
 _BAD, _UNKNOWN = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
 _CONFLICT, _UNAVAILABLE = HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE
@@ -92,13 +84,13 @@ def ingest_router(ingest: Ingest) -> APIRouter:
 
 
 def _add_collections(router: APIRouter, ingest: Ingest) -> None:
-    @router.post("", status_code=HTTPStatus.CREATED, responses=_errors(_BAD, _CONFLICT, _UNAVAILABLE))
+    @router.post("", status_code=HTTPStatus.CREATED, responses=error_responses(_BAD, _CONFLICT, _UNAVAILABLE))
     async def create_collection(body: NewCollection) -> CreatedCollection:
         """Make an empty collection, whose documents are put and deleted over HTTP."""
         await ingest.create(body.name, prefix=body.prefix)
         return CreatedCollection(name=body.name)
 
-    @router.delete("/{name}", responses=_errors(_BAD, _UNKNOWN, _CONFLICT))
+    @router.delete("/{name}", responses=error_responses(_BAD, _UNKNOWN, _CONFLICT))
     async def delete_collection(name: str) -> DeletedCollection:
         """Remove a collection with its documents; it is in no answer when this returns."""
         await ingest.remove(name)
@@ -111,7 +103,7 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
     @router.put(
         "/{name}/documents/{path:path}",
         status_code=HTTPStatus.ACCEPTED,
-        responses=_errors(*_UPLOAD),
+        responses=error_responses(*_UPLOAD),
         openapi_extra={"requestBody": {"required": True, **body}},
     )
     async def put_document(
@@ -128,7 +120,7 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
     @router.delete(
         "/{name}/documents/{path:path}",
         status_code=HTTPStatus.ACCEPTED,
-        responses=_errors(_BAD, _UNKNOWN, _CONFLICT),
+        responses=error_responses(_BAD, _UNKNOWN, _CONFLICT),
     )
     async def delete_document(name: str, path: str) -> JobObject:
         """Remove a document; it is in no answer once the job has completed."""
@@ -136,7 +128,7 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
 
 
 def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
-    @router.get("/{name}/jobs", responses=_errors(_BAD, _UNKNOWN))
+    @router.get("/{name}/jobs", responses=error_responses(_BAD, _UNKNOWN))
     async def list_jobs(name: str) -> JobList:
         """Jobs that go on, and the last ones that ended."""
         return JobList(data=[_job(state) for state in ingest.jobs(name)])
@@ -145,7 +137,7 @@ def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
         "/{name}/jobs/{job_id}",
         response_model=JobObject,
         responses={
-            **_errors(_BAD, _UNKNOWN),
+            **error_responses(_BAD, _UNKNOWN),
             200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "model": JobObject},
         },
     )
