@@ -21,7 +21,7 @@ export function drawChart(times) {
   const x = (index) => EDGE.left + ((width - EDGE.left - EDGE.right) * (index + 0.5)) / times.length;
   const y = (ms) => HEIGHT - EDGE.bottom - ((HEIGHT - EDGE.top - EDGE.bottom) * ms) / top;
   const words = { role: "img", "aria-labelledby": "session-title" };
-  const picture = svg("svg", { width, height: HEIGHT, ...words });
+  const picture = svg("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, ...words });
   picture.append(...ticks.map((ms) => grid(ms, width, y)), ...numbers(times.length, x));
   const ends = spread(WAYS.map(([way]) => y(times.at(-1)[way])));
   WAYS.forEach(([way, name], number) => picture.append(line(times, way, name, x, y, ends[number])));
