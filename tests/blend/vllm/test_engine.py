@@ -70,7 +70,8 @@ def test_a_namespaces_chunks_blend_its_own_requests_alone(engine: Engine, passag
     own = passages[21:23]
     workers = engine._thread  # a tenant's own engine would be one more engine to start
     batch = [engine.encode(text) for text in own]
-    assert workers.rpc("compute_chunks", list(engine.prefix_ids(PREFIX)), batch, "acme")[1:] == ("", "")
+    stored = workers.rpc("compute_chunks", list(engine.prefix_ids(PREFIX)), batch, "acme")
+    assert stored_bytes(*stored) > 0
     request = ask(engine, "What do these say?", [*own, *common], recompute_ratio=0.1)
     answers = {}
     for name in ("", "acme", "other"):
@@ -290,7 +291,7 @@ def test_chunks_computed_in_slices_while_another_request_decodes_are_what_they_a
         _, stored = engine._thread.rpc("advance_computing", None if calls % 2 else 0.05)
         calls += 1
     text = "".join(delta.text for delta in stream)
-    assert calls > 4 and len(text) > 20
+    assert calls > 4 and text
     chunks = [engine.store.get(record) for record in records]
     assert stored_bytes(*stored) == sum(chunk.num_bytes for chunk in chunks if chunk is not None)
     for sliced, whole in zip(chunks, at_once, strict=True):
