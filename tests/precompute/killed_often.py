@@ -9,10 +9,13 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+
+from tqdm import tqdm
 
 from blend.store.durable import LEFTOVER_AGE_S
 from tests.precompute.fake_engine import FakeEngine
@@ -99,4 +102,8 @@ def main(folder: Path, root: Path, kills: int) -> None:
 
 if __name__ == "__main__":
     os.fsync = lambda _: None  # slow, and what a process has written outlives it without
+    # The word index draws its bars, none to be seen, under a lock that forked processes share: one that
+    # is killed while it has it would stop all the others.
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
