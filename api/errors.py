@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from api.ingest.errors import (
     BadUpload,
@@ -45,6 +45,17 @@ class FieldError(RequestError):
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+def wrong_field(error: ValidationError, field: str) -> FieldError:
+    """The first thing that a model of pydantic's found wrong, as an error of that field.
+
+    Args:
+        field: dotted path of the field, as it stands in the request.
+    """
+    first = error.errors(include_url=False)[0]
+    got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
+    return FieldError(f"{field}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", field)
 
 
 class NotThere(RequestError):

@@ -28,11 +28,11 @@ class Contents:
     """Everything that follows from the collections as they were read; replaced whole when one changes.
 
     Attributes:
-        texts: of all chunks, by the namespace that they belong to.
+        chunk_texts: that a namespace may read, its own and everybody's; "" for everybody's alone.
     """
 
     retrievers: Mapping[str, Retriever]
-    texts: Mapping[str, Sequence[str]]
+    chunk_texts: Mapping[str, ChunkTexts]
     sources: Mapping[str, str]
 
 
@@ -108,7 +108,7 @@ class Library:
         """Find these texts in a namespace's prompts as well, in place of those given for it before."""
         with self._reloading:
             self._also[namespace] = tuple(texts)
-            self._index_texts()
+            self._index_also()
 
     def _others(self, name: str) -> list[Collection]:
         retrievers = self._contents.retrievers
@@ -117,15 +117,13 @@ class Library:
     def _take(self, collections: Sequence[Collection]) -> None:
         """Go on with these; only from the start, or while reloading."""
         self._contents = self._contents_of(collections)
-        self._index_texts()
+        self._index_also()
 
-    def _index_texts(self) -> None:
-        """Of each namespace: its own chunk texts, and everybody's."""
-        texts = self._contents.texts
-        common = ChunkTexts(texts.get("", ())).plus(self._also.get("", ()))
+    def _index_also(self) -> None:
+        known, everybodys = self._contents.chunk_texts, self._also.get("", ())
         self._chunk_texts = {
-            name: common.plus((*texts.get(name, ()), *self._also.get(name, ())))
-            for name in {"", *texts, *self._also}
+            name: known.get(name, known[""]).plus((*everybodys, *self._also.get(name, ())))
+            for name in {*known, *self._also}
         }
 
     @property
@@ -268,13 +266,14 @@ class Library:
             for collection in collections
         }
         chunks = [chunk for collection in collections for chunk in collection.chunks]
-        texts: dict[str, list[str]] = {}
+        texts: dict[str, list[str]] = {"": []}
         for collection in collections:
             own = texts.setdefault(collection.settings.namespace, [])
             own.extend(chunk.text for chunk in collection.chunks)
+        common = ChunkTexts(texts.pop(""))
         return Contents(
             retrievers=retrievers,
-            texts=texts,
+            chunk_texts={"": common} | {name: common.plus(own) for name, own in texts.items()},
             sources={chunk.chunk_id: chunk.places[0].source for chunk in chunks},
         )
 

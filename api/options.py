@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.errors import FieldError
+from api.errors import FieldError, wrong_field
 from blend.vllm.request_params import KEY, BlendParams
 from retriever.errors import QueryError
 from retriever.filters import parse_filter
@@ -195,5 +195,4 @@ def _check(model: type[Model], field: str, value: Any) -> Model:
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             raise FieldError(f"{param}: unknown key; known keys are {known}", param) from None
-        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
-        raise FieldError(f"{param}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", param) from None
+        raise wrong_field(error, param) from None

@@ -4,7 +4,7 @@ Both subclasses keep every behaviour of their base: they touch the request befor
 events around it. They take over what vLLM has built, so its options need not be repeated here.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
@@ -23,10 +23,10 @@ from api.errors import FieldError
 from api.file_search.citations import cited_answer, cited_events
 from api.file_search.searching import FileSearch
 from api.file_search.tool import FileSearchTool
-from api.files.namespace import namespace_of
 from api.options import RequestOptions, read_options, transfer_params
 from api.report import Reporter
 from api.retrieval import Retrieval
+from api.surface.keys import namespace_of
 from blend.config import DEFAULTS as BLEND_DEFAULTS
 from blend.select import check_rule
 from blend.vllm.request_params import KEY
@@ -169,14 +169,13 @@ def options_of(request: Asked) -> RequestOptions:
     return options
 
 
-def _reporter(request: Asked, retrieval: Retrieval) -> Reporter:
-    own: Mapping[str, str] = sources_of(request) if isinstance(request, ChatCompletionRequest) else {}
+def _reporter(request: ChatCompletionRequest | CompletionRequest, retrieval: Retrieval) -> Reporter:
+    own = sources_of(request)
 
     def source_of(chunk_id: str) -> str | None:
         return own.get(chunk_id) or retrieval.library.source_of(chunk_id)
 
-    num_choices = 1 if isinstance(request, ResponsesRequest) else request.n or 1
-    return Reporter(num_choices, source_of, retrieval.texts_of)
+    return Reporter(request.n or 1, source_of, retrieval.texts_of)
 
 
 Answered = TypeVar("Answered", ChatCompletionResponse, CompletionResponse)

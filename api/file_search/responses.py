@@ -1,7 +1,7 @@
 """`/v1/responses`: vLLM's own handler, with `rag`, `blend` and `file_search` read, and statistics put in."""
 
 import copy
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,12 @@ from api.errors import FieldError
 from api.file_search.response_events import searched_events
 from api.file_search.response_items import annotate, search_call
 from api.file_search.searching import FileSearch, Found
-from api.file_search.tool import TYPE, FileSearchTool, is_wanted, split_tools
-from api.files.namespace import namespace_of
+from api.file_search.tool import TYPE, FileSearchTool, is_wanted, split_tools, type_of
 from api.options import RagOptions
 from api.report import blend_object, stats_in
 from api.retrieval import Retrieval
 from api.serving import options_of
+from api.surface.keys import namespace_of
 from blend.vllm.request_params import KEY
 
 SEARCH_CALL = "file_search_call"
@@ -162,7 +162,7 @@ def _asking(request: ResponsesRequest, raw_request: Request | None) -> Asking:
     if not request.tools or getattr(choice, "type", None) == TYPE:
         request.tool_choice = "none"
     if not isinstance(request.input, str):  # a client sends the last answer's items back
-        request.input = [item for item in request.input if _type_of(item) != SEARCH_CALL]
+        request.input = [item for item in request.input if type_of(item) != SEARCH_CALL]
     return Asking(
         tools=tools,
         tool_choice=choice,
@@ -179,11 +179,7 @@ def _with_text(message: Message) -> Message:
     if not isinstance(content, list):
         return message
     parts = [
-        {"type": "text", "text": part.get("text")} if _type_of(part) in TEXT_PARTS else part
+        {"type": "text", "text": part.get("text")} if type_of(part) in TEXT_PARTS else part
         for part in content
     ]
     return {**message, "content": parts}
-
-
-def _type_of(item: Any) -> Any:
-    return item.get("type") if isinstance(item, Mapping) else getattr(item, "type", None)

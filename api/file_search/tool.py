@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from api.errors import FieldError
+from api.errors import FieldError, wrong_field
 from api.vector_stores.bodies import SearchOptions
 
 TYPE = "file_search"
@@ -29,8 +29,8 @@ def split_tools(tools: Any) -> tuple[FileSearchTool | None, list[Any]]:
     """
     if not isinstance(tools, list):
         return None, []
-    ours = [number for number, tool in enumerate(tools) if _type_of(tool) == TYPE]
-    others = [tool for tool in tools if _type_of(tool) != TYPE]
+    ours = [number for number, tool in enumerate(tools) if type_of(tool) == TYPE]
+    others = [tool for tool in tools if type_of(tool) != TYPE]
     if not ours:
         return None, others
     if len(ours) > 1:
@@ -46,7 +46,7 @@ def is_wanted(tool_choice: Any) -> bool:
     >>> [is_wanted(choice) for choice in (None, "auto", {"type": "file_search"}, "none")]
     [True, True, True, False]
     """
-    return tool_choice in (None, "auto", "required") or _type_of(tool_choice) == TYPE
+    return tool_choice in (None, "auto", "required") or type_of(tool_choice) == TYPE
 
 
 def taken_out(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,13 +66,14 @@ type='file_search', vector_store_ids=['vs_1'])}
     rest = {key: value for key, value in body.items() if key not in ("tools", "tool_choice")}
     if others:
         rest["tools"] = others
-        rest["tool_choice"] = "none" if _type_of(choice) == TYPE else choice or "auto"
+        rest["tool_choice"] = "none" if type_of(choice) == TYPE else choice or "auto"
     if is_wanted(choice):
         rest[TYPE] = tool
     return rest
 
 
-def _type_of(tool: Any) -> Any:
+def type_of(tool: Any) -> Any:
+    """The `type` of a tool, an item or a part, as JSON or as a model; None where it has none."""
     return tool.get("type") if isinstance(tool, Mapping) else getattr(tool, "type", None)
 
 
@@ -81,7 +82,5 @@ def _parsed(tool: Any, field: str) -> FileSearchTool:
     try:
         return FileSearchTool.model_validate(said)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join([field, *map(str, first["loc"])])
-        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
-        raise FieldError(f"{place}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", place) from None
+        place = error.errors(include_url=False)[0]["loc"]
+        raise wrong_field(error, ".".join([field, *map(str, place)])) from None

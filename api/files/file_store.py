@@ -193,6 +193,9 @@ def check_size(num_bytes: int, limits: FileLimits) -> None:
         TooLarge: it is.
     """
     if num_bytes > limits.max_file_bytes:
-        raise TooLarge(
-            f"file: got more than {limits.max_file_bytes} bytes, which is the most that one may have"
-        )
+        raise too_large(limits)
+
+
+def too_large(limits: FileLimits) -> TooLarge:
+    """What is said of a file over its limit."""
+    return TooLarge(f"file: got more than {limits.max_file_bytes} bytes, which is the most that one may have")

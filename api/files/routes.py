@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.errors import error_responses
 from api.files.file_store import FileRecord, FileStore
-from api.files.namespace import namespace_of
 from api.files.objects import FileDeleted, FileList, FileObject, file_list, file_object
 from api.files.paging import Direction, Wanted, page
 from api.files.upload import FORM, receive
+from api.surface.keys import namespace_of
 
 MAX_LISTED = 10_000
 

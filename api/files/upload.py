@@ -10,10 +10,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from api.errors import FieldError
-from api.files.file_store import FileLimits, check_size
+from api.errors import FieldError, wrong_field
+from api.files.file_store import FileLimits, check_size, too_large
 from api.files.names import check_filename
-from api.ingest.errors import TooLarge
 
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 4096
@@ -93,9 +92,7 @@ async def _parse(request: Request, limits: FileLimits) -> FormData:
     try:
         return await parser.parse()
     except _TooMuch:
-        raise TooLarge(
-            f"file: got more than {limits.max_file_bytes} bytes, which is the most that one may have"
-        ) from None
+        raise too_large(limits) from None
     except (MultiPartException, UnicodeError) as error:
         what = error.message if isinstance(error, MultiPartException) else str(error)
         raise FieldError(f"file: got a form that cannot be read: {what}", "file") from None
@@ -132,10 +129,7 @@ def _fields(said: Mapping[str, str]) -> UploadFields:
     try:
         fields = UploadFields.model_validate(said)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        got = "nothing" if first["type"] == "missing" else repr(said.get(name))[:80]
-        raise FieldError(f"{name}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", name) from None
+        raise wrong_field(error, str(error.errors(include_url=False)[0]["loc"][0])) from None
     if (fields.anchor is None) != (fields.seconds is None):
         raise FieldError("expires_after: expected both anchor and seconds, or neither", "expires_after")
     return fields

@@ -15,6 +15,11 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will change."""
+        return self in (Status.COMPLETED, Status.FAILED)
+
 
 class DocumentStatus(StrEnum):
     """How far a document of a job has come, in the words of OpenAI's vector stores."""
@@ -65,4 +70,4 @@ class JobState:
     @property
     def ended(self) -> bool:
         """Whether nothing more will change."""
-        return self.status in (Status.COMPLETED, Status.FAILED)
+        return self.status.is_final

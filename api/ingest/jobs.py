@@ -28,7 +28,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether nothing more will change."""
-        return self.status in (Status.COMPLETED, Status.FAILED)
+        return self.status.is_final
 
     def state(self) -> JobState:
         """The job as it stands."""

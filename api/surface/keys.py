@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import NotAuthenticated, error_response
@@ -28,6 +29,12 @@ NAMESPACE = "kvblend.namespace"
 
 namespace_in_force: ContextVar[str] = ContextVar("namespace_in_force", default="")
 """The same for whatever is called on the request's behalf, in tasks that it starts too."""
+
+
+def namespace_of(request: HTTPConnection | None) -> str:
+    """Whose request it is; "" without keys, where everybody is the same."""
+    return "" if request is None else str(request.scope.get(NAMESPACE, ""))
+
 
 OPEN = ("/health",)
 OPEN_FOLDERS = ("/demo/",)

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from api.errors import error_responses
-from api.files.namespace import namespace_of
 from api.files.paging import Direction, Wanted, page
+from api.surface.keys import namespace_of
 from api.vector_stores.bodies import AddBatch, AddFile, UpdateFile
 from api.vector_stores.counts import count
 from api.vector_stores.kept import BatchRecord, MemberRecord, Status, StoreRecord

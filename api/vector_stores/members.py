@@ -146,10 +146,6 @@ class Members:
             if member is not None and record.namespace == file.namespace:
                 await self.take_out(record, member)
 
-    def chunk_tokens(self, record: StoreRecord) -> int:
-        """Most tokens of a chunk of a vector store."""
-        return self._library.retriever(record.id).collection.settings.chunk_tokens
-
     def texts(self, record: StoreRecord, member: MemberRecord) -> list[str]:
         """The chunks of a file in its order; none while it is not there yet."""
         collection = self._library.retriever(record.id).collection

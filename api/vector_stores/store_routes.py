@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from api.errors import FieldError, error_responses
-from api.files.namespace import namespace_of
 from api.files.paging import Direction, Wanted, page
+from api.surface.keys import namespace_of
 from api.vector_stores.bodies import CreateStore, SearchStore, UpdateStore
 from api.vector_stores.counts import count
 from api.vector_stores.kept import StoreRecord

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
 from api.errors import install_handlers
+from api.surface.keys import NAMESPACE
 from tests.servers import START_S, free_port
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -27,7 +28,7 @@ class Names:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope["kvblend.namespace"] = Headers(scope=scope).get("x-who", "")
+            scope[NAMESPACE] = Headers(scope=scope).get("x-who", "")
         await self.app(scope, receive, send)
 
 
