@@ -1,23 +1,21 @@
 """The collections that a server has: their texts, their sources, and searching them."""
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.watch import Watch
 from blend.config import DEFAULT_MODEL
 from blend.errors import ModelError
 from blend.text.chunk_texts import ChunkTexts
 from retriever.collection import Collection
 from retriever.embed import Embedder, open_embedder
-from retriever.errors import RetrieverError, UnknownCollection
+from retriever.errors import UnknownCollection
 from retriever.rerank import Reranker
 from retriever.retrieve import Hit, Retriever
 from retriever.search import DEFAULT_SEARCH, Search
-
-logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 """How often a change of a collection on disk is looked for, at most."""
@@ -71,6 +69,7 @@ class Library:
         self._next_look_s = 0.0
         self._also: dict[str, tuple[str, ...]] = {}
         self._added: set[str] = set()
+        self._watch = Watch(store)
         asked = tuple(dict.fromkeys(names))
         self._take([Collection.open(store, name) for name in asked])
         fingerprints = {r.collection.settings.fingerprint for r in self._contents.retrievers.values()}
@@ -103,6 +102,15 @@ class Library:
         """Serve a collection no more; a no-op where it is not served."""
         with self._reloading:
             self._take(self._others(name))
+
+    def follow(self, names: Callable[[], Iterable[str]], fingerprint: str) -> None:
+        """Serve from now on, besides, what other servers add to the store.
+
+        Args:
+            names: of collections that are to be served, asked whenever changes are looked for.
+            fingerprint: of the served model: collections of others are left out.
+        """
+        self._watch.follow(names, fingerprint)
 
     def know_also(self, texts: Sequence[str], namespace: str = "") -> None:
         """Find these texts in a namespace's prompts as well, in place of those given for it before."""
@@ -234,29 +242,14 @@ class Library:
             return
         try:
             current = [retriever.collection for retriever in self._contents.retrievers.values()]
-            read = [self._newest(collection) for collection in current]
-            if any(new is not old for new, old in zip(read, current, strict=True)):
-                self._take([collection for collection in read if collection is not None])
+            read = [self._watch.newest(one, one.settings.name in self._added) for one in current]
+            added = self._watch.added(self._contents.retrievers, self.embedder)
+            if added or any(new is not old for new, old in zip(read, current, strict=True)):
+                self._take([*(collection for collection in read if collection is not None), *added])
+                self._added.update(collection.settings.name for collection in added)
             self._next_look_s = time.monotonic() + LOOK_EVERY_S
         finally:
             self._reloading.release()
-
-    def _newest(self, old: Collection) -> Collection | None:
-        """What is published now; None when it was removed."""
-        if old.is_current():
-            return old
-        name = old.settings.name
-        try:
-            new = Collection.open(self.store, name)
-        except RetrieverError as error:
-            if isinstance(error, UnknownCollection) and name in self._added:
-                return None
-            logger.warning("collection %s is served as it was: %s", name, error)
-            return old
-        if new.settings.fingerprint != old.settings.fingerprint:
-            logger.warning("collection %s is served as it was: it is now another model's", name)
-            return old
-        return new
 
     def _contents_of(self, collections: Sequence[Collection]) -> Contents:
         retrievers = {

@@ -60,13 +60,14 @@ class Ingest:
         self._creating: set[str] = set()
 
     async def start(self) -> None:
-        """Serve the managed collections of this model that are there, and go on with what was not ended."""
+        """Serve the managed collections of this model, others' too, and go on with what was not ended."""
         for name in names_being_removed(self._store):
             self.worker.remove(name)
         for name in managed_names(self._store):
             if await asyncio.to_thread(self._open, name):
                 for task in self._unfinished.read(name):
                     self._jobs.add(task)
+        self._library.follow(lambda: managed_names(self._store), self._fingerprint)
         self.worker.start()
 
     async def close(self) -> None:

@@ -147,6 +147,21 @@ def test_an_added_collection_that_another_server_removes_is_served_no_more(tmp_p
     assert served.names == ("docs",)
 
 
+def test_what_another_server_adds_is_served_when_it_is_this_models(tmp_path, later, caplog):
+    put(tmp_path, [CATS])
+    served = library(tmp_path)
+    served.follow(lambda: ["docs", "more", "others", "later"], "fp")
+    put(tmp_path, [DOGS], name="more")
+    put(tmp_path, [BIRDS], name="others", fingerprint="another")
+    assert known(DOGS, served) and known(CATS, served) and not known(BIRDS, served)
+    assert served.names == ("docs", "more")
+    put(tmp_path, [BIRDS], name="later")
+    assert known(BIRDS, served)
+    assert caplog.text.count("collection others is another model's") == 1
+    shutil.rmtree(tmp_path / "collections" / "more")
+    assert not known(DOGS, served) and served.names == ("docs", "later")
+
+
 def test_texts_of_no_collection_are_found_as_well_also_when_a_collection_changes(tmp_path, later):
     put(tmp_path, [CATS])
     served = library(tmp_path)
