@@ -12,7 +12,7 @@ from hypothesis import settings
 from transformers import PreTrainedModel
 
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
-from tests.served import served, store  # noqa: F401 - fixtures of several packages
+from tests.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
 from tests.servers import stop_all
 
 # How long one example takes says more about the machine's other work than about the code.

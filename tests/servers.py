@@ -29,10 +29,11 @@ def free_port() -> int:
         return port
 
 
-def wait_for(works: Callable[[], object], seconds: float = START_S) -> None:
-    """Return when a call neither raises nor returns something false."""
-    deadline = time.monotonic() + seconds
+def wait_for(works: Callable[[], object], process: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Return when a call neither raises nor returns something false, while the process that it asks runs."""
+    deadline = time.monotonic() + START_S
     while True:
+        assert process is None or process.poll() is None, f"it ended with status {process.returncode}"
         try:
             if works():
                 return
@@ -66,7 +67,7 @@ class RedisServer:
         self._process = subprocess.Popen(
             [*command, *durable, *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_for(self._answers)
+        wait_for(self._answers, self._process)
 
     def _answers(self) -> bool:
         with self.client as client, suppress(redis.AuthenticationError):
@@ -128,12 +129,13 @@ def redis_url() -> str:
 @cache
 def cluster_url() -> str:
     """Three nodes that share the slots."""
-    nodes = [RedisServer("--cluster-enabled", "yes") for _ in range(3)]
+    buses = [free_port() for _ in range(3)]  # unless given, it is the port plus 10,000, which may be none
+    nodes = [RedisServer("--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in buses]
     bounds = [(0, 5460), (5461, 10922), (10923, 16383)]
     for node, (first, last) in zip(nodes, bounds, strict=True):
         with node.client as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, buses[0])
     for node in nodes:
         with node.client as client:
             wait_for(

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 QUESTION = "How many bytes of KV cache does one token take?"
 ANSWER_MS = 120_000
+ANSWER_TOKENS = "24"
 KINDS = ("exact", "reused", "recomputed", "cold")
 
 
@@ -65,6 +66,7 @@ def ask(page: Page, question: str = QUESTION) -> list[dict[str, Any]]:
             sent.append(json.loads(request.post_data or ""))
 
     page.on("request", note)
+    page.locator("#max-tokens").fill(ANSWER_TOKENS)
     page.locator("#question").fill(question)
     page.locator("#question").press("Control+Enter")
     for name in ("full", "blended"):

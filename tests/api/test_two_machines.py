@@ -13,6 +13,7 @@ from blend.vllm.answer import Ask
 from blend.vllm.request_params import BlendParams
 from retriever.collection import Collection
 from tests.api.server_process import CHUNK_TOKENS, MAX_MODEL_LEN, ROOT, START_S, kvblend
+from tests.served import pass_on_verdicts
 from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.engine, pytest.mark.model]
@@ -24,8 +25,7 @@ ANSWER_TOKENS = 12
 def precompute_on_another_machine(folder: Path, url: str) -> Collection:
     """The command that users run, with a folder that the other engine does not see."""
     (folder / "docs").mkdir(parents=True)
-    for page in sorted((ROOT / "demo" / "docs").glob("*.md"))[:2]:
-        shutil.copy(page, folder / "docs")
+    shutil.copy(next((ROOT / "demo" / "docs").glob("*.md")), folder / "docs")
     store = folder / "store"
     options = ["--collection", "docs", "--store", str(store), "--chunk-tokens", str(CHUNK_TOKENS)]
     done = subprocess.run(
@@ -43,8 +43,10 @@ def precompute_on_another_machine(folder: Path, url: str) -> Collection:
 
 
 def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_between(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pass_on_verdicts(store, tmp_path / "one" / "store")
+    pass_on_verdicts(store, tmp_path / "two")
     server = RedisServer("--requirepass", "swordfish")
     url = f"redis://:swordfish@127.0.0.1:{server.port}/0"
     collection = precompute_on_another_machine(tmp_path / "one", url)

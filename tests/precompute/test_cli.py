@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +9,9 @@ from pathlib import Path
 import pytest
 
 from precompute.cli import add_parser, run
+from tests.served import Precomputed
 
 ROOT = Path(__file__).parents[2]
-MAIN = """
-import argparse, sys
-from precompute.cli import add_parser, run
-parser = argparse.ArgumentParser()
-add_parser(parser.add_subparsers())
-if __name__ == "__main__":
-    sys.exit(run(parser.parse_args(["precompute", *sys.argv[1:]])))
-"""
 
 
 def parse(*args: str) -> argparse.Namespace:
@@ -82,27 +74,11 @@ def test_help_loads_neither_torch_nor_vllm() -> None:
 
 @pytest.mark.engine
 @pytest.mark.model
-def test_a_whole_run(tmp_path: Path) -> None:
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    lines = [f"Key number {i} is rotated by an angle that grows with its position." for i in range(12)]
-    (folder / "a.md").write_text("# Rotary\n\n" + "\n".join(lines))
-    (folder / "bad.txt").write_bytes(b"caf\xe9")
-    (tmp_path / "main.py").write_text(MAIN)
-
-    command = [sys.executable, str(tmp_path / "main.py"), str(folder), "--collection", "c", "--json"]
-    options = ["--store", str(tmp_path / "store"), "--chunk-tokens", "64"]
-    done = subprocess.run([*command, *options], cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert "unreadable: bad.txt: not text" in done.stderr
-    first = [json.loads(line) for line in done.stdout.splitlines()][-1]
-    assert done.returncode == 3
-    assert first["computed"] == first["chunks"]
-    assert first["chunks"] > 2
-    assert first["tokens_per_s"] > 0
-    assert (
-        first["bytes"] == 2 * first["tokens"] * 30 * 2 * 3 * 64 * 4
-    )  # SmolLM2-135M in float32, two versions
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "VLLM_CPU_KVCACHE_SPACE": "1"}
+def test_a_whole_run(precomputed: Precomputed) -> None:
+    assert "unreadable: bad.txt: not text" in precomputed.errors
+    said = [json.loads(line) for line in precomputed.output.splitlines()][-1]
+    assert precomputed.status == 3
+    assert said["computed"] == said["chunks"] > 9
+    assert said["tokens_per_s"] > 0
+    # SmolLM2-135M in float32, two versions.
+    assert said["bytes"] == 2 * said["tokens"] * 30 * 2 * 3 * 64 * 4
