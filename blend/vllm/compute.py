@@ -10,7 +10,7 @@ from blend.vllm.ranks import Ranks
 from blend.vllm.rows import piece_of_rows, rows_of_many, slots_of
 
 Given = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values [S, H, D] that a layer's attention got: of all heads, on the CPU."""
+"""Keys and values [S, H, D] that a layer's attention got: of this rank's heads, on the device."""
 
 
 def compute_chunks(
@@ -60,35 +60,49 @@ def computing_chunks(
     pieces = [(cut, runner.prepare(rows if len(cuts) == 1 else piece_of_rows(rows, cut))) for cut in cuts]
     stream = runner.embed([token for record in records for token in record.token_ids])
     pages = runner.new_pages(int(table.max()) + 1)
-    seen: list[Given] = []
+    shape = (ranks.total_kv_heads, runner.head_size)
+    kept = [torch.empty(2, runner.num_layers, length, *shape, dtype=runner.dtype) for length in lengths]
     for layer in range(runner.num_layers):
         if prefix is not None:
             with runner.in_pages(pages):
                 _write_prefix(prefix, layer, runner, ranks, prefix_slots, len(records))
-        parts: list[tuple[Stream, Given]] = []
+        parts: list[Stream] = []
         for cut, prepared in pieces:
             with runner.in_pages(pages):
-                parts.append(_run(layer, prepared, stream.at(cut), runner, ranks))
+                part, given = _run(layer, prepared, stream.at(cut), runner)
+            parts.append(part)
+            _keep(kept, layer, [ranks.all_heads(rows) for rows in given], cut)
             yield
-        stream = Stream.join([part for part, _ in parts])
-        seen.append((torch.cat([k for _, (k, _) in parts]), torch.cat([v for _, (_, v) in parts])))
-    keys, values = (torch.stack(rows) for rows in zip(*seen, strict=True))  # [L, all T, H, D]
-    split = zip(records, torch.split(keys, lengths, 1), torch.split(values, lengths, 1), strict=True)
-    return [ChunkKV(record, k.contiguous(), v.contiguous()) for record, k, v in split]
+        stream = Stream.join(parts)
+    return [ChunkKV(record, *rows) for record, rows in zip(records, kept, strict=True)]
 
 
-def _run(
-    layer: int, prepared: Prepared, stream: Stream, runner: LayerRunner, ranks: Ranks
-) -> tuple[Stream, Given]:
+def _run(layer: int, prepared: Prepared, stream: Stream, runner: LayerRunner) -> tuple[Stream, Given]:
     """One layer over some rows; of the last one only keys and values are wanted, and the stream stays."""
     if layer == runner.num_layers - 1:
-        given = [runner.project(layer, prepared.rows.positions, stream)]
-    else:
-        with runner.watch(layer) as given:
-            stream = runner.run(layer, prepared, stream)
-    # Copied off at once: a view would keep the layer's whole projection alive on the device.
-    keys, values = (ranks.all_heads(rows).to("cpu", copy=True) for rows in given[0])
-    return stream, (keys, values)
+        return stream, runner.project(layer, prepared.rows.positions, stream)
+    with runner.watch(layer) as given:
+        stream = runner.run(layer, prepared, stream)
+    return stream, given[0]
+
+
+def _keep(kept: Sequence[torch.Tensor], layer: int, given: Sequence[torch.Tensor], piece: slice) -> None:
+    """Put a layer's keys and values of a piece of all rows where they belong.
+
+    Args:
+        kept: [2, L, T, H, D] of each chunk, on the CPU; their rows one after another are all rows.
+        given: keys and values [S, H, D] of the piece.
+    """
+    # One copy, straight into what is stored: a view would keep the layer's whole projection alive.
+    keys, values = (rows.to("cpu") for rows in given)
+    begin = 0
+    for chunk in kept:
+        end = begin + chunk.shape[2]
+        first, last = max(begin, piece.start), min(end, piece.stop)
+        if first < last:
+            own, theirs = slice(first - begin, last - begin), slice(first - piece.start, last - piece.start)
+            chunk[0, layer, own], chunk[1, layer, own] = keys[theirs], values[theirs]
+        begin = end
 
 
 def _write_prefix(

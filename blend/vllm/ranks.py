@@ -21,7 +21,7 @@ class Ranks:
         self._device = device
         self.rank: int = get_tensor_model_parallel_rank()
         self.size: int = get_tensor_model_parallel_world_size()
-        self._total = total_kv_heads
+        self.total_kv_heads = total_kv_heads
 
     def sum(self, partial: torch.Tensor) -> torch.Tensor:
         """Sum over ranks; the same bits on every rank."""
@@ -43,7 +43,7 @@ class Ranks:
         """
         if self.size == 1:
             return heads
-        first = self.rank * self._total // self.size
+        first = self.rank * self.total_kv_heads // self.size
         return heads[:, :, first : first + num_own]
 
     def all_heads(self, own: torch.Tensor) -> torch.Tensor:
@@ -51,4 +51,8 @@ class Ranks:
         if self.size == 1:
             return own
         gathered: torch.Tensor = tensor_model_parallel_all_gather(own.contiguous(), dim=1)
-        return gathered[:, :: gathered.shape[1] // self._total] if self.size > self._total else gathered
+        return (
+            gathered[:, :: gathered.shape[1] // self.total_kv_heads]
+            if self.size > self.total_kv_heads
+            else gathered
+        )
