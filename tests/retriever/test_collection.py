@@ -163,7 +163,10 @@ def test_ten_thousand_chunks_open_in_well_under_a_second(tmp_path: Path) -> None
     chunks = [ChunkText(key, text, 500) for key, text in texts.items()]
     publish(tmp_path, settings, documents, chunks, np.ones((10_000, 384), dtype=np.float32))
     Collection.open(tmp_path, "big")  # warm: imports, and the page cache
-    start = time.perf_counter()
-    opened = Collection.open(tmp_path, "big")
-    assert time.perf_counter() - start < 1.0
+    seconds = []
+    for _ in range(5):  # the soonest says what opening takes; the others, what else the machine does
+        start = time.perf_counter()
+        opened = Collection.open(tmp_path, "big")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
     assert len(opened.chunks) == 10_000
