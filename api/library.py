@@ -103,14 +103,20 @@ class Library:
         with self._reloading:
             self._take(self._others(name))
 
-    def follow(self, names: Callable[[], Iterable[str]], fingerprint: str) -> None:
-        """Serve from now on, besides, what other servers add to the store.
+    def follow(self, names: Callable[[], Iterable[str]], fingerprint: str) -> list[str]:
+        """Serve from now on, besides, what the store has and other servers add to it. Takes a while.
 
         Args:
             names: of collections that are to be served, asked whenever changes are looked for.
             fingerprint: of the served model: collections of others are left out.
+
+        Returns:
+            Those of the names that are served now, whoever may read them.
         """
-        self._watch.follow(names, fingerprint)
+        with self._reloading:
+            self._watch.follow(names, fingerprint)
+            self._look()
+        return [name for name in names() if name in self._contents.retrievers]
 
     def know_also(self, texts: Sequence[str], namespace: str = "") -> None:
         """Find these texts in a namespace's prompts as well, in place of those given for it before."""
@@ -241,15 +247,19 @@ class Library:
         if time.monotonic() < self._next_look_s or not self._reloading.acquire(blocking=False):
             return
         try:
-            current = [retriever.collection for retriever in self._contents.retrievers.values()]
-            read = [self._watch.newest(one, one.settings.name in self._added) for one in current]
-            added = self._watch.added(self._contents.retrievers, self.embedder)
-            if added or any(new is not old for new, old in zip(read, current, strict=True)):
-                self._take([*(collection for collection in read if collection is not None), *added])
-                self._added.update(collection.settings.name for collection in added)
-            self._next_look_s = time.monotonic() + LOOK_EVERY_S
+            self._look()
         finally:
             self._reloading.release()
+
+    def _look(self) -> None:
+        """Go on with what is on disk now; only while reloading."""
+        current = [retriever.collection for retriever in self._contents.retrievers.values()]
+        read = [self._watch.newest(one, one.settings.name in self._added) for one in current]
+        added = self._watch.added(self._contents.retrievers, self.embedder)
+        if added or any(new is not old for new, old in zip(read, current, strict=True)):
+            self._take([*(collection for collection in read if collection is not None), *added])
+            self._added.update(collection.settings.name for collection in added)
+        self._next_look_s = time.monotonic() + LOOK_EVERY_S
 
     def _contents_of(self, collections: Sequence[Collection]) -> Contents:
         retrievers = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from retriever.collection import Collection
 from retriever.embed import Embedder
 from retriever.errors import RetrieverError, UnknownCollection
+from retriever.layout import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +62,14 @@ class Watch:
 
     def _usable(self, name: str, embedder: Callable[[str], Embedder]) -> Collection | None:
         try:
-            collection = Collection.open(self._store, name)
-            embedder(collection.settings.embedder)
+            settings = read_manifest(self._store, name).settings
+            if settings.fingerprint == self._fingerprint:
+                embedder(settings.embedder)
+                return Collection.open(self._store, name)
+            logger.warning("collection %s is another model's, and not served here", name)
         except UnknownCollection:
             return None  # it is being made, or removed
         except RetrieverError as error:
             logger.warning("collection %s is not served: %s", name, error)
-        else:
-            if collection.settings.fingerprint == self._fingerprint:
-                return collection
-            logger.warning("collection %s is another model's, and not served here", name)
         self._left_out.add(name)
         return None

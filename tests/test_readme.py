@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -61,9 +62,7 @@ def run(command: str, place: Path, environment: dict[str, str]) -> str:
 @contextmanager
 def serving(command: str, place: Path, environment: dict[str, str]) -> Iterator[str]:
     """The README's server, on a free port in place of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     with (place / "serve.log").open("w") as log:
         process = subprocess.Popen(
             ["sh", "-c", f"exec {command.replace('8000', port)}"],

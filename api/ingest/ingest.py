@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from api.ingest.errors import BadUpload, Busy, CollectionExists, NotManaged, TooLarge, UnknownDocument
@@ -20,7 +21,7 @@ from api.ingest.unfinished import Task, Unfinished
 from api.ingest.worker import Worker
 from api.library import Library
 from api.surface.keys import namespace_in_force
-from retriever.errors import CollectionError, RetrieverError, UnknownCollection
+from retriever.errors import CollectionError, RetrieverError
 from retriever.filters import Metadata
 from retriever.layout import list_collections, read_manifest
 
@@ -63,11 +64,13 @@ class Ingest:
         """Serve the managed collections of this model, others' too, and go on with what was not ended."""
         for name in names_being_removed(self._store):
             self.worker.remove(name)
-        for name in managed_names(self._store):
-            if await asyncio.to_thread(self._open, name):
-                for task in self._unfinished.read(name):
-                    self._jobs.add(task)
-        self._library.follow(lambda: managed_names(self._store), self._fingerprint)
+        for name in {*managed_names(self._store)}.difference(list_collections(self._store)):
+            with suppress(OSError):  # it was being created when the server was stopped
+                DocumentFolder(self._store, name).path.rmdir()
+        managed = partial(managed_names, self._store)
+        for name in await asyncio.to_thread(self._library.follow, managed, self._fingerprint):
+            for task in self._unfinished.read(name):
+                self._jobs.add(task)
         self.worker.start()
 
     async def close(self) -> None:
@@ -244,22 +247,6 @@ class Ingest:
         self._jobs.add(task)
         self.worker.wake(hurries=removes)
         return task.id
-
-    def _open(self, name: str) -> bool:
-        """Serve a managed collection that is there; False when it cannot be."""
-        try:
-            if read_manifest(self._store, name).settings.fingerprint != self._fingerprint:
-                logger.warning("collection %s is another model's, and not served here", name)
-                return False
-            if name not in self._library.names:
-                self._library.add(name)
-            return True
-        except UnknownCollection:
-            with suppress(OSError):  # it was being created when the server was stopped
-                DocumentFolder(self._store, name).path.rmdir()
-        except RetrieverError as error:
-            logger.warning("collection %s is not served: %s", name, error)
-        return False
 
 
 def managed_model(store: Path) -> str | None:

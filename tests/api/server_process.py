@@ -1,7 +1,6 @@
 """A real `kvblend serve` for end-to-end tests."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import httpx
 import openai
 
 from retriever.collection import Collection
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 CHUNK_TOKENS = 160
@@ -81,9 +81,7 @@ def running(store: Path, *flags: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 @contextmanager
 def started(store: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
     """A server on a free port, with these variables on top of this process's."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = store.parent / f"serve-{port}.log"
     place = ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
     with log.open("w") as output:

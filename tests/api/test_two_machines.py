@@ -25,7 +25,7 @@ ANSWER_TOKENS = 12
 def precompute_on_another_machine(folder: Path, url: str) -> Collection:
     """The command that users run, with a folder that the other engine does not see."""
     (folder / "docs").mkdir(parents=True)
-    shutil.copy(next((ROOT / "demo" / "docs").glob("*.md")), folder / "docs")
+    shutil.copy(min((ROOT / "demo" / "docs").glob("*.md")), folder / "docs")
     store = folder / "store"
     options = ["--collection", "docs", "--store", str(store), "--chunk-tokens", str(CHUNK_TOKENS)]
     done = subprocess.run(
