@@ -7,7 +7,7 @@ import torch
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.vllm.layers import LayerRunner, Prepared, Stream
 from blend.vllm.ranks import Ranks
-from blend.vllm.rows import piece_of_rows, rows_of_many, slots_of
+from blend.vllm.rows import beginning_of, piece_of_rows, rows_behind
 
 Given = tuple[torch.Tensor, torch.Tensor]
 """Keys and values [S, H, D] that a layer's attention got: of this rank's heads, on the device."""
@@ -39,7 +39,7 @@ def computing_chunks(
 ) -> Generator[None, None, list[ChunkKV]]:
     """KV of chunks that all stand behind one prefix, each computed without the others.
 
-    Every chunk is a sequence of its own; the prefix's rows are put before each, layer by layer, so the
+    Every chunk is a sequence of its own; the prefix's rows are put before all of them, layer by layer, so the
     prefix is never computed twice and its rows are not part of the result. It yields after each layer, or
     piece of one: the engine may run its own steps then, whose pages are in their place.
 
@@ -53,8 +53,8 @@ def computing_chunks(
     """
     start = prefix.record.num_tokens if prefix else 0
     lengths = [record.num_tokens for record in records]
-    rows, table = rows_of_many([start] * len(records), lengths, runner.block_size)
-    prefix_slots = torch.cat([slots_of(torch.arange(start), row, runner.block_size) for row in table])
+    rows, table = rows_behind(start, lengths, runner.block_size)
+    beginning = beginning_of(start, table, runner.block_size)
     step = piece_tokens or rows.num_tokens
     cuts = [slice(a, min(a + step, rows.num_tokens)) for a in range(0, rows.num_tokens, step)]
     pieces = [(cut, runner.prepare(rows if len(cuts) == 1 else piece_of_rows(rows, cut))) for cut in cuts]
@@ -65,7 +65,7 @@ def computing_chunks(
     for layer in range(runner.num_layers):
         if prefix is not None:
             with runner.in_pages(pages):
-                _write_prefix(prefix, layer, runner, ranks, prefix_slots, len(records))
+                _write_prefix(prefix, layer, runner, ranks, *beginning)
         parts: list[Stream] = []
         for cut, prepared in pieces:
             with runner.in_pages(pages):
@@ -106,8 +106,9 @@ def _keep(kept: Sequence[torch.Tensor], layer: int, given: Sequence[torch.Tensor
 
 
 def _write_prefix(
-    prefix: ChunkKV, layer: int, runner: LayerRunner, ranks: Ranks, slots: torch.Tensor, copies: int
+    prefix: ChunkKV, layer: int, runner: LayerRunner, ranks: Ranks, rows: torch.Tensor, slots: torch.Tensor
 ) -> None:
+    """Put a layer of the prefix into the pages: `rows` of it, int64 [W], at `slots`."""
     own = (ranks.own_heads(t, runner.num_kv_heads)[layer] for t in (prefix.keys, prefix.values))
-    keys, values = (t.to(runner.device, runner.dtype).repeat(copies, 1, 1) for t in own)
+    keys, values = (t[rows].to(runner.device, runner.dtype) for t in own)
     runner.write(layer, keys, values, slots.to(runner.device))

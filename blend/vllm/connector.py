@@ -23,6 +23,7 @@ from vllm.v1.request import Request
 
 from blend.vllm.exposition import BlendProm, ConnectorStats
 from blend.vllm.messages import StepOrders, StepReport
+from blend.vllm.orphan import end_with_parent
 from blend.vllm.request_params import KEY
 from blend.vllm.scheduler_side import SchedulerSide
 from blend.vllm.settings import Settings
@@ -43,6 +44,8 @@ class KVBlendConnector(KVConnectorBase_V1):
             else None
         )
         self._worker: WorkerSide | None = None
+        if self._scheduler is not None:
+            end_with_parent()
 
     @property
     def requires_kv_delivery(self) -> bool:

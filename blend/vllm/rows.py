@@ -116,26 +116,33 @@ def rows_of_one(positions: torch.Tensor, block_ids: torch.Tensor, block_size: in
     )
 
 
-def rows_of_many(starts: Sequence[int], lengths: Sequence[int], block_size: int) -> tuple[Rows, torch.Tensor]:
-    """Rows for several sequences, each a run of its own in blocks of its own, numbered from zero.
+def rows_behind(start: int, lengths: Sequence[int], block_size: int) -> tuple[Rows, torch.Tensor]:
+    """Rows for several sequences with one beginning, each a run of its own right behind it.
+
+    Blocks that the beginning fills are the same for all; the others are each sequence's own. With a beginning
+    of 6 positions and blocks of 4::
+
+        positions   0 1 2 3 | 4 5  6 7 | 8 ..
+        blocks      0       | 1        | 2        of the first sequence
+                    0       | 3        | 4        of the second
 
     Args:
-        starts: first position of each run; the positions before it must be filled by the caller.
+        start: length of the beginning; its rows must be filled by the caller, see `beginning_of`.
         lengths: tokens of each run.
 
     Returns:
-        The rows, and int32 [R, B] blocks of each sequence.
+        The rows, and int32 [R, B] blocks of each sequence, numbered from zero.
     """
-    stops = [start + length for start, length in zip(starts, lengths, strict=True)]
-    width = -(-max(stops) // block_size)
-    table = torch.arange(len(starts) * width, dtype=torch.int32).view(len(starts), width)
-    positions = [torch.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+    stops = [start + length for length in lengths]
+    shared, width = start // block_size, -(-max(stops) // block_size)
+    own = torch.arange(len(lengths) * (width - shared), dtype=torch.int32).view(len(lengths), -1) + shared
+    table = torch.cat([torch.arange(shared, dtype=torch.int32).expand(len(lengths), shared), own], dim=1)
+    positions = [torch.arange(start, stop) for stop in stops]
     slots = [slots_of(p, row, block_size) for p, row in zip(positions, table, strict=True)]
-    query_start = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
     rows = Rows(
         positions=torch.cat(positions),
         slots=torch.cat(slots),
-        query_start=query_start,
+        query_start=torch.tensor([0, *lengths]).cumsum(0).to(torch.int32),
         seq_lens=torch.tensor(stops, dtype=torch.int32),
         block_table=table,
         max_query_len=max(lengths),
@@ -144,15 +151,38 @@ def rows_of_many(starts: Sequence[int], lengths: Sequence[int], block_size: int)
     return rows, table
 
 
+def beginning_of(start: int, table: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the rows of a common beginning go, so that every sequence of `rows_behind` finds them.
+
+    Args:
+        start: length of the beginning.
+        table: int32 [R, B], blocks of each sequence.
+
+    Returns:
+        int64 [W] each: rows of the beginning, and the slots to write them to.
+
+    >>> _, table = rows_behind(6, [1, 3], block_size=4)
+    >>> rows, slots = beginning_of(6, table, block_size=4)
+    >>> rows.tolist(), slots.tolist()
+    ([0, 1, 2, 3, 4, 5, 4, 5], [0, 1, 2, 3, 4, 5, 12, 13])
+    """
+    shared = torch.arange(start - start % block_size)
+    rest = torch.arange(len(shared), start)
+    slots = [slots_of(rest, row, block_size) for row in table]
+    return torch.cat([shared, rest.repeat(len(table))]), torch.cat(
+        [slots_of(shared, table[0], block_size), *slots]
+    )
+
+
 def piece_of_rows(rows: Rows, piece: slice) -> Rows:
     """Some consecutive ones of rows on the CPU, each run with what of it they hold.
 
     Pieces run one after another through a layer give what all rows give together.
 
-    >>> rows, _ = rows_of_many([4, 0], [3, 2], block_size=8)
+    >>> rows, _ = rows_behind(4, [3, 2], block_size=8)
     >>> piece = piece_of_rows(rows, slice(2, 5))
     >>> piece.positions.tolist(), piece.query_start.tolist(), piece.seq_lens.tolist()
-    ([6, 0, 1], [0, 1, 3], [7, 2])
+    ([6, 4, 5], [0, 1, 3], [7, 6])
     """
     bounds = rows.query_start.clamp(piece.start, piece.stop) - piece.start  # [R + 1]
     query_lens = bounds.diff()

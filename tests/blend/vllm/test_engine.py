@@ -14,7 +14,7 @@ from blend import BlendError, Engine
 from blend.errors import RequestError
 from blend.vllm.answer import Answer, Ask
 from blend.vllm.chunk_calls import as_batch, stored_bytes
-from blend.vllm.computing import PIECE_TOKENS
+from blend.vllm.computing import SLICE_TOKENS
 from blend.vllm.gate_file import GateFile
 from blend.vllm.request_params import BlendParams
 from tests.blend.vllm.conftest import PREFIX
@@ -278,7 +278,7 @@ def test_chunks_computed_in_slices_while_another_request_decodes_are_what_they_a
 ) -> None:
     prefixes = engine.prefixes(PREFIX)
     records = [prefixes.versions(engine.encode(text)).plain for text in passages[20:23]]
-    assert sum(record.num_tokens for record in records) > 2 * PIECE_TOKENS
+    assert sum(record.num_tokens for record in records) > 2 * SLICE_TOKENS
     engine.compute(records)
     at_once = [engine.store.get(record) for record in records]
     for record in records:

@@ -91,7 +91,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             always_blends=True,
             disable_log_stats=False,
         ) as engine:
-            prefix = make_record(engine.fingerprint, (), ids(7, seed=0))
+            # Longer than a block, so that chunks computed together share one of its blocks.
+            prefix = make_record(engine.fingerprint, (), ids(BLOCK_SIZE + 7, seed=0))
             records = tuple(
                 make_record(engine.fingerprint, prefix.token_ids, ids(num, seed))
                 for seed, num in enumerate((40, BLOCK_SIZE + 1, 25), start=1)

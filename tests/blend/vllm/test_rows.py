@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.vllm.rows import Rows, piece_of_rows, pieces_of, rows_of_many, rows_of_one, runs_of
+from blend.vllm.rows import Rows, beginning_of, piece_of_rows, pieces_of, rows_behind, rows_of_one, runs_of
 
 BLOCK = 4
 
@@ -39,14 +39,22 @@ def test_a_single_position_is_one_run_of_one() -> None:
     assert runs_of(torch.tensor([7])).tolist() == [0, 1]
 
 
-def test_sequences_of_many_never_share_a_slot() -> None:
-    rows, table = rows_of_many([3, 3, 3], [5, 1, 6], BLOCK)
-    assert rows.positions.tolist() == [*range(3, 8), 3, *range(3, 9)]
+@given(st.integers(0, 9), st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_sequences_with_one_beginning_share_what_it_fills_and_nothing_else(
+    start: int, lengths: list[int]
+) -> None:
+    rows, table = rows_behind(start, lengths, BLOCK)
+    assert rows.positions.tolist() == [p for length in lengths for p in range(start, start + length)]
+    assert rows.seq_lens.tolist() == [start + length for length in lengths]
     assert len(set(rows.slots.tolist())) == rows.num_tokens
-    assert len(set(table.flatten().tolist())) == table.numel()
-    assert rows.seq_lens.tolist() == [8, 4, 9]
+    which, slots = (found.tolist() for found in beginning_of(start, table, BLOCK))
+    assert len(set(slots)) == len(slots) and not set(slots) & set(rows.slots.tolist())
     for row, seen in visible(rows).items():
-        assert len(seen) == int(rows.positions[row]) + 1
+        # Each row sees the whole beginning, once, and of the rows its own sequence's up to itself.
+        assert sorted(which[slots.index(slot)] for slot in seen if slot in slots) == list(range(start))
+        run = int(torch.searchsorted(rows.query_start, row, right=True)) - 1
+        own = range(int(rows.query_start[run]), row + 1)
+        assert seen - set(slots) == {int(rows.slots[i]) for i in own}
 
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(1, 9), st.integers(1, 4))
@@ -61,11 +69,11 @@ def test_pieces_cover_everything_once_and_keep_to_both_limits(
         assert len(runs_of(piece)) - 1 <= max_runs
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=4), st.integers(1, 40))
+@given(st.integers(0, 9), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 40))
 def test_pieces_of_several_sequences_see_what_they_see_together(
-    runs: list[tuple[int, int]], piece_tokens: int
+    begin: int, lengths: list[int], piece_tokens: int
 ) -> None:
-    rows, _ = rows_of_many([start for start, _ in runs], [length for _, length in runs], BLOCK)
+    rows, _ = rows_behind(begin, lengths, BLOCK)
     together = visible(rows)
     for start in range(0, rows.num_tokens, piece_tokens):
         piece = piece_of_rows(rows, slice(start, min(start + piece_tokens, rows.num_tokens)))
