@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
+from ssl import SSLContext
 from typing import Any
 
 import uvloop
@@ -38,6 +39,7 @@ from api.surface.install import Surface, install_surface, vllm_keys
 from api.surface.keys import KeyRing, namespace_in_force
 from api.surface.openapi import complete_openapi
 from api.surface.request_log import set_up_log
+from api.surface.tls import tls_of
 from api.surface.tracing import Tracing
 from api.vector_stores.routes import open_vector_stores, vector_stores_router
 from blend.store.config import store_path
@@ -57,7 +59,7 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
         UnknownCollection, CollectionError, EmbedderError: before the served model is loaded.
         ModelError: the model cannot be found or read.
         RequestError: a flag cannot be served with.
-        ConfigError: a key cannot be read.
+        ConfigError: a key or certificate cannot be read.
     """
     path = store_path(store)
     reranker = None if config.reranker is None else open_reranker(config.reranker)
@@ -66,7 +68,7 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     args = parse_flags(flags)
     entry.configure_logging_from_args(args)  # type: ignore[attr-defined]
     set_up_log(config.log_format)
-    surface = _surface(config, args)
+    surface, tls = _surface(config, args), tls_of(args)
     launch = prepare_launch(
         config.model
         or args.model_tag
@@ -83,9 +85,9 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     address, listener = setup_server(launch.args, reuse_port=False)
     with listener:
-        with starting(listener):
+        with starting(listener, tls):
             _pass_gate(launch)
-        uvloop.run(_serve(launch, library, surface, config.ingestion, address, listener))
+        uvloop.run(_serve(launch, library, surface, config.ingestion, address, listener, tls))
     return 0
 
 
@@ -102,9 +104,10 @@ async def _serve(
     settings: IngestSettings,
     address: str,
     listener: socket,
+    tls: SSLContext | None,
 ) -> None:
     async with AsyncExitStack() as stack:
-        with starting(listener):
+        with starting(listener, tls):
             client = await stack.enter_async_context(entry.build_async_engine_client(launch.args))
             ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, settings))
             app = await _build(launch, library, surface, client, ingestion)
