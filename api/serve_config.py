@@ -28,6 +28,9 @@ from blend.setting_values import (
 from blend.sharing import Sharing
 
 LOG_FORMATS = ("text", "json")
+JSON_LISTS = ("allowed-origins", "allowed-methods", "allowed-headers")
+"""Flags of `vllm serve` that take a list as one piece of JSON; all others take its items one by one."""
+
 MAX_JSON_DEPTH = 500
 """Beyond it, reading JSON could exhaust the stack."""
 
@@ -110,6 +113,8 @@ def command_line(vllm: Mapping[str, Any]) -> list[str]:
 
     >>> command_line({"port": 8000, "enforce_eager": True, "api-key": ["a", "b"], "seed": None})
     ['--port', '8000', '--enforce-eager', '--api-key', 'a', 'b']
+    >>> command_line({"allowed-origins": ["https://a.example"]})
+    ['--allowed-origins', '["https://a.example"]']
     """
     line: list[str] = []
     for name, value in vllm.items():
@@ -118,10 +123,10 @@ def command_line(vllm: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(value, bool):
             line.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, list):
+        elif isinstance(value, list) and flag[2:] not in JSON_LISTS:
             line += [flag, *map(str, value)]
         else:
-            line += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+            line += [flag, json.dumps(value) if isinstance(value, dict | list) else str(value)]
     return line
 
 

@@ -47,6 +47,9 @@ from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
 from retriever.rerank import open_reranker
 
+CLOSE_S = 3
+"""For connections to close once no request is under way: who rests on one over TLS may take 30 to say so."""
+
 
 def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     """Serve until a signal comes; returns the exit status.
@@ -194,6 +197,7 @@ def _uvicorn(args: Any) -> dict[str, Any]:
         "port": args.port,
         "log_level": args.uvicorn_log_level,
         "access_log": False,  # each request has a line of ours
+        "timeout_graceful_shutdown": CLOSE_S,
         "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,  # type: ignore[attr-defined]
         "ssl_keyfile": args.ssl_keyfile,
         "ssl_certfile": args.ssl_certfile,
