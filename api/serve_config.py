@@ -42,6 +42,7 @@ class ServeConfig:
     Attributes:
         model: None takes the collections' model, or the default one.
         reranker: as `retriever.rerank.open_reranker` takes it; None for none.
+        embedder: of collections that are made over HTTP, as `kvblend precompute --embedder` takes it.
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         share_blends: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blend: no blend is weighed against full prefill.
@@ -60,6 +61,7 @@ class ServeConfig:
     collections: tuple[str, ...] = ()
     model: str | None = None
     reranker: str | None = None
+    embedder: str = INGEST_DEFAULTS.embedder
     recompute_ratio: Ratio | None = None
     share_blends: str = Sharing.NO.value
     always_blend: bool = False
@@ -86,6 +88,7 @@ class ServeConfig:
         """How much the server takes in."""
         return replace(
             INGEST_DEFAULTS,
+            embedder=self.embedder,
             share=self.ingest_share,
             max_document_bytes=self.max_document_bytes,
             max_files_bytes=self.max_files_bytes,
@@ -168,6 +171,7 @@ GROUP = Group(
         "collections": names,
         "model": a_text,
         "reranker": a_text,
+        "embedder": a_text,
         "recompute_ratio": _ratio,
         "share_blends": a_choice(Sharing),
         "always_blend": a_switch,

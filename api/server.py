@@ -26,6 +26,7 @@ from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
 from api.ingest.ingest import managed_model
 from api.ingest.routes import ingest_router
+from api.ingest.settings import DEFAULTS as INGEST_DEFAULTS
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
 from api.library import Library
@@ -67,6 +68,8 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     path = store_path(store)
     reranker = None if config.reranker is None else open_reranker(config.reranker)
     library = Library(path, config.collections, reranker=reranker, reader=namespace_in_force.get)
+    if config.embedder != INGEST_DEFAULTS.embedder:
+        library.embedder(config.embedder)  # what cannot be had is said now, and not to the first client
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(flags)
     entry.configure_logging_from_args(args)  # type: ignore[attr-defined]
