@@ -49,7 +49,7 @@ async def ingesting(
         logger.warning("documents are taken in by kvblend precompute alone: %s", error)
         yield None
         return
-    runs = Runs(library, engines.of, pace, interruption)
+    runs = Runs(library, engines.of, pace, interruption, settings.embedder)
     ingest = Ingest(library, runs, interruption, setup.settings.fingerprint, settings)
 
     def open_learned(namespace: str) -> LearnedTexts:

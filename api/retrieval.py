@@ -1,14 +1,13 @@
 """A chat request that names a collection becomes one that holds its chunks."""
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from api.conversation import Message, has_system_role, lay_out, plain_messages, question_of
 from api.library import Library
 from api.options import RagOptions, rag_error
-from api.surface.record import record_in_force
+from api.surface.record import retrieving
 from blend.text.token_texts import token_texts
 from retriever.errors import QueryError
 from retriever.retrieve import Hit
@@ -43,11 +42,9 @@ class Retrieval:
         """
         messages = plain_messages(asked)
         prefix = self.library.prefix_of(rag.collection)
-        begun_ns = time.time_ns()
-        # Embedding takes milliseconds of computing, which other requests need not wait for.
-        hits = await asyncio.to_thread(find, self.library, rag, question_of(messages))
-        if (record := record_in_force.get()) is not None:
-            record.retrieved_ns = (begun_ns, time.time_ns())
+        with retrieving():
+            # Embedding takes milliseconds of computing, which other requests need not wait for.
+            hits = await asyncio.to_thread(find, self.library, rag, question_of(messages))
         return self.lay_out(messages, prefix, [hit.text for hit in hits])
 
     def lay_out(self, messages: Sequence[Message], prefix: str, texts: Sequence[str]) -> list[Message]:

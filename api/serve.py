@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="reads the best candidates again: a cross-encoder, or late: and an embedding model",
     )
     add(
+        "--embedder",
+        metavar="MODEL",
+        help="embedding model of collections that are made over HTTP: a folder, a hub id, or URL/v1#MODEL",
+    )
+    add(
         "--recompute-ratio",
         metavar="R",
         help="in [0, 1], or auto, of requests that name none; the model's calibrated one unless given",

@@ -28,6 +28,9 @@ from blend.setting_values import (
 from blend.sharing import Sharing
 
 LOG_FORMATS = ("text", "json")
+JSON_LISTS = ("allowed-origins", "allowed-methods", "allowed-headers")
+"""Flags of `vllm serve` that take a list as one piece of JSON; all others take its items one by one."""
+
 MAX_JSON_DEPTH = 500
 """Beyond it, reading JSON could exhaust the stack."""
 
@@ -39,6 +42,7 @@ class ServeConfig:
     Attributes:
         model: None takes the collections' model, or the default one.
         reranker: as `retriever.rerank.open_reranker` takes it; None for none.
+        embedder: of collections that are made over HTTP, as `kvblend precompute --embedder` takes it.
         recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
         share_blends: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
         always_blend: no blend is weighed against full prefill.
@@ -57,6 +61,7 @@ class ServeConfig:
     collections: tuple[str, ...] = ()
     model: str | None = None
     reranker: str | None = None
+    embedder: str = INGEST_DEFAULTS.embedder
     recompute_ratio: Ratio | None = None
     share_blends: str = Sharing.NO.value
     always_blend: bool = False
@@ -83,6 +88,7 @@ class ServeConfig:
         """How much the server takes in."""
         return replace(
             INGEST_DEFAULTS,
+            embedder=self.embedder,
             share=self.ingest_share,
             max_document_bytes=self.max_document_bytes,
             max_files_bytes=self.max_files_bytes,
@@ -110,6 +116,8 @@ def command_line(vllm: Mapping[str, Any]) -> list[str]:
 
     >>> command_line({"port": 8000, "enforce_eager": True, "api-key": ["a", "b"], "seed": None})
     ['--port', '8000', '--enforce-eager', '--api-key', 'a', 'b']
+    >>> command_line({"allowed-origins": ["https://a.example"]})
+    ['--allowed-origins', '["https://a.example"]']
     """
     line: list[str] = []
     for name, value in vllm.items():
@@ -118,10 +126,10 @@ def command_line(vllm: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(value, bool):
             line.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, list):
+        elif isinstance(value, list) and flag[2:] not in JSON_LISTS:
             line += [flag, *map(str, value)]
         else:
-            line += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+            line += [flag, json.dumps(value) if isinstance(value, dict | list) else str(value)]
     return line
 
 
@@ -163,6 +171,7 @@ GROUP = Group(
         "collections": names,
         "model": a_text,
         "reranker": a_text,
+        "embedder": a_text,
         "recompute_ratio": _ratio,
         "share_blends": a_choice(Sharing),
         "always_blend": a_switch,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
+from ssl import SSLContext
 from typing import Any
 
 import uvloop
@@ -25,6 +26,7 @@ from api.flags import Launch, parse_flags, prepare_launch
 from api.guard import GuardedEngine
 from api.ingest.ingest import managed_model
 from api.ingest.routes import ingest_router
+from api.ingest.settings import DEFAULTS as INGEST_DEFAULTS
 from api.ingest.settings import IngestSettings
 from api.ingesting import Ingestion, ingesting
 from api.library import Library
@@ -38,12 +40,16 @@ from api.surface.install import Surface, install_surface, vllm_keys
 from api.surface.keys import KeyRing, namespace_in_force
 from api.surface.openapi import complete_openapi
 from api.surface.request_log import set_up_log
+from api.surface.tls import tls_of
 from api.surface.tracing import Tracing
 from api.vector_stores.routes import open_vector_stores, vector_stores_router
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
 from retriever.rerank import open_reranker
+
+CLOSE_S = 3
+"""For connections to close once no request is under way: who rests on one over TLS may take 30 to say so."""
 
 
 def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
@@ -57,16 +63,18 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
         UnknownCollection, CollectionError, EmbedderError: before the served model is loaded.
         ModelError: the model cannot be found or read.
         RequestError: a flag cannot be served with.
-        ConfigError: a key cannot be read.
+        ConfigError: a key or certificate cannot be read.
     """
     path = store_path(store)
     reranker = None if config.reranker is None else open_reranker(config.reranker)
     library = Library(path, config.collections, reranker=reranker, reader=namespace_in_force.get)
+    if config.embedder != INGEST_DEFAULTS.embedder:
+        library.embedder(config.embedder)  # what cannot be had is said now, and not to the first client
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(flags)
     entry.configure_logging_from_args(args)  # type: ignore[attr-defined]
     set_up_log(config.log_format)
-    surface = _surface(config, args)
+    surface, tls = _surface(config, args), tls_of(args)
     launch = prepare_launch(
         config.model
         or args.model_tag
@@ -83,9 +91,9 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     address, listener = setup_server(launch.args, reuse_port=False)
     with listener:
-        with starting(listener):
+        with starting(listener, tls):
             _pass_gate(launch)
-        uvloop.run(_serve(launch, library, surface, config.ingestion, address, listener))
+        uvloop.run(_serve(launch, library, surface, config.ingestion, address, listener, tls))
     return 0
 
 
@@ -102,9 +110,10 @@ async def _serve(
     settings: IngestSettings,
     address: str,
     listener: socket,
+    tls: SSLContext | None,
 ) -> None:
     async with AsyncExitStack() as stack:
-        with starting(listener):
+        with starting(listener, tls):
             client = await stack.enter_async_context(entry.build_async_engine_client(launch.args))
             ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, settings))
             app = await _build(launch, library, surface, client, ingestion)
@@ -191,6 +200,7 @@ def _uvicorn(args: Any) -> dict[str, Any]:
         "port": args.port,
         "log_level": args.uvicorn_log_level,
         "access_log": False,  # each request has a line of ours
+        "timeout_graceful_shutdown": CLOSE_S,
         "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,  # type: ignore[attr-defined]
         "ssl_keyfile": args.ssl_keyfile,
         "ssl_certfile": args.ssl_certfile,

@@ -2,10 +2,12 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from api.errors import answer_of, error_body
 from blend.errors import EngineNotReady
@@ -14,7 +16,7 @@ NOT_READY = EngineNotReady("the engine is starting; try again in a few seconds")
 
 
 @contextmanager
-def starting(listener: socket.socket) -> Iterator[None]:
+def starting(listener: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     """Answer every request with 503 while the block runs.
 
     The engine's start blocks the event loop, so this is a thread with a server of its own on a duplicate of
@@ -22,8 +24,9 @@ def starting(listener: socket.socket) -> Iterator[None]:
 
     Args:
         listener: bound, and used for listening by the caller afterwards.
+        tls: what its connections speak; HTTP in plain when None.
     """
-    server = ThreadingHTTPServer(("", 0), _NotReady, bind_and_activate=False)
+    server = _Server(tls)
     server.socket.close()
     server.socket = listener.dup()
     server.server_activate()
@@ -35,6 +38,21 @@ def starting(listener: socket.socket) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers each connection in a thread of its own, where a slow handshake holds nobody up."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__(("", 0), _NotReady, bind_and_activate=False)
+        self._tls = tls
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self._tls is None:
+            return super().finish_request(request, client_address)
+        request.settimeout(_NotReady.timeout)
+        with suppress(OSError), self._tls.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
 
 
 class _NotReady(BaseHTTPRequestHandler):

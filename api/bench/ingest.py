@@ -6,14 +6,15 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api.bench.arguments import add_ending, positive, share
 from api.bench.report import finish, prepare_out
 from blend.config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from api.load.uploads import Chats, Uploaded
+    from api.load.chats import Chats
+    from api.load.uploads import Gone, Uploaded
 
 PAGES = Path(__file__).parents[2] / "demo" / "docs"
 
@@ -24,14 +25,16 @@ def add_parser(subparsers: Any) -> None:
         "ingest",
         help="uploads beside the chats of another client: times between tokens, alone and meanwhile",
         description="Starts `kvblend serve` on an empty store, streams chats one after the other, and then "
-        "does so again while documents are uploaded.",
+        "does so again while files are uploaded and put into a vector store. Then each file is searched for, "
+        "and some are deleted and looked for again.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("--base-url", default=None, metavar="URL", help="of a running `kvblend serve`")
     add("--model", default=DEFAULT_MODEL, help="served model (default: %(default)s)")
-    add("--files", type=positive, default=50, metavar="N", help="documents (default: %(default)s)")
-    add("--words", type=positive, default=60, metavar="N", help="of a document (default: %(default)s)")
+    add("--files", type=positive, default=50, metavar="N", help="uploaded (default: %(default)s)")
+    add("--delete", type=positive, default=3, metavar="N", help="of the files (default: %(default)s)")
+    add("--words", type=positive, default=60, metavar="N", help="of a file (default: %(default)s)")
     add("--chats", type=positive, default=4, metavar="N", help="alone (default: %(default)s)")
     add("--decode-tokens", type=positive, default=192, metavar="N", help="of a chat (default: %(default)s)")
     add("--ingest-share", type=share, default=0.25, help="the server's (default: %(default)s)")
@@ -49,38 +52,66 @@ def run(args: argparse.Namespace) -> int:
         command += ["--model", args.model, "--ingest-share", str(args.ingest_share)]
         log = (args.out or place) / "serve.log"
         url = args.base_url or stack.enter_context(http_process(command, log))
-        alone, beside, idle_s = asyncio.run(_measure(args, url))
-    line = {
+        measured = asyncio.run(_measure(args, url))
+    details = {"itls_ms": {"alone": measured.alone.itls_ms, "beside": measured.beside.itls_ms}}
+    finish(args, _table(measured), _line(args, measured), details)
+    return 0
+
+
+class _Measured(NamedTuple):
+    """Chats alone and beside uploads, those uploads, as many others to an idle server, and what was found.
+
+    Attributes:
+        found: files that a search for their own text finds first.
+    """
+
+    alone: "Chats"
+    beside: "Chats"
+    busy: "Uploaded"
+    idle: "Uploaded"
+    found: int
+    gone: "list[Gone]"
+
+
+async def _measure(args: argparse.Namespace, url: str) -> _Measured:
+    from api.load.chats import chats_alone, chats_beside
+    from api.load.client import LoadClient
+    from api.load.uploads import delete, found, upload
+
+    first, second = (_texts(args.files, args.words, salt) for salt in ("first", "second"))
+    async with LoadClient(url, 600.0) as client:
+        to = client.sdk
+        await chats_alone(client, 1, args.decode_tokens)
+        alone = await chats_alone(client, args.chats, args.decode_tokens)
+        beside, busy = await chats_beside(client, upload(to, first, "beside chats"), args.decode_tokens)
+        num_found = await found(to, busy, first)
+        numbers = range(min(args.delete, args.files))
+        gone = [await delete(to, client.model, busy, first, number) for number in numbers]
+        idle = await upload(to, second, "idle server")
+    return _Measured(alone, beside, busy, idle, num_found, gone)
+
+
+def _line(args: argparse.Namespace, measured: _Measured) -> dict[str, Any]:
+    chats = {"alone": measured.alone, "beside": measured.beside}
+    return {
         "bench": "ingest",
         "model": args.model if args.base_url is None else None,
         "ingest_share": args.ingest_share if args.base_url is None else None,
         "files": args.files,
         "words": args.words,
-        "completed": beside.completed,
-        "chats_beside": len(beside.chats.ttfts_ms),
-        "chats_failed": len(alone.failed) + len(beside.chats.failed),
-        "itl_p50_ms": {"alone": alone.percentile_ms(50), "beside": beside.chats.percentile_ms(50)},
-        "itl_p99_ms": {"alone": alone.percentile_ms(99), "beside": beside.chats.percentile_ms(99)},
-        "itl_max_ms": {"alone": max(alone.itls_ms), "beside": max(beside.chats.itls_ms)},
-        "upload_s": {"idle": idle_s, "beside": beside.upload_s},
+        "completed": measured.busy.completed,
+        "found": measured.found,
+        "deleted": len(measured.gone),
+        "cited_before": sum(one.was_cited for one in measured.gone),
+        "found_after": sum(one.is_found for one in measured.gone),
+        "cited_after": sum(one.is_cited for one in measured.gone),
+        "chats_beside": len(measured.beside.ttfts_ms),
+        "chats_failed": sum(len(one.failed) for one in chats.values()),
+        "itl_p50_ms": {name: one.percentile_ms(50) for name, one in chats.items()},
+        "itl_p99_ms": {name: one.percentile_ms(99) for name, one in chats.items()},
+        "itl_max_ms": {name: max(one.itls_ms) for name, one in chats.items()},
+        "upload_s": {"idle": measured.idle.seconds, "beside": measured.busy.seconds},
     }
-    details = {"itls_ms": {"alone": alone.itls_ms, "beside": beside.chats.itls_ms}}
-    finish(args, _table(alone, beside, idle_s), line, details)
-    return 0
-
-
-async def _measure(args: argparse.Namespace, url: str) -> "tuple[Chats, Uploaded, float]":
-    """Chats alone, beside uploads, and the same number of other uploads to an idle server."""
-    from api.load.client import LoadClient
-    from api.load.uploads import chats_alone, chats_beside, upload
-
-    busy, idle = (_texts(args.files, args.words, salt) for salt in ("first", "second"))
-    async with LoadClient(url, 600.0) as client:
-        await chats_alone(client, 1, args.decode_tokens)
-        alone = await chats_alone(client, args.chats, args.decode_tokens)
-        beside = await chats_beside(client, busy, f"bench-beside-{args.seed}", args.decode_tokens)
-        _, idle_s = await upload(client.url, idle, f"bench-idle-{args.seed}")
-    return alone, beside, idle_s
 
 
 def _texts(num: int, num_words: int, salt: str) -> list[str]:
@@ -93,18 +124,24 @@ def _texts(num: int, num_words: int, salt: str) -> list[str]:
     ]
 
 
-def _table(alone: "Chats", beside: "Uploaded", idle_s: float) -> str:
+def _table(measured: _Measured) -> str:
+    alone, beside, busy, gone = measured.alone, measured.beside, measured.busy, measured.gone
     rows = [
         f"{name:<22} {len(chats.ttfts_ms):>5}  {chats.percentile_ms(50):>7.0f} "
         f"{chats.percentile_ms(99):>7.0f} {max(chats.itls_ms):>7.0f}"
-        for name, chats in (("alone", alone), ("beside the uploads", beside.chats))
+        for name, chats in (("alone", alone), ("beside the uploads", beside))
     ]
-    ratio = beside.chats.percentile_ms(99) / alone.percentile_ms(99)
+    num = len(busy.file_ids)
     return "\n".join(
         [
             f"{'':<22} chats  p50, ms p99, ms max, ms   (between tokens)",
             *rows,
-            f"p99 {ratio:.2f} times; {beside.completed} of {beside.documents} documents taken in within "
-            f"{beside.upload_s:.0f} s, as many others by an idle server within {idle_s:.0f} s",
+            f"p99 {beside.percentile_ms(99) / alone.percentile_ms(99):.2f} times; {busy.completed} of {num} "
+            f"files taken in within {busy.seconds:.0f} s, as many others by an idle server within "
+            f"{measured.idle.seconds:.0f} s",
+            f"{measured.found} of {num} files are the first that a search for their text finds; of "
+            f"{len(gone)} deleted ones {sum(one.was_cited for one in gone)} were cited before, and "
+            f"straight after {sum(one.is_found for one in gone)} are found and "
+            f"{sum(one.is_cited for one in gone)} cited",
         ]
     )

@@ -9,6 +9,7 @@ from api.conversation import Message, plain_messages, question_of
 from api.errors import NotThere
 from api.file_search.tool import FileSearchTool
 from api.retrieval import Retrieval
+from api.surface.record import retrieving
 from api.vector_stores.kept import MemberRecord
 from api.vector_stores.search import StoreHit, check_prefixes, least_score_of, search, search_of
 from api.vector_stores.stores import VectorStores
@@ -87,9 +88,10 @@ class FileSearch:
         prefix = await asyncio.to_thread(self._prefix, list(findable))
         room = self._room(messages, prefix, answer_tokens)  # here: tokenizers are not for two threads
         options = replace(search_of(tool, DEFAULTS.top_k, "tools.file_search."), max_tokens=max(room, 1))
-        hits = await asyncio.to_thread(
-            search, self._stores.library, findable, [question], options, least_score_of(tool)
-        )
+        with retrieving():
+            hits = await asyncio.to_thread(
+                search, self._stores.library, findable, [question], options, least_score_of(tool)
+            )
         texts = [one.hit.text for one in reversed(hits)]
         return Found(question, tuple(hits), self._retrieval.lay_out(messages, prefix, texts))
 

@@ -35,6 +35,7 @@ class Runs:
         library: follows what is published here.
         engine_of: what computes the chunks of a namespace.
         pace, interruption: of the runs, also of those parts that the engine does not see.
+        embedder: embedding model of collections that are made.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Runs:
         engine_of: Callable[[str], ChunkEngine],
         pace: Pace,
         interruption: Interruption,
+        embedder: str = DEFAULTS.embedder,
     ) -> None:
         self._library = library
+        self._embedder = embedder
         self._store = library.store
         self._engine_of = engine_of
         self._pace = pace
@@ -60,7 +63,7 @@ class Runs:
             EmbedderError: the embedding model cannot be read.
         """
         folder = DocumentFolder(self._store, name)
-        embedder = self._library.embedder(DEFAULTS.embedder)
+        embedder = self._library.embedder(self._embedder)
         engine = self._engine_of(namespace)
         settings = Settings(
             name=name,

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from precompute.config import DEFAULTS as PRECOMPUTE_DEFAULTS
+
 
 @dataclass(frozen=True, slots=True)
 class IngestSettings:
     """Limits of ingestion.
 
     Attributes:
+        embedder: embedding model of collections that are made from now on, as `open_embedder` takes it.
         share: of the engine's time, in (0, 1], while requests are being served.
         max_document_bytes: of one document, and of one uploaded file.
         max_files_bytes: of all uploaded files together.
@@ -20,6 +23,7 @@ class IngestSettings:
         max_chat_chars: of all documents of a chat request together.
     """
 
+    embedder: str = PRECOMPUTE_DEFAULTS.embedder
     share: float = 0.25
     max_document_bytes: int = 32 * 2**20
     max_files_bytes: int = 16 * 2**30

@@ -68,7 +68,14 @@ class LoadClient:
     Args:
         url: the server's base URL, with or without `/v1`.
         timeout_s: for a whole answer, from when its request was due.
+
+    Attributes:
+        sdk: OpenAI's client to that server, while the block runs.
+        model: the served model's name, then too.
     """
+
+    sdk: openai.AsyncOpenAI
+    model: str
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
@@ -79,9 +86,9 @@ class LoadClient:
         client = openai.AsyncOpenAI(
             base_url=self.url, api_key=own_key(), max_retries=0, timeout=self._timeout_s
         )
-        self._client = await self._stack.enter_async_context(client)
+        self.sdk = await self._stack.enter_async_context(client)
         try:
-            self._model = (await self._client.models.list()).data[0].id
+            self.model = (await self.sdk.models.list()).data[0].id
         except openai.APIError as error:
             await self._stack.aclose()
             raise EngineNotReady(f"no model at {self.url} ({error.message}): is the server up?") from None
@@ -110,8 +117,8 @@ class LoadClient:
 
     async def _send(self, call: Call) -> Any:
         messages: Any = call.messages
-        return await self._client.chat.completions.create(
-            model=self._model,
+        return await self.sdk.chat.completions.create(
+            model=self.model,
             messages=messages,
             max_tokens=call.max_tokens,
             temperature=0.0,

@@ -1,117 +1,103 @@
-"""How smoothly a client's chats are answered while another one uploads documents."""
+"""Files uploaded as OpenAI's clients do it, put into a vector store, found in it, and deleted."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
-import httpx
-import numpy as np
+import openai
 
-from api.load.client import Call, LoadClient
 from blend.errors import EngineNotReady
 
-POLL_S = 0.25
-QUESTIONS = ("Tell a long story about a lighthouse.", "Explain how rain forms.", "Describe a market day.")
-
-
-@dataclass(frozen=True, slots=True)
-class Chats:
-    """Chats of one client, one after the other.
-
-    Attributes:
-        itls_ms: times between tokens.
-        ttfts_ms: times to first token.
-        failed: why chats were not finished.
-        seconds: from the first chat to the end of the last one.
-    """
-
-    itls_ms: tuple[float, ...]
-    ttfts_ms: tuple[float, ...]
-    failed: tuple[str, ...]
-    seconds: float
-
-    def percentile_ms(self, percent: float) -> float:
-        """Of the times between tokens."""
-        return float(np.percentile(self.itls_ms, percent))
+POLL_S = 0.5
+NEAR = 4
+"""Chunks that an answer is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """Uploads, and the chats meanwhile.
+    """Files in a vector store of their own.
 
     Attributes:
-        upload_s: until every document was taken in.
-        completed: documents that were, of `documents`.
+        file_ids: in the order of their texts.
+        completed: files that were taken in.
+        seconds: from the first upload until none was in progress.
     """
 
-    chats: Chats
-    documents: int
+    store_id: str
+    file_ids: tuple[str, ...]
     completed: int
-    upload_s: float
+    seconds: float
 
 
-async def chats_alone(client: LoadClient, num_chats: int, tokens: int) -> Chats:
-    """So many chats, and nothing else goes on."""
-    left = iter(range(num_chats))
-    return await _chats(client, tokens, lambda: next(left, None) is not None)
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What became of a file that was deleted.
 
-
-async def chats_beside(client: LoadClient, texts: Sequence[str], collection: str, tokens: int) -> Uploaded:
-    """Chats until all texts, uploaded one by one as documents of a new collection, are taken in.
-
-    Raises:
-        EngineNotReady: the server did not take one.
+    Attributes:
+        was_cited: by an answer to its own text, before.
+        is_found: by a search for its own text, after, among as many chunks as a search may give.
+        is_cited: by the same answer, after.
     """
-    uploading = asyncio.create_task(upload(client.url, texts, collection))
-    chats = await _chats(client, tokens, lambda: not uploading.done())
-    completed, seconds = await uploading
-    return Uploaded(chats, len(texts), completed, seconds)
+
+    was_cited: bool
+    is_found: bool
+    is_cited: bool
 
 
-async def upload(url: str, texts: Sequence[str], collection: str) -> tuple[int, float]:
-    """Upload texts one by one as documents of a new collection; how many were taken in, and in what time.
+async def upload(client: openai.AsyncOpenAI, texts: Sequence[str], name: str) -> Uploaded:
+    """Upload texts one by one into a new vector store, and wait until all are taken in.
 
     Raises:
         EngineNotReady: the server did not take one.
     """
     begin_s = time.perf_counter()
-    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
-        await _send(http, "POST", "/collections", json={"name": collection})
-        for number, text in enumerate(texts):
-            await _send(
-                http, "PUT", f"/collections/{collection}/documents/{number}.md", content=text.encode()
-            )
-        while True:
-            jobs = (await http.get(f"/collections/{collection}/jobs")).json()["data"]
-            if all(job["status"] in ("completed", "failed") for job in jobs):
-                break
+    try:
+        store = await client.vector_stores.create(name=name)
+        file_ids = [await _put(client, store.id, f"{number}.md", text) for number, text in enumerate(texts)]
+        while (counts := store.file_counts).in_progress or counts.total < len(texts):
             await asyncio.sleep(POLL_S)
-    completed = sum(status == "completed" for job in jobs for status in job["documents"].values())
-    return completed, time.perf_counter() - begin_s
+            store = await client.vector_stores.retrieve(store.id)
+    except openai.APIError as error:
+        raise EngineNotReady(f"an upload failed: {error.message}") from error
+    return Uploaded(store.id, tuple(file_ids), counts.completed, time.perf_counter() - begin_s)
 
 
-async def _send(http: httpx.AsyncClient, method: str, path: str, **options: object) -> None:
-    answer = await http.request(method, path, **options)  # type: ignore[arg-type]
-    if answer.is_error:
-        raise EngineNotReady(f"the server answered {answer.status_code} to an upload: {answer.text[:200]}")
+async def _put(client: openai.AsyncOpenAI, store_id: str, name: str, text: str) -> str:
+    file = await client.files.create(file=(name, text.encode()), purpose="user_data")
+    await client.vector_stores.files.create(store_id, file_id=file.id)
+    return file.id
 
 
-async def _chats(client: LoadClient, tokens: int, goes_on: Callable[[], bool]) -> Chats:
-    begin_s = time.perf_counter()
-    itls_ms: list[float] = []
-    ttfts_ms: list[float] = []
-    failed: list[str] = []
-    number = 0
-    while goes_on():
-        question = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
-        number += 1
-        call = Call([question], False, f"chat {begin_s} {number}", tokens)
-        outcome = await client.answer(call, time.perf_counter())
-        if outcome.error is not None:
-            failed.append(outcome.error)
-            continue
-        itls_ms += [(late - early) * 1e3 for early, late in pairwise(outcome.token_times_s)]
-        ttfts_ms.append(outcome.ttft_ms or 0.0)
-    return Chats(tuple(itls_ms), tuple(ttfts_ms), tuple(failed), time.perf_counter() - begin_s)
+async def found(client: openai.AsyncOpenAI, uploaded: Uploaded, texts: Sequence[str]) -> int:
+    """How many of the files are the first that a search for their own text finds."""
+    pairs = zip(uploaded.file_ids, texts, strict=True)
+    return sum([await _files(client, uploaded.store_id, text, 1) == {key} for key, text in pairs])
+
+
+async def delete(
+    client: openai.AsyncOpenAI, model: str, uploaded: Uploaded, texts: Sequence[str], number: int
+) -> Gone:
+    """Delete one file, and look for it straight after in searches and answers.
+
+    Args:
+        number: of the file, from 0.
+    """
+    key, text = uploaded.file_ids[number], texts[number]
+    was_cited = key in await _cited(client, model, uploaded.store_id, text)
+    await client.files.delete(key)
+    is_found = key in await _files(client, uploaded.store_id, text, 50)
+    return Gone(was_cited, is_found, key in await _cited(client, model, uploaded.store_id, text))
+
+
+async def _files(client: openai.AsyncOpenAI, store_id: str, query: str, num: int) -> set[str]:
+    hits = await client.vector_stores.search(store_id, query=query, max_num_results=num)
+    return {hit.file_id for hit in hits.data}
+
+
+async def _cited(client: openai.AsyncOpenAI, model: str, store_id: str, question: str) -> set[str]:
+    tool: Any = {"type": "file_search", "vector_store_ids": [store_id], "max_num_results": NEAR}
+    answer = await client.responses.create(model=model, input=question, tools=[tool], max_output_tokens=16)
+    message: Any = answer.output[-1]
+    return {citation.file_id for citation in message.content[0].annotations}

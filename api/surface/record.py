@@ -1,6 +1,8 @@
 """What is known of a request while it is served: for the line that the log has of it, and for its trace."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,3 +88,12 @@ def begin_call(sampling_params: Any) -> EngineCall:
     if (record := record_in_force.get()) is not None:
         record.calls.append(call)
     return call
+
+
+@contextmanager
+def retrieving() -> Iterator[None]:
+    """Note in the record of the request in force that what runs inside is its retrieval."""
+    begun_ns = time.time_ns()
+    yield
+    if (record := record_in_force.get()) is not None:
+        record.retrieved_ns = (begun_ns, time.time_ns())

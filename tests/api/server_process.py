@@ -1,6 +1,7 @@
 """A real `kvblend serve` for end-to-end tests."""
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -79,8 +80,18 @@ def running(store: Path, *flags: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 @contextmanager
-def started(store: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """A server on a free port, with these variables on top of this process's."""
+def started(
+    store: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    trusted: ssl.SSLContext | None = None,
+) -> Iterator[Running]:
+    """A server on a free port.
+
+    Args:
+        environment: variables on top of this process's.
+        trusted: what to connect to it with, where the flags have it speak TLS.
+    """
     port = free_port()
     log = store.parent / f"serve-{port}.log"
     place = ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
@@ -92,9 +103,9 @@ def started(store: Path, *flags: str, environment: Mapping[str, str] | None = No
             cwd=ROOT,
             env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", **(environment or {})},
         )
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'https' if trusted else 'http'}://127.0.0.1:{port}"
     try:
-        yield Running(url, _wait(process, url, log), process, log)
+        yield Running(url, _wait(process, url, log, trusted), process, log)
     finally:
         process.terminate()
         try:
@@ -104,13 +115,15 @@ def started(store: Path, *flags: str, environment: Mapping[str, str] | None = No
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> tuple[int, ...]:
+def _wait(
+    process: subprocess.Popen[bytes], url: str, log: Path, trusted: ssl.SSLContext | None
+) -> tuple[int, ...]:
     statuses: list[int] = []
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-4000:]
         try:
-            statuses.append(httpx.get(f"{url}/health", timeout=5).status_code)
+            statuses.append(httpx.get(f"{url}/health", timeout=5, verify=trusted or True).status_code)
         except httpx.TransportError:
             time.sleep(0.2)  # the socket is not bound yet, or changes hands
             continue

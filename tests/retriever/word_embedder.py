@@ -14,6 +14,9 @@ class WordEmbedder:
     name = "words"
     dim = 64
 
+    def __init__(self, name: str = name) -> None:
+        self.name = name
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in enumerate(texts):

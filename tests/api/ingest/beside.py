@@ -71,11 +71,11 @@ async def beside(
     store: Path, *names: str, settings: IngestSettings = DEFAULTS, share: float = 1.0
 ) -> AsyncIterator[Beside]:
     """A server's ingestion, from its start to its end."""
-    library = Library(store, names, opener=lambda name: WordEmbedder(), reader=namespace_in_force.get)
+    library = Library(store, names, opener=WordEmbedder, reader=namespace_in_force.get)
     interruption, pace = Interruption(), Pace(share, lambda: False)
     engine_of = cache(lambda namespace: HeldEngine(store, interruption, namespace))
     engine = engine_of("")
-    runs = Runs(library, engine_of, pace, interruption)
+    runs = Runs(library, engine_of, pace, interruption, settings.embedder)
     ingest = Ingest(library, runs, interruption, MODEL, settings)
 
     def open_learned(namespace: str) -> LearnedTexts:

@@ -350,3 +350,14 @@ async def test_a_collection_of_another_model_is_left_alone(tmp_path):
     async with beside(tmp_path) as server:
         assert server.library.names == ()
     assert (tmp_path / "documents" / "pets").is_dir()
+
+
+async def test_a_collection_is_made_with_the_servers_embedding_model_and_keeps_it(tmp_path):
+    async with beside(tmp_path, settings=replace(DEFAULTS, embedder="the-first")) as server:
+        await server.ingest.create("pets")
+        await put(server, "a.md", CATS)
+    async with beside(tmp_path, settings=replace(DEFAULTS, embedder="another")) as server:
+        await put(server, "b.md", DOGS)
+        await server.ingest.create("more")
+        made = {name: server.library.retriever(name).collection.settings for name in ("pets", "more")}
+    assert {name: one.embedder for name, one in made.items()} == {"pets": "the-first", "more": "another"}
