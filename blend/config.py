@@ -16,6 +16,7 @@ class BlendDefaults:
         selector: rule that picks them.
         max_residual: what the ratio "auto" leaves at most of the question's attention on rows that
             approximate a full prefill's, in [0, 1].
+        device_bytes: budget of the tier of chunk KV on each worker's device; "auto": as much as suits it.
         memory_bytes: budget of the in-memory tier of chunk KV in each worker.
         namespace_memory_bytes: the same for each namespace, beside it.
         kept_bytes: budget of the blends that each worker keeps to top up, where they are.
@@ -25,6 +26,7 @@ class BlendDefaults:
     recompute_ratio: float = 0.15
     selector: str = "question-late"
     max_residual: float = 0.05
+    device_bytes: int | str = "auto"
     memory_bytes: int = 2 << 30
     namespace_memory_bytes: int = 256 << 20
     kept_bytes: int = 2 << 30

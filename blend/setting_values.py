@@ -8,6 +8,7 @@ from blend.errors import ConfigError
 from blend.store.sizes import parse_bytes
 
 UNLIMITED = "none"
+AUTO = "auto"
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -40,6 +41,11 @@ def a_size(value: Any, source: str) -> int:
 def a_size_or_none(value: Any, source: str) -> int | None:
     """The same, or none for no limit."""
     return None if value is None or value == UNLIMITED else a_size(value, source)
+
+
+def a_size_or_auto(value: Any, source: str) -> int | str:
+    """The same, or auto for what suits the machine."""
+    return AUTO if value == AUTO else a_size(value, source)
 
 
 def a_positive_size(value: Any, source: str) -> int:

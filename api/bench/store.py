@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from api.bench.arguments import add_ending, names, not_negative, positive
+from api.bench.redis_process import redis_at, redis_program
 from api.bench.report import finish, prepare_out
 from blend.config import DEFAULT_MODEL
+from blend.errors import RequestError
+
+TIERS = ("memory", "disk", "redis", "s3")
+WITHOUT = "unless given all that can be had"
 
 if TYPE_CHECKING:
     from api.bench.store_codecs import CodecFigures
     from api.bench.store_tiers import TierFigures
     from blend.chunk import ChunkKV
-    from blend.fidelity.codec_run import CodecCost
+    from blend.fidelity.codec_run import CodecCost, CodecJournal
     from blend.fidelity.hf_backend import HFBackend
     from blend.store.codecs.base import Codec
 
@@ -38,6 +44,15 @@ def add_parser(subparsers: Any) -> None:
     add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
     add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
     add("--max-tokens", type=count, default=16, help="of an answer (default: %(default)s)")
+    add(
+        "--tiers",
+        type=names,
+        default=None,
+        metavar="NAME,...",
+        help=f"{', '.join(TIERS)}, or none; {WITHOUT}",
+    )
+    add("--redis", default=None, metavar="URL", help="of a server; one is started unless given")
+    add("--s3", default=None, metavar="URL", help="s3://BUCKET/PREFIX; endpoint and keys in AWS_* variables")
     add("--codecs", type=names, default=None, metavar="NAME,...", help="all that there are unless given")
     add("--pool", type=count, default=4, metavar="N", help="chunks of the tiers (default: %(default)s)")
     add("--chunk-tokens", type=count, default=512, metavar="N", help="of each (default: %(default)s)")
@@ -58,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_plots()
     codecs = [codec(name) for name in args.codecs or CODECS]
+    args.tiers = tiers_of(args)
     tiers, figures = _measure(args, codecs)
     finish(
         args,
@@ -67,6 +83,37 @@ def run(args: argparse.Namespace) -> int:
         lambda folder: plot_frontier(figures, folder / "frontier.png"),
     )
     return 0
+
+
+def tiers_of(args: argparse.Namespace) -> list[str]:
+    """Names of the tiers that are to be measured.
+
+    Raises:
+        RequestError: one is none, or cannot be had.
+    """
+    if args.tiers is not None and list(args.tiers) == ["none"]:
+        return []
+    if args.tiers is not None:
+        if unknown := set(args.tiers) - set(TIERS):
+            raise RequestError(
+                f"got tiers {', '.join(sorted(unknown))}, expected some of {', '.join(TIERS)}, or none"
+            )
+        if "s3" in args.tiers and args.s3 is None:
+            raise RequestError("got tier s3 without its URL: name a bucket with --s3 s3://BUCKET/PREFIX")
+        return list(args.tiers)
+    can_redis = args.redis is not None or redis_program() is not None
+    return ["memory", "disk", *(["redis"] if can_redis else []), *(["s3"] if args.s3 else [])]
+
+
+@contextmanager
+def _servers(args: argparse.Namespace) -> Iterator[dict[str, str]]:
+    with ExitStack() as stack:
+        servers = {}
+        if "redis" in args.tiers:
+            servers["redis"] = stack.enter_context(redis_at(args.redis))
+        if "s3" in args.tiers:
+            servers["s3"] = args.s3
+        yield servers
 
 
 def _measure(
@@ -79,8 +126,12 @@ def _measure(
     with closing(HFBackend(args.model, args.threads)) as backend:
         costs = {} if args.data is None else _costs(args, backend, codecs)
         chunks = _chunks(args, backend)
-    with TemporaryDirectory(dir=args.folder) as folder:
-        places = [tier for each in codecs for tier in open_tiers(Path(folder), each, chunks)]
+    with TemporaryDirectory(dir=args.folder) as folder, _servers(args) as servers, ExitStack() as stack:
+        places = []
+        for each in codecs:
+            for tier in open_tiers(Path(folder), each, chunks, args.tiers, servers):
+                stack.callback(tier.close)
+                places.append(tier)
         tiers = measure_tiers(places, chunks, args.repetitions)
     return tiers, measure_codecs(chunks, codecs, args.repetitions, costs)
 
@@ -118,9 +169,16 @@ def _costs(args: argparse.Namespace, backend: "HFBackend", codecs: "list[Codec]"
     lossy = [each for each in codecs if not each.is_lossless]  # the others add nothing
     recodes = {tag_of(each): partial(recoded, codec=each) for each in lossy}
     prompts = [build(question) for question in data.questions]
-    scores = run(backend, prompts, recodes, journal, args.max_tokens, _teller(len(prompts)))
+    tell = partial(_tell, journal, {each.name: tag_of(each) for each in lossy}, len(prompts))
+    scores = run(backend, prompts, recodes, journal, args.max_tokens, tell)
     return {each.name: cost_of([one for one in scores if one.codec == tag_of(each)]) for each in lossy}
 
 
-def _teller(total: int) -> Any:
-    return lambda done: print(f"question {done}/{total}", file=sys.stderr, flush=True)
+def _tell(journal: "CodecJournal", tags: dict[str, str], total: int, done: int) -> None:
+    """How far it has come, and what has been found so far."""
+    from blend.fidelity.codec_run import cost_of
+
+    found = {name: [one for one in journal.scores.values() if one.codec == tag] for name, tag in tags.items()}
+    costs = {name: cost_of(scores) for name, scores in found.items() if scores}
+    so_far = [f"{name} {one.kl_added:+.5f} of {one.kl_blend:.4f}" for name, one in costs.items()]
+    print(f"question {done}/{total}" + "; ".join(["", *so_far]), file=sys.stderr, flush=True)

@@ -18,8 +18,10 @@ def as_object(tiers: Sequence[TierFigures], codecs: Sequence[CodecFigures]) -> d
 
 
 def render(tiers: Sequence[TierFigures], codecs: Sequence[CodecFigures]) -> str:
-    """Two tables, for people."""
-    places = [("tier", "codec", "read GB/s", "plain read GB/s", "of it", "write GB/s", "read, GB of KV/s")]
+    """Tables, for people; none of tiers where none was measured."""
+    places = [
+        ("tier", "codec", "read GB/s", "plain read", "of it", "kept", "of it", "write GB/s", "GB of KV/s")
+    ]
     places += [
         (
             one.name,
@@ -27,6 +29,7 @@ def render(tiers: Sequence[TierFigures], codecs: Sequence[CodecFigures]) -> str:
             f"{one.read_gb_s:.2f}",
             f"{one.raw_read_gb_s:.2f}",
             f"{one.read_gb_s / one.raw_read_gb_s:.0%}",
+            *_kept(one),
             f"{one.write_gb_s:.2f}",
             f"{one.kv_gb_s:.2f}",
         )
@@ -55,7 +58,14 @@ def render(tiers: Sequence[TierFigures], codecs: Sequence[CodecFigures]) -> str:
         )
         for one in codecs
     ]
-    return f"{aligned(places, right=places[0][2:])}\n\n{aligned(packed, right=packed[0][1:])}"
+    table = aligned(packed, right=packed[0][1:])
+    return f"{aligned(places, right=places[0][2:])}\n\n{table}" if tiers else table
+
+
+def _kept(one: TierFigures) -> tuple[str, str]:
+    if one.raw_kept_gb_s is None:
+        return "-", "-"
+    return f"{one.raw_kept_gb_s:.2f}", f"{one.read_gb_s / one.raw_kept_gb_s:.0%}"
 
 
 def _cost(one: CodecFigures) -> tuple[str, str, str]:
@@ -73,6 +83,7 @@ def _tier(one: TierFigures) -> dict[str, Any]:
         "write_gb_s": one.write_gb_s,
         "raw_read_gb_s": one.raw_read_gb_s,
         "kv_gb_s": one.kv_gb_s,
+        "raw_kept_gb_s": one.raw_kept_gb_s,
     }
 
 

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+from api.bench.store_remote import RemoteTier
 from blend.chunk import ChunkKV
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
@@ -22,21 +23,29 @@ PIECE_BYTES = 1 << 20
 
 
 class Tier(Protocol):
-    """A place that is measured. A remote one is one more of these, and a line in `open_tiers`.
+    """A place that is measured.
 
     Attributes:
         name: what the table says.
         codec: name of what packs the chunks.
         store: what chunks are read from, and written to.
+        raw_kept: as `raw_read`, but what is read stays, all of it, in memory that was not used before; None
+            where there is no other way to read.
     """
 
     name: str
     codec: str
 
     @property
+    def raw_kept(self) -> Callable[[ChunkKV], int] | None: ...
+
+    @property
     def store(self) -> ChunkStore: ...
 
-    def prepare(self, chunk: ChunkKV) -> None:
+    def before_write(self, chunk: ChunkKV) -> None:
+        """Called before each write, and not timed."""
+
+    def before_read(self, chunk: ChunkKV) -> None:
         """Bring about what the tier's name says; called before each read, and not timed."""
 
     def stored_bytes(self, chunk: ChunkKV) -> int:
@@ -48,6 +57,9 @@ class Tier(Protocol):
     def raw_read(self, chunk: ChunkKV) -> int:
         """Read the same bytes without the store; returns how many."""
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class TierFigures:
@@ -55,6 +67,8 @@ class TierFigures:
 
     Attributes:
         kv_gb_s: the same reads, in bytes of the numbers that they give.
+        raw_kept_gb_s: plain reads whose bytes all stay in memory, as those of a chunk do; None where the
+            others' do.
     """
 
     name: str
@@ -63,6 +77,7 @@ class TierFigures:
     write_gb_s: float
     raw_read_gb_s: float
     kv_gb_s: float
+    raw_kept_gb_s: float | None = None
 
 
 class DiskTier:
@@ -75,7 +90,10 @@ class DiskTier:
         self._warm = warm
         self._buffer = memoryview(bytearray(PIECE_BYTES))
 
-    def prepare(self, chunk: ChunkKV) -> None:
+    def before_write(self, chunk: ChunkKV) -> None:
+        """Nothing: a file is written anew."""
+
+    def before_read(self, chunk: ChunkKV) -> None:
         """Read the file once, or have the system forget its pages."""
         if not self._warm:
             forget_pages(self._path(chunk))
@@ -97,6 +115,15 @@ class DiskTier:
         with open(self._path(chunk), "rb", buffering=0) as file:
             return self._read(file)
 
+    def raw_kept(self, chunk: ChunkKV) -> int:
+        """All at once into a buffer of its own."""
+        with open(self._path(chunk), "rb", buffering=0) as file:
+            space = torch.empty(self.stored_bytes(chunk), dtype=torch.uint8)
+            return file.readinto(space.numpy().data)
+
+    def close(self) -> None:
+        """Nothing: whoever made the folder removes it."""
+
     def _path(self, chunk: ChunkKV) -> Path:
         return self.store.path(chunk.record.chunk_id)
 
@@ -111,6 +138,7 @@ class MemoryTier:
     """Decoded chunks in this process; implements `Tier`. A read ends in a copy, or nothing would be read."""
 
     name = "memory"
+    raw_kept = None
 
     def __init__(self, folder: Path, codec: Codec, chunks: Sequence[ChunkKV]) -> None:
         self.codec = codec.name
@@ -118,7 +146,10 @@ class MemoryTier:
         self.store = CachedStore(self._disk, 2 * sum(chunk.num_bytes for chunk in chunks))
         self._space = torch.empty(max(chunk.keys.numel() for chunk in chunks), dtype=chunks[0].keys.dtype)
 
-    def prepare(self, chunk: ChunkKV) -> None:
+    def before_write(self, chunk: ChunkKV) -> None:
+        """Nothing: what is put is written through."""
+
+    def before_read(self, chunk: ChunkKV) -> None:
         """Have it promoted."""
         self.store.get(chunk.record)
 
@@ -136,17 +167,34 @@ class MemoryTier:
         """Copy the same numbers."""
         return self._copy(chunk)
 
+    def close(self) -> None:
+        """Nothing: whoever made the folder removes it."""
+
     def _copy(self, chunk: ChunkKV) -> int:
         for rows in (chunk.keys, chunk.values):
             self._space[: rows.numel()].view(rows.shape).copy_(rows)
         return chunk.num_bytes
 
 
-def open_tiers(folder: Path, codec: Codec, chunks: Sequence[ChunkKV]) -> list[Tier]:
-    """What is measured with one codec, each tier in a folder of its own."""
-    warm = DiskTier(folder / codec.name / "warm", codec, warm=True)
-    cold = DiskTier(folder / codec.name / "cold", codec, warm=False)
-    return [MemoryTier(folder / codec.name / "memory", codec, chunks), warm, cold]
+def open_tiers(
+    folder: Path, codec: Codec, chunks: Sequence[ChunkKV], names: Sequence[str], servers: Mapping[str, str]
+) -> list[Tier]:
+    """What is measured with one codec, each tier in a folder of its own, or on a server.
+
+    Args:
+        names: of `TIERS`.
+        servers: URLs, by the tier's name.
+
+    Raises:
+        StoreError: a server cannot be written to.
+    """
+    tiers: list[Tier] = []
+    if "memory" in names:
+        tiers.append(MemoryTier(folder / codec.name / "memory", codec, chunks))
+    if "disk" in names:
+        tiers.append(DiskTier(folder / codec.name / "warm", codec, warm=True))
+        tiers.append(DiskTier(folder / codec.name / "cold", codec, warm=False))
+    return tiers + [RemoteTier(name, url, codec, chunks) for name, url in servers.items() if name in names]
 
 
 def measure_tiers(tiers: Sequence[Tier], chunks: Sequence[ChunkKV], repetitions: int) -> list[TierFigures]:
@@ -164,15 +212,18 @@ class _Passes:
     def __init__(self, tier: Tier, chunks: Sequence[ChunkKV]) -> None:
         self._tier = tier
         self._chunks = chunks
-        self._seconds: dict[str, list[float]] = {"write": [], "read": [], "raw": []}
+        self._seconds: dict[str, list[float]] = {}
         self._bytes: dict[str, int] = {}
 
     def run(self, *, plain_first: bool) -> None:
         """One of each kind."""
-        self._pass("write", self._write, prepare=False)
+        self._pass("write", self._write, self._tier.before_write)
+        reads: list[tuple[str, Callable[[ChunkKV], int]]]
         reads = [("read", self._tier.read), ("raw", self._tier.raw_read)]
+        if self._tier.raw_kept is not None:
+            reads.append(("kept", self._tier.raw_kept))
         for name, read in reversed(reads) if plain_first else reads:
-            self._pass(name, read, prepare=True)
+            self._pass(name, read, self._tier.before_read)
 
     def figures(self) -> TierFigures:
         """Medians."""
@@ -185,19 +236,19 @@ class _Passes:
             write_gb_s=rate["write"],
             raw_read_gb_s=rate["raw"],
             kv_gb_s=rate["read"] * kv_bytes / self._bytes["read"],
+            raw_kept_gb_s=rate.get("kept"),
         )
 
     def _write(self, chunk: ChunkKV) -> int:
         self._tier.store.put(chunk)
         return self._tier.stored_bytes(chunk)
 
-    def _pass(self, name: str, do: Callable[[ChunkKV], int], *, prepare: bool) -> None:
+    def _pass(self, name: str, do: Callable[[ChunkKV], int], prepare: Callable[[ChunkKV], None]) -> None:
         seconds, num_bytes = 0.0, 0
         for chunk in self._chunks:
-            if prepare:
-                self._tier.prepare(chunk)
+            prepare(chunk)
             started = time.perf_counter()
             num_bytes += do(chunk)
             seconds += time.perf_counter() - started
-        self._seconds[name].append(seconds)
+        self._seconds.setdefault(name, []).append(seconds)
         self._bytes[name] = num_bytes

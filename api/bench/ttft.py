@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.bench.arguments import add_ending, names, positive, ratios
+from api.bench.redis_process import redis_at
 from blend.config import DEFAULT_MODEL
 from blend.errors import RequestError
 from blend.sharing import Sharing
@@ -45,6 +46,7 @@ def add_parser(subparsers: Any) -> None:
     add("--ratios", type=ratios, default=None, metavar="R,...", help="(default: 0.05 to 0.3; 0.15 in sweeps)")
     add("--repeat", type=count, default=5, metavar="N", help="of each arm and case (default: %(default)s)")
     add("--tier", choices=TIERS, default="memory", help="where chunks come from (default: %(default)s)")
+    add("--redis", default=None, metavar="URL", help="of that tier's server; one is started unless given")
     add("--stream", type=count, default=20, metavar="N", help="prompts of prefix caching (default: 20)")
     add("--pool", type=count, default=24, metavar="N", help="chunks that these draw from (default: 24)")
     add("--data", type=Path, default=None, metavar="FILE", help="questions as JSON lines, to make prompts of")
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     base = Case(args.chunks, args.tokens, args.question_tokens, tier=check_tier(args.tier))
     texts = _texts(args)
     _tell("starting an engine")
-    with closing(_backend(args)) as backend:
+    with _redis(args) as server, closing(_backend(args, server)) as backend:
         maker = PromptMaker(backend.tokenizer, texts, args.seed)
         outcome = _measure(args, backend, maker, base)
         result = _result(args, backend, texts, outcome)
@@ -85,9 +87,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _backend(args: argparse.Namespace) -> "Backend":
+def _redis(args: argparse.Namespace) -> AbstractContextManager[str | None]:
+    """The URL of a server, where a case wants one."""
+    wanted = "redis" in (args.tier, *(args.points or ()))
+    return redis_at(args.redis) if wanted else nullcontext()
+
+
+def _backend(args: argparse.Namespace, server: str | None) -> "Backend":
     module, _, name = BACKEND.partition(":")
-    backend: Backend = getattr(import_module(module), name)(args.model, args.store, sharing=args.share_blends)
+    make = getattr(import_module(module), name)
+    backend: Backend = make(args.model, args.store, redis=server, sharing=args.share_blends)
     return backend
 
 

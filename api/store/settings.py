@@ -13,6 +13,9 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     """Arguments of the verb."""
     config = add_verb(verbs, "config", "print the configuration in force")
     config.add_argument("--disk-bytes", metavar="N", help="most bytes of chunk files of each model, or none")
+    config.add_argument(
+        "--device-bytes", metavar="N", help="most bytes of chunks on a worker's device, or auto"
+    )
     config.add_argument("--memory-bytes", metavar="N", help="most bytes of chunks in a worker's memory")
     config.add_argument("--codec", metavar="NAME", help="what packs the chunks that are written")
     config.add_argument("--remote", metavar="URL", help="server that machines share, or none")

@@ -7,10 +7,17 @@ from blend.errors import RequestError
 MEMORY = "memory"
 DISK_WARM = "disk-warm"
 DISK_COLD = "disk-cold"
+DEVICE = "device"
+REDIS = "redis"
 TIERS = (MEMORY, DISK_WARM, DISK_COLD)
-"""`DISK_WARM`: no memory tier, but the files lie in the page cache; `DISK_COLD`: neither."""
+"""Of a sweep, unless others are named. `DISK_WARM`: no memory tier, but the files lie in the page cache;
+`DISK_COLD`: neither."""
 
-TO_COME = ("device", "redis")
+ALL_TIERS = (*TIERS, DEVICE, REDIS)
+"""`REDIS`: nothing is kept on this side of the server."""
+
+HELD = (MEMORY, DEVICE)
+"""Tiers that hold what was used, and so have to be filled before they are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class Case:
         tokens: of each chunk.
         question_tokens: of the question's own text; what the chat template puts around it comes on top.
         known: share of the chunks whose KV is stored, in [0, 1].
-        tier: where stored chunks come from, one of `TIERS`.
+        tier: where stored chunks come from, one of `ALL_TIERS`.
         at_once: requests that arrive together.
     """
 
@@ -48,12 +55,8 @@ def check_tier(tier: str) -> str:
     """A tier that can be measured.
 
     Raises:
-        RequestError: there is no such tier, or not yet.
+        RequestError: there is no such tier.
     """
-    if tier in TO_COME:
-        raise RequestError(
-            f"got tier {tier!r}, which comes with the store's own tiers; expected one of: {', '.join(TIERS)}"
-        )
-    if tier not in TIERS:
-        raise RequestError(f"got tier {tier!r}, expected one of: {', '.join(TIERS)}")
+    if tier not in ALL_TIERS:
+        raise RequestError(f"got tier {tier!r}, expected one of: {', '.join(ALL_TIERS)}")
     return tier

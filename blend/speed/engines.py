@@ -1,22 +1,26 @@
 """The bench's engines: vLLM as it is, and kvblend in it, with the same model, flags and binding."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from blend.chunk import ChunkRecord, batches
 from blend.cost import shape_of_folder
-from blend.errors import NotBlendable
+from blend.errors import NotBlendable, StoreError
 from blend.speed.arm import BLEND, PLAIN, Arm
 from blend.speed.backend import Reply, Request
-from blend.speed.case import MEMORY
+from blend.speed.case import DEVICE, DISK_COLD, DISK_WARM, MEMORY, REDIS
 from blend.speed.processes import children
 from blend.speed.prompts import Ids
+from blend.store.exchange import Exchange
 from blend.store.ledger import SUFFIX
 from blend.store.page_cache import forget_pages
+from blend.store.remote_view import EVERY_S
 from blend.text.lead import lead_ids
 from blend.versions import Prefixes
 from blend.vllm.answer import Answer, Ask
@@ -25,8 +29,17 @@ from blend.vllm.plain import PlainEngine
 from blend.vllm.request_params import BlendParams
 from blend.vllm.version import installed_vllm
 
-FROM_DISK = "blend from disk"
-"""Name of the blending engine that keeps no chunk in memory."""
+ENGINES = {
+    MEMORY: BLEND,
+    DISK_WARM: "blend from disk",
+    DISK_COLD: "blend from disk",
+    DEVICE: "blend from the device",
+    REDIS: "blend from Redis",
+}
+"""Name of the blending engine that answers from each tier."""
+DEVICE_BYTES = 2 << 30
+REMOTE_DEADLINE_MS = 10_000
+"""A measurement waits for chunks, where a request would have them computed."""
 
 
 class VllmEngines:
@@ -35,18 +48,23 @@ class VllmEngines:
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: the store's folder; one that goes when it is closed, when None.
+        redis: URL of a server, for that tier.
         overrides: `sharing`, and any argument of vLLM's `AsyncEngineArgs`; the same for all engines.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.
     """
 
-    def __init__(self, model: str, store: Path | None = None, **overrides: Any) -> None:
+    def __init__(
+        self, model: str, store: Path | None = None, redis: str | None = None, **overrides: Any
+    ) -> None:
         self._model, self._overrides = model, overrides
+        self._redis = redis
         self._engines: dict[str, Engine | PlainEngine] = {}
         self.processes: dict[str, tuple[int, ...]] = {}
         with ExitStack() as stack:
             self._folder = store or Path(stack.enter_context(TemporaryDirectory(prefix="kvblend-")))
+            self._empty = Path(stack.enter_context(TemporaryDirectory(prefix="kvblend-")))
             stack.callback(self._close_engines)
             self._blending = self._start(BLEND, self._blending_engine)
             setup = self._blending.setup
@@ -63,14 +81,15 @@ class VllmEngines:
         """Start what is not running; see `Backend`."""
         if PLAIN not in self._engines:
             self._start(PLAIN, lambda: PlainEngine(self._blending.setup))
-        if set(tiers) - {MEMORY} and FROM_DISK not in self._engines:
-            self._start(FROM_DISK, lambda: self._blending_engine(memory_bytes=0))
+        for tier in tiers:
+            if ENGINES[tier] not in self._engines:
+                self._start(ENGINES[tier], partial(self._blending_engine, **self._settings(tier)))
 
     def engine_of(self, arm: Arm, tier: str) -> str:
         """See `Backend`."""
         if arm.engine == PLAIN:
             return PLAIN
-        return BLEND if tier == MEMORY else FROM_DISK
+        return ENGINES[tier]
 
     def store(self, prefix_ids: Ids, chunks: Sequence[Ids]) -> None:
         """Both versions of each chunk; see `Backend`."""
@@ -79,6 +98,14 @@ class VllmEngines:
         versions = [prefixes.versions(ids) for ids in chunks]
         self._compute([one.plain for one in versions])
         self._compute([one.led for one in versions if one.led is not None])
+        from_redis = self._engines.get(ENGINES[REDIS])
+        if isinstance(from_redis, Engine):
+            assert from_redis.exchange is not None, "it has a remote"
+            ours = Exchange(self._blending.store, from_redis.exchange.remote)
+            sent = ours.flush(list(self._blending.store.ids()))
+            if sent.missing:
+                raise StoreError(f"{sent.missing} chunks are not on the Redis server: {sent.problem}")
+            time.sleep(2 * EVERY_S)  # till the engine has seen them
 
     def ask(self, engine: str, arm: Arm, requests: Sequence[Request]) -> list[Reply]:
         """Each for one token; see `Backend`."""
@@ -101,8 +128,18 @@ class VllmEngines:
         """Stop the engines, and remove a store that was theirs alone; a second call does nothing."""
         self._held.close()
 
-    def _blending_engine(self, **more: Any) -> Engine:
-        return Engine(self._model, self._folder, self_check=False, **self._overrides, **more)
+    def _settings(self, tier: str) -> dict[str, Any]:
+        """What an engine is started with, so that its chunks come from a tier."""
+        if tier == DEVICE:
+            return {"device_bytes": DEVICE_BYTES}
+        if tier != REDIS:
+            return {"memory_bytes": 0}
+        remote = {"remote": self._redis, "remote_deadline_ms": REMOTE_DEADLINE_MS}
+        # A folder of its own with room for no chunk: what is read from the server is not kept.
+        return {"store": self._empty, "disk_bytes": 1, "memory_bytes": 0, **remote}
+
+    def _blending_engine(self, store: Path | None = None, **more: Any) -> Engine:
+        return Engine(self._model, store or self._folder, self_check=False, **self._overrides, **more)
 
     def _start(self, name: str, start: Callable[[], Any]) -> Any:
         before = children()

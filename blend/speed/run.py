@@ -9,7 +9,7 @@ from pathlib import Path
 from blend.speed.arm import FULL
 from blend.speed.backend import Backend
 from blend.speed.binding import check_binding
-from blend.speed.case import MEMORY, Case
+from blend.speed.case import HELD, Case
 from blend.speed.measured import Measured
 from blend.speed.meter import Meter
 from blend.speed.processes import Threads, ThreadWatch, parent_of
@@ -100,7 +100,7 @@ def profile(backend: Backend, maker: PromptMaker, script: Script, case: Case, pa
     """
     pool = maker.pool(pool_size(case.chunks, 2), case.tokens)
     meter = Meter(backend)
-    for step in script.touch(case, pool) if case.tier == MEMORY else []:
+    for step in script.touch(case, pool) if case.tier in HELD else []:
         meter.measure(case, step)
     step = script.blend(case, pool)
     engine = backend.engine_of(step.arm, case.tier)
@@ -149,8 +149,8 @@ def _prefill(backend: Backend, engine: str, script: Script, case: Case, pool: Se
 
 
 def _warm_up(backend: Backend, script: Script, plan: Plan, case: Case, pool: Sequence[Ids]) -> None:
-    """Each arm once, and where chunks come from memory, all of them into memory."""
+    """Each arm once, and where chunks come from a tier that holds what was used, all of them into it."""
     meter = Meter(backend)
-    touched = script.touch(case, pool) if case.tier == MEMORY and case.known_chunks else []
+    touched = script.touch(case, pool) if case.tier in HELD and case.known_chunks else []
     for step in [*touched, *script.of(plan.sweep)(case, pool, WARM_UPS)]:
         meter.measure(case, step)

@@ -1,16 +1,22 @@
 """A memory tier in front of another store, so that a chunk is read and verified once."""
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Lock
 
+import torch
+
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.metrics import Meter
 from blend.store.base import ChunkReader, ChunkStore
 from blend.store.held import HeldChunk
+from blend.store.place import MEMORY, Place
 from blend.store.promoting import PromotingChunk
 from blend.store.tier_meter import MeteredChunk, TierMeter
+
+logger = logging.getLogger(__name__)
 
 
 class CachedStore:
@@ -28,12 +34,27 @@ class CachedStore:
         held_bytes: bytes of tensors kept now.
     """
 
-    def __init__(self, inner: ChunkStore, budget_bytes: int, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        inner: ChunkStore,
+        budget_bytes: int,
+        meter: Meter | None = None,
+        *,
+        tier: str = "memory",
+        place: Place = MEMORY,
+    ) -> None:
+        """Keep nothing yet.
+
+        Args:
+            meter: counts what it does, as `tier`.
+            place: where the copies are; what it gives has the heads of this place alone.
+        """
         self.inner = inner
         self.budget_bytes = budget_bytes
         self.held_bytes = 0
         self._chunks: OrderedDict[str, ChunkKV] = OrderedDict()  # least recently used first
-        self._meter = TierMeter("memory", meter)
+        self._meter = TierMeter(tier, meter)
+        self._place = place
         self._lock = Lock()
 
     def put(self, chunk: ChunkKV) -> None:
@@ -68,7 +89,7 @@ class CachedStore:
         if held is not None:
             return held
         reader = self.inner.open(record)
-        return None if reader is None else PromotingChunk(reader, self._keep)
+        return None if reader is None else PromotingChunk(reader, self._keep, self._place)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -127,11 +148,15 @@ class CachedStore:
         return MeteredChunk(HeldChunk(kept), self._meter)
 
     def _keep_copy(self, chunk: ChunkKV) -> ChunkKV:
-        if chunk.tensor_bytes > self.budget_bytes:
-            return chunk
+        own = self._place.own(chunk)
+        if own.tensor_bytes > self.budget_bytes:
+            return own
         begin = time.perf_counter()
-        scores = None if chunk.scores is None else chunk.scores.clone()
-        kept = ChunkKV(chunk.record, chunk.keys.clone(), chunk.values.clone(), scores, chunk.is_lossless)
+        try:
+            kept = self._place.copy(own)
+        except torch.OutOfMemoryError:
+            logger.warning("no room on %s for a chunk; lower the tier's budget", self._place.device)
+            return own
         self._keep(kept, time.perf_counter() - begin)
         return kept
 

@@ -14,7 +14,15 @@ from typing import Any
 from blend.config import DEFAULTS, default_cache
 from blend.errors import ConfigError
 from blend.layered import Group, Said, read_yaml, section
-from blend.setting_values import UNLIMITED, a_count, a_path, a_positive_size, a_size, a_size_or_none
+from blend.setting_values import (
+    UNLIMITED,
+    a_count,
+    a_path,
+    a_positive_size,
+    a_size,
+    a_size_or_auto,
+    a_size_or_none,
+)
 from blend.store.remote_url import check_url
 
 FILE = "store.yaml"
@@ -33,6 +41,8 @@ class StoreConfig:
         path: folder of chunk KV and collections.
         disk_bytes: most bytes of chunk files of each model, and of each namespace of it; None for as many as
             the disk holds.
+        device_bytes: most bytes of chunks on each worker's device, in front of its memory; 0 for no such
+            tier, "auto" for none on a CPU and half of what its engine leaves free on a GPU.
         memory_bytes: most bytes of verified chunks in each worker's memory; 0 for no such tier.
         namespace_memory_bytes: the same for the chunks of each namespace, see `blend.namespace`.
         codec: name of what packs the chunks that are written, see `blend.store.codecs`. Chunks are read
@@ -52,6 +62,7 @@ class StoreConfig:
     remote_bytes: int | None = None
     remote_deadline_ms: int = REMOTE_DEADLINE_MS
     remote_piece_bytes: int = REMOTE_PIECE_BYTES
+    device_bytes: int | str = DEFAULTS.device_bytes
 
 
 KEYS = tuple(one.name for one in fields(StoreConfig))
@@ -135,6 +146,7 @@ GROUP = Group(
         "remote_bytes": a_size_or_none,
         "remote_deadline_ms": a_count("milliseconds", REMOTE_DEADLINE_MS),
         "remote_piece_bytes": a_positive_size,
+        "device_bytes": a_size_or_auto,
     },
     paths=frozenset({"path"}),
     variables={"path": VARIABLE},

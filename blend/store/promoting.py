@@ -1,4 +1,4 @@
-"""A chunk that is read layer by layer from the tier behind, and kept in memory once it was read whole."""
+"""A chunk that is read layer by layer from the tier behind, and kept once it was read whole."""
 
 import time
 from collections.abc import Callable
@@ -8,27 +8,35 @@ import torch
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.base import ChunkReader
+from blend.store.place import MEMORY, Place
 
 
 class PromotingChunk:
     """Implements `blend.store.base.ChunkReader`; each layer is read from the tier behind once.
 
-    What it gives is in plain memory, never a view of a mapped file.
+    What it gives is a copy in its place, never a view of a mapped file.
 
     Args:
         behind: reader of the tier behind.
         keep: takes the whole chunk, once, and the seconds that copying it took.
+        place: where the copy is; plain memory unless given.
 
     Raises:
         CorruptChunk: the scores failed their check. The entry has been dropped.
     """
 
-    def __init__(self, behind: ChunkReader, keep: Callable[[ChunkKV, float], None]) -> None:
+    def __init__(
+        self,
+        behind: ChunkReader,
+        keep: Callable[[ChunkKV, float], None],
+        place: Place = MEMORY,
+    ) -> None:
         scores = behind.scores()
         self._behind = behind
         self._keep = keep
+        self._place = place
         self._scores = None if scores is None else scores.clone()
-        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values, [L, T, H, D] each
+        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values, [L, T, h, D] each
         self._read: set[int] = set()
         self._copying_s = 0.0
         self._lock = Lock()
@@ -53,10 +61,12 @@ class PromotingChunk:
         """
         if index not in self._read:
             # Read outside the lock: layers come in side by side. A second copy of one writes the same bits.
-            layer = self._behind.layer(index)
+            keys, values = (rows[:, self._place.heads] for rows in self._behind.layer(index))
             begin = time.perf_counter()
-            for rows, read in zip(self._space(layer[0]), layer, strict=True):
-                rows[index].copy_(read)
+            own_keys, own_values = self._space(keys)
+            with self._place.copying():
+                own_keys[index].copy_(keys)
+                own_values[index].copy_(values)
             self._note(index, time.perf_counter() - begin)
         assert self._rows is not None
         return self._rows[0][index], self._rows[1][index]
@@ -79,8 +89,8 @@ class PromotingChunk:
     def _space(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with self._lock:
             if self._rows is None:
-                shape = (self.num_layers, *layer.shape)
-                self._rows = torch.empty(shape, dtype=layer.dtype), torch.empty(shape, dtype=layer.dtype)
+                keys, values = (self._place.space(self.num_layers, layer) for _ in range(2))
+                self._rows = keys, values
             return self._rows
 
     def _note(self, index: int, copying_s: float) -> None:

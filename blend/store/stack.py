@@ -8,17 +8,22 @@ from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
 from blend.store.codecs import codec
 from blend.store.config import StoreConfig
+from blend.store.device import DeviceStore, resolve_device_bytes
 from blend.store.disk import DiskStore
 from blend.store.layout import mark_of_folder
+from blend.store.place import Place
 from blend.store.remote import RemoteStore
 
 
-def open_store(config: StoreConfig, folder: Path, meter: Meter | None = None) -> ChunkStore:
-    """The store of one model, the quickest tier in front: memory, disk, remote.
+def open_store(
+    config: StoreConfig, folder: Path, meter: Meter | None = None, place: Place | None = None
+) -> ChunkStore:
+    """The store of one model, the quickest tier in front: device, memory, disk, remote.
 
     Args:
         folder: of the model's chunk files, see `blend.store.layout`.
         meter: counts what all tiers do.
+        place: of a worker, for its device's tier; None: there is no device.
 
     Raises:
         StoreError: the folder cannot be made.
@@ -31,6 +36,9 @@ def open_store(config: StoreConfig, folder: Path, meter: Meter | None = None) ->
         store = BackedStore(disk, remote)
     if config.memory_bytes:
         store = CachedStore(store, config.memory_bytes, meter)
+    device_bytes = 0 if place is None else resolve_device_bytes(config.device_bytes, place.device)
+    if place is not None and device_bytes:
+        store = DeviceStore(store, device_bytes, place, meter)
     return store
 
 

@@ -45,7 +45,7 @@ def computing_chunks(
 
     Args:
         records: the chunks; all have `prefix.record.token_ids` as prefix ids.
-        prefix: the prefix's own KV, all heads; None for an empty prefix.
+        prefix: the prefix's own KV, all heads or this rank's; None for an empty prefix.
         piece_tokens: most tokens that are run through a layer at once; None: all together.
 
     Returns:

@@ -1,6 +1,7 @@
 """Chunks that are computed and stored by a worker: in one go, or in slices between the engine's steps."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
@@ -18,6 +19,9 @@ PIECE_TOKENS = 1024
 SLICE_TOKENS = 128
 """The same while others decode: a decoding step reads the weights of all layers, and so takes longer than
 this many tokens take in one of them. Fewer would leave the cores idle."""
+
+NAP_S = 0.001
+"""So long one look takes while a chunk is being written, so that an idle engine does not spin."""
 
 
 class Stored(NamedTuple):
@@ -46,6 +50,7 @@ class Computing:
         self._layers = layers
         self._ranks = ranks
         self._steps: Generator[None, None, Stored] | None = None
+        self._writer = ThreadPoolExecutor(1, "kvblend-write")
 
     def at_once(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> Stored:
         """Compute and store chunks of a namespace, and their prefix if it is not stored."""
@@ -75,17 +80,11 @@ class Computing:
         if prefix_ids:
             prefix, is_new = yield from self._prefix(make_record(scope, (), prefix_ids), store, piece_tokens)
         chunks = yield from computing_chunks(records, prefix, self._layers, self._ranks, piece_tokens)
-        # Only now that no rank waits for another: what is written may fail on the one that writes.
-        stored = 0
-        try:
-            if prefix is not None and is_new:
-                self._put(store, prefix)
-            for chunk in chunks:
-                yield
-                stored += self._put(store, chunk)
-        except StoreError as error:
-            return Stored(stored, type(error).__name__, str(error))
-        return Stored(stored)
+        if prefix is not None and is_new:
+            problem = yield from self._put(store, prefix)
+            if problem is not None:
+                return problem
+        return (yield from self._put_all(store, chunks))
 
     def _prefix(
         self, record: ChunkRecord, store: ChunkStore, piece_tokens: int
@@ -102,10 +101,39 @@ class Computing:
         (computed,) = yield from computing_chunks([record], None, self._layers, self._ranks, piece_tokens)
         return computed, True
 
-    def _put(self, store: ChunkStore, chunk: ChunkKV) -> int:
+    def _put_all(self, store: ChunkStore, chunks: Sequence[ChunkKV]) -> Generator[None, None, Stored]:
+        stored = 0
+        for chunk in chunks:
+            yield
+            problem = yield from self._put(store, chunk)
+            if problem is not None:
+                return problem._replace(num_bytes=stored)
+            stored += chunk.num_bytes
+        return Stored(stored)
+
+    def _put(self, store: ChunkStore, chunk: ChunkKV) -> Generator[None, None, Stored | None]:
+        """Rank 0 writes, and all ranks take the same steps; returns what went wrong, on all or on none.
+
+        It is written on a thread, and this yields until that is done: no request waits for a disk.
+        """
+        problem, writing = None, None
         if self._ranks.rank == 0:
-            store.put(chunk)
-        return chunk.num_bytes
+            writing = self._writer.submit(store.put, chunk)
+        while not self._ranks.all_true([_look_up(writing)])[0]:
+            yield
+        try:
+            if writing is not None:
+                writing.result()
+        except StoreError as error:
+            problem = Stored(0, type(error).__name__, str(error))
+        if self._ranks.all_true([problem is None])[0]:
+            return None
+        return problem or Stored(0, StoreError.__name__, "the rank that writes could not")
+
+
+def _look_up(writing: "Future[None] | None") -> bool:
+    """Whether a chunk is written; takes a moment while it is not."""
+    return writing is None or not wait([writing], NAP_S).not_done
 
 
 def _advance(steps: Generator[None, None, Stored], goes_on: Callable[[], bool]) -> Stored | None:

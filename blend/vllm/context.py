@@ -182,11 +182,11 @@ class StoredContext:
         if shelf.turn is None:
             nothing = torch.empty(0, runner.num_kv_heads, runner.head_size)
             return nothing.to(runner.device, runner.dtype), nothing.to(runner.device, runner.dtype)
-        stored_keys = torch.cat([one.keys[layer, own] for one, own in shelf.parts])
-        stored_values = torch.cat([one.values[layer, own] for one, own in shelf.parts])
-        keys = stored_keys.to(runner.device, runner.dtype)
-        turned = realign(keys, shelf.turn, interleaved=runner.rotary_interleaved)
-        return turned, stored_values.to(runner.device, runner.dtype)
+        # Each part by itself: what lies on the device already is not moved, whatever stands beside it.
+        keys = [one.keys[layer, own].to(runner.device, runner.dtype) for one, own in shelf.parts]
+        values = [one.values[layer, own].to(runner.device, runner.dtype) for one, own in shelf.parts]
+        turned = realign(torch.cat(keys), shelf.turn, interleaved=runner.rotary_interleaved)
+        return turned, torch.cat(values)
 
     def _shelf(self, first: int) -> "_Shelf":
         if first not in self._shelves:

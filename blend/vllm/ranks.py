@@ -37,14 +37,17 @@ class Ranks:
         return [int(count) == self.size for count in total.tolist()]
 
     def own_heads(self, heads: torch.Tensor, num_own: int) -> torch.Tensor:
-        """This rank's heads [L, T, num_own, D] of all heads [L, T, H, D]; a view.
+        """This rank's heads [L, T, num_own, D] of all heads [L, T, H, D], or of these same ones; a view.
 
         With fewer heads than ranks, several ranks hold the same one, as in vLLM.
         """
-        if self.size == 1:
-            return heads
+        return heads if heads.shape[2] == num_own else heads[:, :, self.own_of_all]
+
+    @property
+    def own_of_all(self) -> slice:
+        """Where this rank's heads stand among all."""
         first = self.rank * self.total_kv_heads // self.size
-        return heads[:, :, first : first + num_own]
+        return slice(first, first + max(1, self.total_kv_heads // self.size))
 
     def all_heads(self, own: torch.Tensor) -> torch.Tensor:
         """All heads [T, H, D] from every rank's own [T, h, D]."""

@@ -17,6 +17,7 @@ from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES, REMOTE_VA
 from blend.store.disk import DiskStore
 from blend.store.exchange import Exchange
 from blend.store.layout import chunks_folder, mark_of
+from blend.store.place import Place
 from blend.store.remote_url import HIDDEN, hide
 from blend.store.remote_view import RemoteView
 from blend.store.stack import open_remote, open_store
@@ -41,7 +42,7 @@ class Settings:
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.recompute`.
         disk_bytes, memory_bytes, namespace_memory_bytes, codec, remote_bytes, remote_deadline_ms,
-            remote_piece_bytes: see `blend.store.config.StoreConfig`.
+            remote_piece_bytes, device_bytes: see `blend.store.config.StoreConfig`.
         remote: as there, but without secrets: vLLM logs what it is started with. What has some is left in
             the environment, see `remember_remote`.
     """
@@ -64,6 +65,7 @@ class Settings:
     remote_bytes: int | None = None
     remote_deadline_ms: int = REMOTE_DEADLINE_MS
     remote_piece_bytes: int = REMOTE_PIECE_BYTES
+    device_bytes: int | str = DEFAULTS.device_bytes
 
     @property
     def model_folder(self) -> Path:
@@ -97,23 +99,32 @@ class Settings:
             self.remote_bytes,
             self.remote_deadline_ms,
             self.remote_piece_bytes,
+            self.device_bytes,
         )
 
     def within(self, namespace: str) -> "Settings":
-        """The same with the chunks of one namespace: their keys, their place, their budgets."""
+        """The same with the chunks of one namespace: their keys, their place, their budgets.
+
+        A device holds everybody's chunks alone: its memory does not grow with the number of namespaces.
+        """
         if not namespace:
             return self
         memory_bytes = min(self.memory_bytes, self.namespace_memory_bytes)
-        return replace(self, fingerprint=scoped(self.fingerprint, namespace), memory_bytes=memory_bytes)
+        return replace(
+            self, fingerprint=scoped(self.fingerprint, namespace), memory_bytes=memory_bytes, device_bytes=0
+        )
 
-    def open_store(self, meter: Meter) -> ChunkStore:
+    def open_store(self, meter: Meter, place: Place | None = None) -> ChunkStore:
         """The model's chunks, through the tiers that are configured; the meter counts what they do.
+
+        Args:
+            place: see `blend.store.stack.open_store`.
 
         Raises:
             StoreError: its folder cannot be made.
             ConfigError: the remote cannot be used as configured.
         """
-        return open_store(self.tiers, self.chunks_folder, meter)
+        return open_store(self.tiers, self.chunks_folder, meter, place)
 
     def open_list(self, meter: Meter) -> ChunkList:
         """What the model's tiers hold, for who may not wait for a server.

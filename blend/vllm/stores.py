@@ -2,6 +2,7 @@
 
 from blend.metrics import Meter
 from blend.store.base import ChunkStore
+from blend.store.place import Place
 from blend.store.shared_reads import ChunkSource, SharedReads
 from blend.vllm.settings import Settings
 
@@ -12,15 +13,16 @@ class Stores:
     Args:
         settings: of the connector.
         meter: counts what all of them do.
+        place: of the worker, see `blend.store.stack.open_store`.
 
     Raises:
         StoreError, ConfigError: the store of no namespace cannot be opened.
     """
 
-    def __init__(self, settings: Settings, meter: Meter) -> None:
+    def __init__(self, settings: Settings, meter: Meter, place: Place | None = None) -> None:
         self._settings = settings
         self._meter = meter
-        self._common = settings.open_store(meter)
+        self._common = settings.open_store(meter, place)
         self._own = {"": self._common}
 
     def scope(self, namespace: str) -> str:

@@ -11,6 +11,7 @@ from vllm.config import VllmConfig
 from blend.controller import Rates
 from blend.errors import NotBlendable, StoreError
 from blend.metrics import Meter
+from blend.store.device import place_on
 from blend.vllm.checks import check_layers
 from blend.vllm.computing import Computing, Stored
 from blend.vllm.job import blend
@@ -47,7 +48,8 @@ class WorkerSide:
         heads = vllm_config.model_config.get_total_num_kv_heads()
         self._ranks = Ranks(heads, torch.device(runner.device))
         self.meter = Meter(process=f"rank {self._ranks.rank}")
-        self._stores = Stores(settings, self.meter)
+        place = place_on(torch.device(runner.device), self._ranks.own_of_all)
+        self._stores = Stores(settings, self.meter, place)
         self._layers: LayerRunner | None = None
         self._computing: Computing | None = None
         self._refused: str | None = None

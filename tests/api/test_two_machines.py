@@ -1,4 +1,4 @@
-"""Two engines with folders of their own share chunks through a real Redis: what one computes, both blend."""
+"""Two engines with folders of their own share chunks through Redis and S3: what one computes, both blend."""
 
 import os
 import shutil
@@ -9,17 +9,23 @@ from pathlib import Path
 import pytest
 
 from blend import Engine
+from blend.store.disk import DiskStore
+from blend.store.exchange import Exchange
+from blend.store.layout import chunks_folder, list_marks
+from blend.store.remote import RemoteStore
 from blend.vllm.answer import Ask
 from blend.vllm.request_params import BlendParams
 from retriever.collection import Collection
 from tests.api.server_process import CHUNK_TOKENS, MAX_MODEL_LEN, ROOT, START_S, kvblend
 from tests.served import pass_on_verdicts
-from tests.servers import RedisServer
+from tests.servers import RedisServer, s3_url
 
 pytestmark = [pytest.mark.engine, pytest.mark.model]
 
 QUESTION = "What do these documents say?"
 ANSWER_TOKENS = 12
+DEADLINE_MS = 20_000
+"""The bucket is a program in Python, and slow."""
 
 
 def precompute_on_another_machine(folder: Path, url: str) -> Collection:
@@ -95,6 +101,27 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
             assert time.monotonic() - begun < 10, again.stats
             later = ask_again(later)
         print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
+
+
+def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path, store: Path) -> None:
+    pass_on_verdicts(store, tmp_path)
+    collection, (mark,), url = Collection.open(store, "docs"), list_marks(store), s3_url()
+    theirs = DiskStore(chunks_folder(store, mark))  # the job's engine has ended long since
+    shared = Exchange(theirs, RemoteStore(url, mark, deadline_ms=DEADLINE_MS)).flush(list(theirs.ids()))
+    assert shared.missing == 0, shared.problem
+    chunks = [chunk.chunk_id for chunk in collection.chunks][:3]
+    remote = {"remote": url, "remote_deadline_ms": DEADLINE_MS, "memory_bytes": 0}
+    with Engine(store=tmp_path, max_model_len=MAX_MODEL_LEN, always_blends=True, **remote) as engine:
+        assert not list(engine.store.ids())
+        asked = engine.ask(QUESTION, chunks, prefix=collection.settings.prefix, max_tokens=ANSWER_TOKENS)
+        stats = engine.submit(asked).stats
+        assert stats.fallback is None and stats.cold_tokens < 30
+        assert stats.reused_tokens + stats.exact_tokens > stats.context_tokens / 2
+        deadline = time.monotonic() + 30
+        while not (kept := list(engine.store.ids())):
+            assert time.monotonic() < deadline, "what was read is kept in this machine's folder"
+            time.sleep(0.1)
+        assert engine.store.path(kept[0]).read_bytes() == theirs.path(kept[0]).read_bytes()
 
 
 def ask_again(asked: Ask) -> Ask:

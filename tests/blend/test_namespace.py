@@ -10,6 +10,7 @@ from blend.errors import RequestError
 from blend.metrics import Meter
 from blend.namespace import check_namespace, salted, scoped
 from blend.store.base import ChunkStore
+from blend.store.place import MEMORY
 from blend.store.shared_reads import SharedReads
 from blend.vllm.known_chunks import KnownIn
 from blend.vllm.settings import Settings
@@ -133,6 +134,14 @@ def test_the_memory_of_all_namespaces_is_one_figure(tmp_path: Path) -> None:
             assert store.get(put(here, name, first)) is not None
     levels = meter.take().levels
     assert levels[("kvblend_store_held_bytes", ("memory", "rank 0"))] == 3 * CHUNK_BYTES  # two, and one
+
+
+def test_a_device_holds_everybodys_chunks_alone(tmp_path: Path) -> None:
+    here, meter = settings(tmp_path, device_bytes=10 * CHUNK_BYTES), Meter("rank 0")
+    for name in ("", ACME, OTHER):
+        store = here.within(name).open_store(meter, MEMORY)
+        assert store.get(put(here, name, 10)) is not None
+    assert meter.take().levels[("kvblend_store_held_bytes", ("device", "rank 0"))] == CHUNK_BYTES
 
 
 def test_chunk_ids_of_no_namespace_are_the_models(tmp_path: Path) -> None:

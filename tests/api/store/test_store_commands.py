@@ -263,6 +263,7 @@ def test_config_tells_where_each_value_comes_from(
     assert found["path"] == {"value": str(shop.path), "source": "--store"}
     assert found["disk_bytes"] == {"value": 6 * 10**9, "source": "$KVBLEND_STORE_DISK_BYTES"}
     assert found["memory_bytes"] == {"value": 1 << 30, "source": str(file)}
+    assert found["device_bytes"] == {"value": "auto", "source": "default"}
     shown = commands.ok("config", "--disk-bytes", "none")
     assert re.search(r"disk_bytes +none", shown) and "--disk-bytes" in shown
 

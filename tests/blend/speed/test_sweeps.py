@@ -51,8 +51,6 @@ def test_points_take_the_place_of_the_sweep_s_own() -> None:
         ("context", ["many"], "got 'many'"),
         ("known", ["1.5"], "share from 0 to 1"),
         ("known", ["x"], "share from 0 to 1"),
-        ("tier", ["device"], "comes with the store's own tiers"),
-        ("tier", ["redis"], "comes with the store's own tiers"),
         ("tier", ["tape"], "expected one of: memory"),
         ("together", ["-1"], "got '-1'"),
         ("chunks", ["2x64", "20x1024"], "20520 tokens of chunks, expected at most 8000"),

@@ -10,7 +10,9 @@ from blend.store.backed import BackedStore
 from blend.store.cached import CachedStore
 from blend.store.codecs import CODECS
 from blend.store.config import KEYS, StoreConfig, load_config
+from blend.store.device import DeviceStore
 from blend.store.disk import DiskStore
+from blend.store.place import MEMORY
 from blend.store.remote import RemoteStore
 from blend.store.stack import open_store
 
@@ -109,6 +111,21 @@ def test_the_tiers_are_those_of_the_configuration(tmp_path: Path) -> None:
     assert isinstance(both.inner, DiskStore) and both.inner.budget_bytes == 5000
     assert isinstance(open_store(StoreConfig(tmp_path, None, 0), tmp_path / "chunks"), DiskStore)
     assert both.inner.codec is CODECS[DEFAULTS.codec]
+
+
+def test_the_device_is_the_first_tier_where_it_is_asked_for(tmp_path: Path) -> None:
+    said = load_config({"path": tmp_path, "device_bytes": "1MB"}).config
+    store = open_store(said, tmp_path / "chunks", place=MEMORY)
+    assert isinstance(store, DeviceStore) and store.budget_bytes == 10**6
+    assert isinstance(store.inner, CachedStore)
+    assert not isinstance(open_store(said, tmp_path / "chunks"), DeviceStore), "it has no device"
+    auto = load_config({"path": tmp_path}).config
+    assert auto.device_bytes == "auto"
+    assert not isinstance(open_store(auto, tmp_path / "chunks", place=MEMORY), DeviceStore), (
+        "a CPU's is memory"
+    )
+    with pytest.raises(ConfigError, match="got 'some', expected a number of bytes"):
+        load_config({"device_bytes": "some"})
 
 
 def test_the_codec_is_said_like_any_other_setting(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

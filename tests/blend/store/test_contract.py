@@ -15,6 +15,7 @@ from blend.errors import CorruptChunk
 from blend.store.backed import BackedStore
 from blend.store.base import ChunkStore
 from blend.store.cached import CachedStore
+from blend.store.device import DeviceStore, place_on
 from blend.store.disk import DiskStore
 from blend.store.memory import MemoryStore
 from blend.store.remote import RemoteStore
@@ -35,12 +36,24 @@ def remote(
     return make
 
 
+def on_device(kind: str) -> Callable[[Path], DeviceStore]:
+    """A device of some two chunks before a memory of some four."""
+
+    def make(root: Path) -> DeviceStore:
+        place = place_on(torch.device(kind), slice(None))
+        return DeviceStore(CachedStore(DiskStore(root), budget_bytes=3000), 1500, place)
+
+    return make
+
+
 STORES: dict[str, Callable[[Path], ChunkStore]] = {
     "memory": lambda _: MemoryStore(),
     "disk": DiskStore,
     "disk with a budget": lambda root: DiskStore(root, budget_bytes=1 << 20),
     "cached": lambda root: CachedStore(DiskStore(root), budget_bytes=1500),  # some two chunks
     "twice cached": lambda root: CachedStore(CachedStore(DiskStore(root), 1500), budget_bytes=700),
+    "device": on_device("cpu"),
+    "cuda": on_device("cuda"),
     "redis": remote(redis_url),
     "redis with a budget": remote(redis_url, 1 << 20),
     "redis cluster": remote(cluster_url),
@@ -50,7 +63,11 @@ STORES: dict[str, Callable[[Path], ChunkStore]] = {
 }
 
 
-@pytest.fixture(params=STORES)
+NEEDS_CUDA = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
+NAMES = [pytest.param(name, marks=NEEDS_CUDA if name == "cuda" else ()) for name in sorted(STORES)]
+
+
+@pytest.fixture(params=NAMES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ChunkStore:
     return STORES[request.param](tmp_path / "chunks")
 
@@ -64,7 +81,7 @@ def same(one: ChunkKV | None, other: ChunkKV) -> bool:
     return (
         one.record == other.record
         and (one.scores is None) == (other.scores is None)
-        and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+        and all(a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu()) for a, b in pairs)
     )
 
 
@@ -95,7 +112,8 @@ def test_layers_are_read_one_by_one_in_any_order(
         for index in order:
             keys, values = reader.layer(index)
             assert keys.dtype == values.dtype == dtype
-            assert torch.equal(keys, chunk.keys[index]) and torch.equal(values, chunk.values[index])
+            assert torch.equal(keys.cpu(), chunk.keys[index])
+            assert torch.equal(values.cpu(), chunk.values[index])
         assert torch.equal(reader.scores(), chunk.scores)
     assert same(reader.chunk(), chunk)
 
@@ -108,8 +126,8 @@ def test_an_open_chunk_stays_readable_when_it_is_deleted(store: ChunkStore, make
     first = reader.layer(0)
     store.delete(chunk.record.chunk_id)
     assert store.open(chunk.record) is None
-    assert torch.equal(reader.layer(2)[1], chunk.values[2])
-    assert torch.equal(first[0], chunk.keys[0])
+    assert torch.equal(reader.layer(2)[1].cpu(), chunk.values[2])
+    assert torch.equal(first[0].cpu(), chunk.keys[0])
 
 
 def test_threads_read_layers_of_one_chunk_side_by_side(store: ChunkStore, make_chunk: MakeChunk) -> None:
@@ -119,7 +137,7 @@ def test_threads_read_layers_of_one_chunk_side_by_side(store: ChunkStore, make_c
     assert reader is not None
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(reader.layer, [i % 3 for i in range(60)]))
-    assert all(torch.equal(keys, chunk.keys[i % 3]) for i, (keys, _) in enumerate(read))
+    assert all(torch.equal(keys.cpu(), chunk.keys[i % 3]) for i, (keys, _) in enumerate(read))
     assert same(reader.chunk(), chunk)
 
 
@@ -207,7 +225,7 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", sorted(STORES.keys() - {"memory"}))
+@pytest.mark.parametrize("name", [one for one in NAMES if one.values[0] != "memory"])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 def test_any_order_of_calls_gives_what_the_naive_twin_gives(

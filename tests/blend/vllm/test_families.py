@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.hf import blend, compute_chunks
 from blend.hf.blender import HFBlend
 from blend.sharing import Sharing
+from blend.store.byte_source import HeldBytes
+from blend.store.chunk_file import read_parts
 from blend.vllm.answer import Answer, Ask
 from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.request_params import BlendParams
@@ -33,6 +36,7 @@ pytestmark = pytest.mark.engine
 
 HEAD_SIZE = 32  # the smallest that vLLM's attention for CPUs takes
 BLOCK_SIZE = 32
+DEVICE_BYTES = 1 << 24
 # An engine's start takes most of the time, so one family stands for two tensor-parallel ranks as well.
 CASES = [
     (family, 2 if family == "llama" else 1, "dense" if number % 2 else "paged")
@@ -89,6 +93,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             attention=attention,
             sharing=Sharing.TOPPED_UP,
             always_blends=True,
+            device_bytes=DEVICE_BYTES if num_ranks > 1 or attention == "dense" else "auto",
             disable_log_stats=False,
         ) as engine:
             # Longer than a block, so that chunks computed together share one of its blocks.
@@ -166,6 +171,32 @@ def test_the_first_token_is_the_reference_s(pair: Pair, ratio: float, selector: 
     expected = blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector).stats
     for kind in ("exact_tokens", "reused_tokens", "recomputed_tokens", "cold_tokens", "context_tokens"):
         assert getattr(answer.stats, kind) == getattr(expected, kind), kind
+
+
+def test_all_ranks_read_and_write_the_files_of_one_process(pair: Pair) -> None:
+    record = make_record(pair.engine.fingerprint, pair.prefix.token_ids, ids(37, seed=7))
+    chunk = compute_chunks(pair.model, [pair.prefix, record])[1]
+    pair.engine.store.put(chunk)  # as a process of one rank writes it: all heads
+    one, other = (pair.engine.store.path(each.chunk_id) for each in (record, pair.records[0]))
+    shapes = [
+        read_parts(HeldBytes(bytearray(path.read_bytes())), path.stem)["kv"].shape for path in (one, other)
+    ]
+    assert [(*shape[:2], *shape[3:]) for shape in shapes] == 2 * [(*shapes[0][:2], *shapes[0][3:])]
+    prompt = (*pair.prefix.token_ids, *pair.records[1].token_ids, 3, *record.token_ids, 3, *ids(6, seed=99))
+    deadline = time.monotonic() + 30
+    while (answer := pair.engine.submit(ask(pair, prompt, 0.0, "first"))).stats.cold_tokens > 2:
+        assert time.monotonic() < deadline, answer.stats  # new chunks are seen within a second
+    blended = blend(pair.model, prompt, (*pair.chunks, chunk), recompute_ratio=0.0, selector="first")
+    agrees(answer, generated(pair, prompt, blended)[0])
+
+
+def test_hot_chunks_lie_on_the_device_with_the_heads_of_their_rank(pair: Pair) -> None:
+    pair.engine.submit(ask(pair, prompt_of(pair, (2, 0, 1)), 0.3, "question-late"))
+    num_ranks = int(pair.engine.setup.arguments["tensor_parallel_size"])
+    heads = max(1, int(pair.chunks[0].keys.shape[2]) // num_ranks)
+    has_tier = pair.engine.setup.settings.device_bytes != "auto"
+    for held in in_workers(pair, _heads_on_device):
+        assert held == (str(heads) if has_tier else "no such tier")
 
 
 def test_an_unknown_chunk_in_the_middle_and_a_repeated_one(pair: Pair) -> None:
@@ -266,6 +297,17 @@ def in_workers(pair: Pair, function: Callable[[Any], str]) -> list[str]:
         return list(pair.engine._thread.run(pair.engine._thread.llm.collective_rpc(function)))
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def _heads_on_device(worker: Any) -> str:
+    """Heads of every chunk that the device's tier holds."""
+    from blend.store.device import DeviceStore
+    from blend.vllm.worker import _connector
+
+    store = _connector().worker._stores.of("")
+    if not isinstance(store, DeviceStore):
+        return "no such tier"
+    return " ".join(sorted({str(chunk.keys.shape[2]) for chunk in store._chunks.values()}))
 
 
 def _check_with_another_rotary_base(worker: Any) -> str:
