@@ -98,7 +98,7 @@ class ChunkFile:
         """Keys and values [T, H, D] of one layer; no other layer is touched."""
         part = self.parts["kv"]
         data = self._source.read(*part.layer_span(index))
-        self._check_layer(index, data)
+        self._check_layer(index, _bytes_of(data))
         if part.packing is None:
             kv = data.view(part.dtype).view(part.shape[1:])
         else:
@@ -114,8 +114,9 @@ class ChunkFile:
         """All of it: every byte is verified. The layers are read at once."""
         part = self.parts["kv"]
         data = self._source.read(part.start, part.stop)
+        view = _bytes_of(data)  # cut as bytes: cutting tensors took a tenth of a warm read
         spans = (part.layer_span(index) for index in range(self.num_layers))
-        layers = [data[start - part.start : stop - part.start] for start, stop in spans]
+        layers = [view[start - part.start : stop - part.start] for start, stop in spans]
         for index, layer in enumerate(layers):
             self._check_layer(index, layer)
         if part.packing is None:
@@ -123,11 +124,11 @@ class ChunkFile:
         else:
             kv = torch.empty(part.packing.shape, dtype=part.packing.dtype)
             for layer, into in zip(layers, kv, strict=True):
-                self.codec.decode(_bytes_of(layer), into)
+                self.codec.decode(layer, into)
         return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores(), self.is_lossless)
 
-    def _check_layer(self, index: int, data: torch.Tensor) -> None:
-        if _checksum(_bytes_of(data)) != self.parts["kv"].checksums[index]:
+    def _check_layer(self, index: int, data: memoryview) -> None:
+        if _checksum(data) != self.parts["kv"].checksums[index]:
             raise BadFileError(f"checksum of layer {index} differs")
 
     def _tensor(self, name: str) -> torch.Tensor:
