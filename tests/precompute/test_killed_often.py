@@ -7,6 +7,7 @@ import pytest
 from tests.precompute.apart import reports_of, write_documents
 
 
+@pytest.mark.slow  # half a minute, most of it imports
 @pytest.mark.parametrize(
     "kills", [4, pytest.param(100, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1800)])]
 )
