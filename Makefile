@@ -16,9 +16,9 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
 
-FAST := not engine and not model and not slow and not gpu
+FAST := not engine and not model and not slow and not exhaustive and not gpu
 
-.PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test check clean
+.PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test exhaustive check clean
 
 setup: $(READY)
 
@@ -75,7 +75,10 @@ demo: setup
 	$(BIN)/python -m demo.run
 
 test: setup install-redis install-chromium install-promtool install-clients
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not exhaustive'
+
+exhaustive: setup
+	$(BIN)/python -m pytest -m exhaustive
 
 check: setup install-redis install-promtool
 	$(BIN)/ruff format --check .

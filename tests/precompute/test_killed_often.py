@@ -7,7 +7,10 @@ import pytest
 from tests.precompute.apart import reports_of, write_documents
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.slow  # half a minute, most of it imports
+@pytest.mark.parametrize(
+    "kills", [4, pytest.param(100, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1800)])]
+)
 def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     folder, root = tmp_path / "documents", tmp_path / "root"
     root.mkdir()

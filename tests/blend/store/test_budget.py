@@ -53,7 +53,7 @@ def random_uses(num: int, chunks: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "chunks", [400, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "chunks", [400, pytest.param(10_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1800)])]
 )
 def test_random_use_under_a_budget_of_a_quarter_hits_as_often_as_exact_lru(
     tmp_path: Path, make_chunk: MakeChunk, chunks: int
