@@ -3,8 +3,12 @@
 import logging
 import os
 import signal
+import time
 from multiprocessing import parent_process
 from threading import Thread
+
+GRACE_S = 10.0
+"""For vLLM's own shutdown, which waits for workers that may be amid a step."""
 
 logger = logging.getLogger(__name__)
 
@@ -24,3 +28,5 @@ def _outlive() -> None:
     parent.join()
     logger.error("the process that started this engine (%d) is gone: the engine ends", parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
