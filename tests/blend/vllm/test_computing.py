@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
-import pytest
 import torch
 
 from blend.chunk import ChunkKV, make_record
@@ -63,9 +62,9 @@ def chunk(number: int) -> ChunkKV:
 CHUNKS = [chunk(number) for number in range(3)]
 
 
-def writing(store: SlowStore, ranks: Any, *, beside: bool = True) -> Generator[None, None, Stored]:
+def writing(store: SlowStore, ranks: Any) -> Generator[None, None, Stored]:
     anything: Any = None
-    return Computing(anything, anything, ranks)._put_all(store, CHUNKS, beside=beside)
+    return Computing(anything, anything, ranks)._put_all(store, CHUNKS)
 
 
 def finished(steps: Generator[None, None, Stored]) -> tuple[Stored, int]:
@@ -90,11 +89,10 @@ def test_the_engine_goes_on_while_a_chunk_is_written() -> None:
     assert len(list(store.ids())) == 3
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_a_full_store_ends_it_with_what_was_stored(beside: bool) -> None:
+def test_a_full_store_ends_it_with_what_was_stored() -> None:
     store = SlowStore(room=2)
     store.may_write.set()
-    stored, _ = finished(writing(store, OneRank(), beside=beside))
+    stored, _ = finished(writing(store, OneRank()))
     assert stored == Stored(2 * CHUNKS[0].num_bytes, "StoreFull", "no space left")
 
 
