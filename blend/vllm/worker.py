@@ -8,6 +8,7 @@ from vllm.platforms import current_platform
 
 from blend.vllm.computing import Stored
 from blend.vllm.connector import KVBlendConnector
+from blend.vllm.threads import keep_to_one_core
 
 if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
@@ -20,6 +21,7 @@ class BlendWorker(PlatformWorker):
 
     def initialize_from_config(self, kv_cache_config: Any) -> None:
         super().initialize_from_config(kv_cache_config)
+        keep_to_one_core()
         _connector().attach(self.model_runner)
 
     def compute_chunks(self, prefix_ids: list[int], batch: list[list[int]], namespace: str) -> Stored:
