@@ -15,7 +15,8 @@ def keep_to_one_core() -> None:
     Called on the thread that runs the model, which keeps its number.
     """
     torch.get_num_threads()  # a thread takes its number from the process when it first asks
-    # What is set on any thread is what the process gives to threads that have not asked yet.
-    setting = Thread(target=torch.set_num_threads, args=(1,), name="kvblend-threads")
+    # What is set on any thread is what the process gives to threads that have not asked yet. vLLM puts a
+    # function that does nothing in place of `torch.set_num_threads`, to keep the model's threads.
+    setting = Thread(target=torch._C.set_num_threads, args=(1,), name="kvblend-threads")
     setting.start()
     setting.join()
