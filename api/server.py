@@ -13,7 +13,9 @@ import uvloop
 from fastapi import FastAPI
 from vllm.entrypoints.launchers.api_server import entry
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.api_server.entry import AsyncEngineArgs  # type: ignore[attr-defined]
 from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import propagate_flash_late_interaction
 from vllm.entrypoints.launchers.launcher import serve_http, setup_server
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
@@ -46,6 +48,7 @@ from api.vector_stores.routes import open_vector_stores, vector_stores_router
 from blend.store.config import store_path
 from blend.vllm.engine import Engine
 from blend.vllm.gate_file import GateFile
+from blend.vllm.start import serving_engine
 from retriever.rerank import open_reranker
 
 CLOSE_S = 3
@@ -114,12 +117,19 @@ async def _serve(
 ) -> None:
     async with AsyncExitStack() as stack:
         with starting(listener, tls):
-            client = await stack.enter_async_context(entry.build_async_engine_client(launch.args))
+            client = await stack.enter_async_context(serving_engine(_engine_arguments(launch.args)))
             ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, settings))
             app = await _build(launch, library, surface, client, ingestion)
         print(f"kvblend: ready on {address}, {_status(launch, library)}", file=sys.stderr, flush=True)
         stopped: Awaitable[Any] = await serve_http(app, listener, **_uvicorn(launch.args))
     await stopped
+
+
+def _engine_arguments(args: Any) -> Any:
+    """The engine's part of the flags, as vLLM's own server reads it."""
+    arguments = AsyncEngineArgs.from_cli_args(args)
+    propagate_flash_late_interaction(args, arguments)
+    return arguments
 
 
 async def _build(

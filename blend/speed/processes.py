@@ -45,13 +45,11 @@ def children() -> set[int]:
 
 
 def parent_of(pids: Iterable[int]) -> int:
-    """The process, of these, whose parent is none of them and which has children among them.
-
-    Raises:
-        StopIteration: there is none.
-    """
+    """The process, of these, whose parent is none of them; of several the one that has used most CPU time."""
     parents = {pid: psutil.Process(pid).ppid() for pid in pids}
-    return next(pid for pid, parent in parents.items() if parent not in parents and pid in parents.values())
+    return max(
+        (pid for pid, parent in parents.items() if parent not in parents), key=lambda pid: cpu_ms([pid])
+    )
 
 
 def cpu_ms(pids: Iterable[int]) -> float:

@@ -163,6 +163,7 @@ def _sampling(ask: Ask) -> Any:
 
 async def _start(arguments: dict[str, Any]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
 
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    from blend.vllm.start import start_engine
+
+    return start_engine(AsyncEngineArgs(**arguments))

@@ -1,4 +1,4 @@
-"""vLLM's executor for CPUs, napping while it waits. Named to vLLM by `distributed_executor_backend`."""
+"""vLLM's executor for several ranks on CPUs, napping while it waits; see `distributed_executor_backend`."""
 
 import time
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from blend.vllm.answer import Answer, Ask
 from blend.vllm.engine_thread import EngineThread
-from blend.vllm.setup import CPU_EXECUTOR, EngineSetup
+from blend.vllm.setup import APART, INSIDE, EngineSetup
 
 _WHAT_BLENDS = ("kv_transfer_config", "worker_cls")
 """What a blending engine has beyond a plain one, of the arguments of vLLM's `AsyncEngineArgs`."""
@@ -39,5 +39,7 @@ def plain_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     {'model': 'm'}
     """
     return {
-        name: value for name, value in arguments.items() if name not in _WHAT_BLENDS and value != CPU_EXECUTOR
+        name: value
+        for name, value in arguments.items()
+        if name not in _WHAT_BLENDS and value not in (INSIDE, APART)
     }

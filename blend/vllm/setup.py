@@ -22,7 +22,10 @@ from blend.vllm.version import check_vllm_version
 CONNECTOR = "KVBlendConnector"
 CONNECTOR_MODULE = "blend.vllm.connector"
 WORKER = "blend.vllm.worker.BlendWorker"
-CPU_EXECUTOR = "blend.vllm.executor.NappingExecutor"
+INSIDE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""On a CPU a single rank runs in the engine's own process: one process less has to import all of vLLM."""
+APART = "blend.vllm.executor.NappingExecutor"
+"""Several ranks on a CPU have a process each."""
 FORCING = "blend.vllm.forcing:ForcedAnswers"
 """For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
 
@@ -88,7 +91,8 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     folder = resolve(model)
     _ask_no_hub_for(folder)
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
-    _bind_threads(int(overrides.get("tensor_parallel_size") or 1))
+    num_ranks = int(overrides.get("tensor_parallel_size") or 1)
+    _bind_threads(num_ranks)
     settings = Settings(
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
@@ -99,7 +103,7 @@ def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **over
     arguments = _serving(folder, dtype)
     reason = _refusal(folder.path, arguments | overrides)
     if reason is None:
-        arguments |= _blending(settings)
+        arguments |= _blending(settings, num_ranks)
     return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
 
 
@@ -152,7 +156,7 @@ def _reference(model: str) -> str:
     return str(local.resolve()) if local.exists() else model
 
 
-def _blending(settings: Settings) -> dict[str, Any]:
+def _blending(settings: Settings, num_ranks: int) -> dict[str, Any]:
     """The arguments that make an engine blend."""
     transfer = {
         "kv_connector": CONNECTOR,
@@ -161,8 +165,10 @@ def _blending(settings: Settings) -> dict[str, Any]:
         "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": settings.to_extra_config(),
     }
-    executor = {"distributed_executor_backend": CPU_EXECUTOR} if _on_cpu() else {}
-    return {"worker_cls": WORKER, "kv_transfer_config": transfer, **executor}
+    arguments = {"worker_cls": WORKER, "kv_transfer_config": transfer}
+    if _on_cpu():
+        arguments["distributed_executor_backend"] = INSIDE if num_ranks == 1 else APART
+    return arguments
 
 
 def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:
