@@ -94,14 +94,14 @@ def docs(server: Server) -> str:
 
 def test_uploads_leave_the_stream_of_another_client_its_pace(server, docs):
     server.send("POST", "", json={"name": "many"})
-    alone = Stream(server, 120)
+    alone = Stream(server, 60)
     alone.start()
     alone.join()
-    beside = Stream(server, 500)
+    beside = Stream(server, 260)
     beside.start()
     time.sleep(1)
     begin_s = time.perf_counter()
-    paragraphs = [p for page in PAGES for p in page.read_text().split("\n\n") if len(p) > 200][:4]
+    paragraphs = [p for page in PAGES for p in page.read_text().split("\n\n") if len(p) > 200][:2]
     jobs = [
         server.send("PUT", f"/many/documents/{number}.md", content=text.encode())
         for number, text in enumerate(paragraphs)
@@ -112,7 +112,7 @@ def test_uploads_leave_the_stream_of_another_client_its_pace(server, docs):
     beside.join()
     undisturbed, disturbed = alone.p99_ms(), beside.p99_ms(begin_s, end_s)
     print(f"\np99 between tokens: {undisturbed:.0f} ms alone, {disturbed:.0f} ms beside {len(jobs)} uploads")
-    assert beside.finish == "length" and len(beside.times_s) > 400
+    assert beside.finish == "length" and len(beside.times_s) > 200
     assert beside.times_s[0] < begin_s < end_s
     # One run on a machine that others use as well: the figure itself is the benchmark's.
     assert disturbed < 5 * undisturbed
