@@ -59,9 +59,12 @@ class RemoteTier:
         """The head and all pieces."""
         chunk_id = chunk.record.chunk_id
         layout, head = self._entries[chunk_id].layout, self._plain.head(chunk_id)
-        parts = self._plain.fetch(chunk_id, layout, layout.spans(layout.start, layout.stop))
-        assert head is not None and None not in parts, "it was put"
-        return len(head) + sum(len(part) for part in parts if part is not None)
+        assert head is not None, "it was put"
+        num_bytes = len(head)
+        for part in self._plain.fetch(chunk_id, layout, layout.spans(layout.start, layout.stop)):
+            assert part is not None, "it was put"
+            num_bytes += len(part)
+        return num_bytes
 
     def close(self) -> None:
         """Leave nothing on the server, and leave it."""

@@ -17,7 +17,7 @@ pinned ones last.
 In a cluster a chunk lies on one node, since what stands in braces decides that, and chunks lie on all.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -164,20 +164,15 @@ class RedisClient:
             found += pipeline.execute()
         return found
 
-    def fetch(
-        self, chunk_id: str, layout: Layout, spans: Sequence[Span]
-    ) -> Sequence[bytes | memoryview | None]:
-        """As `RemoteClient`."""
-        pipeline = self._client.pipeline(transaction=False)
+    def fetch(self, chunk_id: str, layout: Layout, spans: Sequence[Span]) -> Iterator[bytes | None]:
+        """As `RemoteClient`. One by one: each takes the memory that the one before has left, warm."""
         names = self._pieces(chunk_id, layout)
         for span in spans:
             begin, end = layout.piece(span.piece)
             if span.stop - span.start == end - begin:
-                pipeline.get(names[span.piece])
+                yield self._client.get(names[span.piece])
             else:
-                pipeline.getrange(names[span.piece], span.start, span.stop - 1)
-        found: list[bytes | None] = pipeline.execute()
-        return found
+                yield self._client.getrange(names[span.piece], span.start, span.stop - 1)
 
     def has(self, chunk_id: str) -> bool:
         """As `RemoteClient`."""

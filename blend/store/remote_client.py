@@ -35,8 +35,11 @@ class RemoteClient(Protocol):
 
     def fetch(
         self, chunk_id: str, layout: Layout, spans: Sequence[Span]
-    ) -> Sequence[bytes | memoryview | None]:
-        """Spans of a chunk's pieces; None for each that is not there."""
+    ) -> Iterable[bytes | memoryview | None]:
+        """Spans of a chunk's pieces, in this order; None for each that is not there.
+
+        What is given may be dropped before the next is asked for.
+        """
 
     def has(self, chunk_id: str) -> bool:
         """Whether there is a head."""

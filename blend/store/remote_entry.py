@@ -137,7 +137,8 @@ class RemoteBytes:
 
     Args:
         head: as it came from the server.
-        fetch: gives spans of the pieces of a layout, all at once; None for each that is not there.
+        fetch: writes spans of the pieces of a layout one after another into a buffer of their size; False
+            when one of them is missing or short.
 
     Attributes:
         num_bytes: of the file.
@@ -161,21 +162,17 @@ class RemoteBytes:
         layout, stop = self._layout, min(stop, self.num_bytes)
         bulk = max(start, layout.start), min(stop, layout.stop)
         spans = layout.spans(*bulk)
-        given = self._fetch(layout, spans) if spans else []
-        wanted = sum(span.stop - span.start for span in spans)
-        if any(part is None for part in given) or sum(len(part) for part in given if part) != wanted:
-            raise BadFileError("a piece of it is missing or short")
         gap = layout.stop - layout.start  # the bulk, which the edges leave out
         edges = memoryview(self._edges)
         before, after = edges[start : min(stop, layout.start)], edges[max(start, layout.stop) - gap :]
         out = torch.empty(max(0, stop - start), dtype=torch.uint8)
-        view, place = out.numpy().data, 0
-        for part in (before, *given, after[: max(0, stop - max(start, layout.stop))]):
-            assert part is not None
-            size = len(part)
-            view[place : place + size] = memoryview(part)
-            place += size
+        view: memoryview = out.numpy().data
+        begin = len(before)
+        end = begin + sum(span.stop - span.start for span in spans)
+        view[:begin], view[end:] = before, after[: max(0, stop - max(start, layout.stop))]
+        if spans and not self._fetch(layout, spans, view[begin:end]):
+            raise BadFileError("a piece of it is missing or short")
         return out
 
 
-Fetch = Callable[[Layout, Sequence[Span]], Sequence["bytes | memoryview | None"]]
+Fetch = Callable[[Layout, Sequence[Span], memoryview], bool]

@@ -1,7 +1,8 @@
 """Chunks' files on a server, read within a deadline or not at all, every byte under a checksum."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from blend.chunk import ChunkRecord
 from blend.errors import CorruptChunk
@@ -120,15 +121,29 @@ class RemoteFiles:
         return ChunkFile(self._source(chunk_id, head, deadline), chunk_id)
 
     def _source(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> RemoteBytes:
-        def fetch(layout: Layout, spans: Sequence[Span]) -> Sequence[bytes | memoryview | None]:
+        def fetch(layout: Layout, spans: Sequence[Span], into: memoryview) -> bool:
             by = deadline or Deadline(self._line.read_s)
             try:
-                parts = self._line.call(lambda: self._client.fetch(chunk_id, layout, spans), by, self.read)
+                parts = partial(self._client.fetch, chunk_id, layout, spans)
+                is_whole = self._line.call(lambda: _join(parts(), spans, into), by, self.read)
             except UnreachableRemote as error:
                 raise UnreachableError(str(error)) from error
             self._line.breaker.succeeded()
-            self.read.num_bytes += sum(len(part) for part in parts if part is not None)
-            return parts
+            self.read.num_bytes += len(into)
+            return is_whole
 
         self.read.num_bytes += len(head)
         return RemoteBytes(head, fetch)
+
+
+def _join(parts: Iterable[bytes | memoryview | None], spans: Sequence[Span], into: memoryview) -> bool:
+    """Write parts one after another; False when one is missing or not of its span's size."""
+    place = 0
+    for part, span in zip(parts, spans, strict=True):
+        size = span.stop - span.start
+        if part is None or len(part) != size:
+            return False
+        into[place : place + size] = part
+        place += size
+        del part  # before the next one is asked for
+    return True
