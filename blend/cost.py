@@ -75,7 +75,8 @@ def blend_flops(
     """A blend and the suffix behind it, done as the engine does it.
 
     The layers below a probe layer are computed for all rows and serve the selected ones too; of the last
-    layer only the projections are computed, since nobody reads what it gives for context tokens.
+    layer only the projections are computed, since nobody reads what it gives for context tokens, and of the
+    question probe's last layer only what its attention weights.
 
     Args:
         selector: None when only gaps are recomputed.
@@ -88,8 +89,9 @@ def blend_flops(
     flops += sum(_pass(shape, selected, 1) for selected in by_layer[probe_layer:-1])
     flops += 2 * shape.projection_weights * len(by_layer[-1])
     if selector is not None and selector.question_layers is not None:
-        deepest = layers_of(selector.question_layers, shape.num_layers)[-1] + 1
-        flops += _pass(shape, _last(num_context, num_suffix, MAX_PROBE_TOKENS), deepest)
+        deepest = layers_of(selector.question_layers, shape.num_layers)[-1]
+        asking = _last(num_context, num_suffix, MAX_PROBE_TOKENS)
+        flops += _pass(shape, asking, deepest) + _weights(shape, asking)
     suffix = _last(num_context, num_suffix, num_suffix)
     return flops + _pass(shape, suffix, shape.num_layers) + 2 * shape.head_weights
 
@@ -101,5 +103,15 @@ def _last(num_context: int, num_suffix: int, most: int) -> range:
 
 def _pass(shape: ModelShape, positions: Sequence[int], num_layers: int) -> int:
     """Tokens at these positions through layers; each sees all rows at or before its own."""
-    seen = sum(positions) + len(positions)
-    return num_layers * (2 * shape.layer_weights * len(positions) + 4 * shape.attention_width * seen)
+    return num_layers * (
+        2 * shape.layer_weights * len(positions) + 4 * shape.attention_width * _seen(positions)
+    )
+
+
+def _weights(shape: ModelShape, positions: Sequence[int]) -> int:
+    """The same tokens' attention weights at one layer, and nothing of what they take out."""
+    return 2 * shape.projection_weights * len(positions) + 2 * shape.attention_width * _seen(positions)
+
+
+def _seen(positions: Sequence[int]) -> int:
+    return sum(positions) + len(positions)

@@ -15,6 +15,10 @@ from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
 
 
+MAX_AHEAD_BYTES = 256 << 20
+"""Of rows that the question probe has realigned and that wait for recomputing, a blend's."""
+
+
 def wanted_spans(plan: BlendPlan, first: int) -> list[Span]:
     """Spans whose chunks a blend needs that asks for rows from `first` on."""
     return [span for span in plan.spans if span.stop > first]
@@ -130,6 +134,8 @@ class StoredContext:
             if ok and chunk is not None
         ]
         self._shelves: dict[int, _Shelf] = {}
+        self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._ahead_bytes = 0
         covered = self.covered()
         self.cold_from_first = torch.ones(task.plan.num_tokens, dtype=torch.bool)
         self.cold_from_first[covered] = False
@@ -166,16 +172,30 @@ class StoredContext:
     def at_layer(self, layer: int, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Realigned keys and values [N - first, H, D], the caller's to write to; cold rows are zero.
 
+        What `covered_at_layer` has realigned is given away, not realigned again.
+
         Args:
             first: the first row wanted; the task's start unless given.
         """
         shelf = self._shelf(self.start if first is None else first)
-        keys, values = self._cached_rows(layer, shelf)
+        ahead = self._ahead.pop(layer, None)
+        if ahead is None:
+            keys, values = self._cached_rows(layer, shelf)
+        else:
+            self._ahead_bytes -= _nbytes(ahead)
+            before = len(ahead[0]) - len(shelf.rows)  # covered rows before the first
+            keys, values = (rows[before:] for rows in ahead)
         return shelf.place(keys), shelf.place(values)
 
     def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Realigned keys and values [M, H, D] of the positions `covered`."""
-        return self._cached_rows(layer, self._shelf(0))
+        """Realigned keys and values [M, H, D] of the positions `covered`; `at_layer` gives them away later."""
+        if layer in self._ahead:
+            return self._ahead[layer]
+        rows = self._cached_rows(layer, self._shelf(0))
+        if self._ahead_bytes + _nbytes(rows) <= MAX_AHEAD_BYTES:
+            self._ahead[layer] = rows
+            self._ahead_bytes += _nbytes(rows)
+        return rows
 
     def _cached_rows(self, layer: int, shelf: "_Shelf") -> tuple[torch.Tensor, torch.Tensor]:
         runner = self._runner
@@ -205,3 +225,7 @@ class StoredContext:
         return _Shelf(
             tuple(parts), turn, torch.cat(rows).to(self._runner.device), self.plan.num_tokens - first
         )
+
+
+def _nbytes(rows: tuple[torch.Tensor, torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in rows)

@@ -45,8 +45,8 @@ class Stream:
         return Stream(self.hidden.clone(), None if self.residual is None else self.residual.clone())
 
 
-class _ProjectionsDone(Exception):
-    """Raised in place of attention, to leave a layer once its keys and values are there."""
+class LayerLeft(Exception):
+    """Raised in place of attention, to leave a layer whose output nobody reads."""
 
 
 class LayerRunner:
@@ -137,9 +137,9 @@ class LayerRunner:
         def attend(_: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any) -> torch.Tensor:
             shape = (-1, self.num_kv_heads, self.head_size)
             seen.append((key.reshape(shape), value.reshape(shape)))
-            raise _ProjectionsDone
+            raise LayerLeft
 
-        with suppress(_ProjectionsDone):
+        with suppress(LayerLeft):
             self.run_attending(layer, positions, stream.copy(), attend)
         return seen[0]
 
@@ -150,7 +150,7 @@ class LayerRunner:
 
         Args:
             positions: int64 [S], on the device.
-            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D].
+            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D]; may raise `LayerLeft`.
         """
         attention = self.attentions[layer]
         attention.forward = attend  # type: ignore[method-assign]  # of this instance alone, until it is deleted

@@ -1,6 +1,7 @@
 """The question probe: the suffix runs over the cached rows as they are, to see where it looks."""
 
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from blend.attention import mix, weigh
 from blend.select.base import LayerPart, layers_of, probe_tokens
 from blend.vllm.clock import Clock
 from blend.vllm.context import Context
-from blend.vllm.layers import LayerRunner, Stream
+from blend.vllm.layers import LayerLeft, LayerRunner, Stream
 from blend.vllm.ranks import Ranks
 
 
@@ -40,7 +41,8 @@ def question_attention(
         with clock.time("realign"):
             keys, values = context.covered_at_layer(layer)
         with clock.time("select"):
-            stream, paid = _look(runner, layer, stream, positions, distance, keys, values)
+            is_last = layer == wanted[-1]
+            stream, paid = _look(runner, layer, stream, positions, distance, keys, values, is_last=is_last)
             if layer in wanted:
                 total += paid[-num_suffix:]
         yield
@@ -57,6 +59,8 @@ def _look(
     distance: torch.Tensor,
     cached_keys: torch.Tensor,
     cached_values: torch.Tensor,
+    *,
+    is_last: bool,
 ) -> tuple[Stream, torch.Tensor]:
     """One layer over tokens that attend to given rows and to each other; no page is touched.
 
@@ -64,9 +68,10 @@ def _look(
         stream: of the tokens, [P, hidden]; positions, int64 [P], say where they stand.
         distance: int64 [P, M + P], how far before each token the given rows stand, and then the tokens.
         cached_keys, cached_values: [M, H, D].
+        is_last: nobody reads what the layer gives: it is left once the weights are there.
 
     Returns:
-        The stream behind the layer, and what each token pays to each given row: float32 [P, M], mean over
+        The stream behind the layer (before it, where it was left), and what each token pays to each given row: float32 [P, M], mean over
         this rank's heads.
     """
     attention: Any = runner.attentions[layer]
@@ -77,13 +82,14 @@ def _look(
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
         shape = (len(positions), -1, runner.head_size)
-        keys, values = (
-            torch.cat([cached_keys, key.reshape(shape)]),
-            torch.cat([cached_values, value.reshape(shape)]),
-        )
+        keys = torch.cat([cached_keys, key.reshape(shape)])
         scale, soft_cap = attention.impl.scale, getattr(attention.impl, "logits_soft_cap", None)
         weights = weigh(query.reshape(shape), keys, visible, scale, soft_cap)
         seen.append(weights[:, :, : len(cached_keys)].mean(0))
-        return mix(weights, values).flatten(1)
+        if is_last:
+            raise LayerLeft
+        return mix(weights, torch.cat([cached_values, value.reshape(shape)])).flatten(1)
 
-    return runner.run_attending(layer, positions, stream, attend), seen[0]
+    with suppress(LayerLeft):
+        stream = runner.run_attending(layer, positions, stream, attend)
+    return stream, seen[0]

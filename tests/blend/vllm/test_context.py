@@ -1,0 +1,66 @@
+"""Cached rows that were realigned for the question probe are what recomputing would have realigned itself."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.plan import make_plan
+from blend.vllm import context as module
+from blend.vllm.context import StoredContext, wanted_spans
+from blend.vllm.messages import BlendTask
+
+LAYERS, HEADS, SIZE = 3, 2, 4
+PREFIX = make_record("m", (), (1, 2))
+CHUNKS = [make_record("m", (1, 2), ids) for ids in ((10, 11, 12), (20, 21))]
+WHOLE = make_plan((1, 2, 10, 11, 12, 20, 21, 30), [(0, PREFIX), (2, CHUNKS[0]), (5, CHUNKS[1])])
+WITH_GAP = make_plan((1, 2, 10, 11, 12, 99, 20, 21, 30), [(0, PREFIX), (2, CHUNKS[0]), (6, CHUNKS[1])])
+
+
+def chunk(record: ChunkRecord) -> ChunkKV:
+    generator = torch.Generator().manual_seed(record.token_ids[0])
+    shape = (LAYERS, len(record.token_ids), HEADS, SIZE)
+    return ChunkKV(record, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
+
+
+def context(plan: Any, start: int = 0) -> StoredContext:
+    angle = torch.arange(16.0)[:, None] * torch.tensor([1.0, 0.1])
+    runner: Any = SimpleNamespace(
+        rotary_table=torch.cat([angle.cos(), angle.sin()], dim=1),
+        rotary_interleaved=False,
+        num_kv_heads=HEADS,
+        head_size=SIZE,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    ranks: Any = SimpleNamespace(all_true=lambda flags: flags, own_heads=lambda heads, num_own: heads)
+    task = BlendTask("r", plan, start, (0,), 0.5, "question-late", 0.05)
+    wanted = wanted_spans(plan, 0)
+    return StoredContext(task, wanted, [chunk(span.record) for span in wanted], runner, ranks)
+
+
+@pytest.mark.parametrize("plan", [WHOLE, WITH_GAP])
+@pytest.mark.parametrize("first", [0, 2, 3, 6])
+def test_rows_that_were_seen_before_are_the_same_and_writable(plan, first):
+    seen, unseen = context(plan, start=first), context(plan, start=first)
+    for layer in range(LAYERS):
+        covered = seen.covered_at_layer(layer)
+        assert len(covered[0]) == len(seen.covered())
+    for layer in range(LAYERS):
+        for _ in range(2):  # given away at first, realigned anew then
+            given, right = seen.at_layer(layer), unseen.at_layer(layer)
+            for ours, theirs in zip(given, right, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+                ours.fill_(7)  # the caller's to write to
+
+
+def test_no_more_is_kept_than_the_limit(monkeypatch):
+    seen = context(WHOLE)
+    size = sum(rows.nbytes for rows in seen.covered_at_layer(0))
+    monkeypatch.setattr(module, "MAX_AHEAD_BYTES", 2 * size)
+    kept = [seen.covered_at_layer(layer)[0] for layer in range(LAYERS)]
+    given = [seen.at_layer(layer)[0] for layer in range(LAYERS)]
+    same = [ours.data_ptr() == rows.data_ptr() for ours, rows in zip(given, kept, strict=True)]
+    assert same == [True, True, False]
