@@ -4,8 +4,6 @@ import mmap
 import os
 from typing import Protocol
 
-import torch
-
 
 class ByteSource(Protocol):
     """The bytes of one chunk's file, wherever they lie. What is not asked for is not read.
@@ -19,8 +17,8 @@ class ByteSource(Protocol):
     @property
     def num_bytes(self) -> int: ...
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        """Bytes from `start` to before `stop`: uint8 [stop - start], fewer where the file ends before.
+    def read(self, start: int, stop: int) -> memoryview:
+        """Bytes from `start` to before `stop`, fewer where the file ends before; writable, as torch wants them.
 
         Raises:
             BadFileError: they are not there, though the file should have them.
@@ -31,17 +29,14 @@ class HeldBytes:
     """Bytes in memory, or in a mapped file; implements `ByteSource`. What it gives are views of them.
 
     Args:
-        data: writable, as torch wants it, and never written to; it stays alive as long as a view does.
+        data: writable and never written to; it stays alive as long as a view does.
     """
 
     def __init__(self, data: bytearray | mmap.mmap) -> None:
-        self._bytes = torch.frombuffer(data, dtype=torch.uint8) if len(data) else torch.empty(0).byte()
+        self._bytes = memoryview(data)
+        self.num_bytes = len(data)
 
-    @property
-    def num_bytes(self) -> int:
-        return self._bytes.numel()
-
-    def read(self, start: int, stop: int) -> torch.Tensor:
+    def read(self, start: int, stop: int) -> memoryview:
         """A view of bytes from `start` to before `stop`."""
         return self._bytes[start:stop]
 
@@ -56,8 +51,7 @@ class FileBytes:
         self._descriptor = descriptor
         self.num_bytes = os.fstat(descriptor).st_size
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
+    def read(self, start: int, stop: int) -> memoryview:
         """A copy of bytes from `start` to before `stop`."""
         data = bytearray(stop - start)
-        num = os.preadv(self._descriptor, [data], start) if data else 0
-        return HeldBytes(data).read(0, num)
+        return memoryview(data)[: os.preadv(self._descriptor, [data], start) if data else 0]

@@ -152,7 +152,7 @@ class RemoteBytes:
         self._fetch = fetch
         self.num_bytes = self._layout.num_bytes
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
+    def read(self, start: int, stop: int) -> memoryview:
         """A copy of bytes from `start` to before `stop`.
 
         Raises:
@@ -165,14 +165,13 @@ class RemoteBytes:
         gap = layout.stop - layout.start  # the bulk, which the edges leave out
         edges = memoryview(self._edges)
         before, after = edges[start : min(stop, layout.start)], edges[max(start, layout.stop) - gap :]
-        out = torch.empty(max(0, stop - start), dtype=torch.uint8)
-        view: memoryview = out.numpy().data
+        view: memoryview = torch.empty(max(0, stop - start), dtype=torch.uint8).numpy().data
         begin = len(before)
         end = begin + sum(span.stop - span.start for span in spans)
         view[:begin], view[end:] = before, after[: max(0, stop - max(start, layout.stop))]
         if spans and not self._fetch(layout, spans, view[begin:end]):
             raise BadFileError("a piece of it is missing or short")
-        return out
+        return view
 
 
 Fetch = Callable[[Layout, Sequence[Span], memoryview], bool]

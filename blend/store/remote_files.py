@@ -99,7 +99,7 @@ class RemoteFiles:
             if head is None:
                 return None
             source = self._source(chunk_id, head, Deadline(self._line.write_s))
-            data = bytearray(source.read(0, source.num_bytes).numpy())
+            data = bytearray(source.read(0, source.num_bytes))
             ChunkFile(HeldBytes(data), chunk_id).chunk()
         except (UnreachableRemote, UnreachableError):
             return None
