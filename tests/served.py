@@ -12,6 +12,8 @@ from tests.api.server_process import CHUNK_TOKENS, ROOT, START_S, Served, kvblen
 
 DOCS = ROOT / "demo" / "docs"
 PAGES = 3
+PAGE_CHARACTERS = 5000
+"""Enough for half a dozen chunks each."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def precomputed(tmp_path_factory: pytest.TempPathFactory) -> Precomputed:
     folder = tmp_path_factory.mktemp("serve")
     (folder / "docs").mkdir()
     for page in sorted(DOCS.glob("*.md"))[:PAGES]:
-        shutil.copy(page, folder / "docs")
+        (folder / "docs" / page.name).write_text(page.read_text()[:PAGE_CHARACTERS])
     (folder / "docs" / "bad.txt").write_bytes(b"caf\xe9")
     store = folder / "store"
     options = ["--collection", "docs", "--store", str(store), "--chunk-tokens", str(CHUNK_TOKENS), "--json"]

@@ -104,7 +104,9 @@ def test_the_first_session(place: Path, environment: dict[str, str], store: Path
     assert "2 documents" in run(precompute, place, environment)
     asked = run(ask, place, environment)
     assert "times sooner" in asked and "paged-attention.html" in asked
+    stored = chunk_files(place)
     assert re.search(r"passed +True", run(doctor, place, environment))
+    assert stored and chunk_files(place) == stored, "the self-check leaves no chunk"
     with serving(serve, place, environment) as port:
         curl = next(block for block in blocks("sh") if block.startswith("curl"))
         answered = run(curl.replace("8000", port), place, environment)
@@ -121,6 +123,10 @@ def test_the_python_example(place: Path, environment: dict[str, str]) -> None:
     example = next(block for block in blocks("python") if "from blend import Engine" in block)
     printed = run_python(example, place, environment)
     assert "North Sea" in printed and int(printed.split()[-1]) > 0
+
+
+def chunk_files(place: Path) -> set[Path]:
+    return set((place / "store").rglob("*.safetensors"))
 
 
 def chunk_texts(place: Path) -> str:

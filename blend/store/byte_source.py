@@ -18,7 +18,7 @@ class ByteSource(Protocol):
     def num_bytes(self) -> int: ...
 
     def read(self, start: int, stop: int) -> memoryview:
-        """Bytes from `start` to before `stop`, fewer where the file ends before; writable, as torch wants them.
+        """Bytes from `start` to before `stop`, fewer where the file ends; writable, as torch wants them.
 
         Raises:
             BadFileError: they are not there, though the file should have them.

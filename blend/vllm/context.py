@@ -14,7 +14,6 @@ from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
 
-
 MAX_AHEAD_BYTES = 256 << 20
 """Of rows that the question probe has realigned and that wait for recomputing, a blend's."""
 
@@ -188,7 +187,7 @@ class StoredContext:
         return shelf.place(keys), shelf.place(values)
 
     def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Realigned keys and values [M, H, D] of the positions `covered`; `at_layer` gives them away later."""
+        """Realigned keys and values [M, H, D] of the positions `covered`; `at_layer` may give them away."""
         if layer in self._ahead:
             return self._ahead[layer]
         rows = self._cached_rows(layer, self._shelf(0))

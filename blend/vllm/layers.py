@@ -150,7 +150,7 @@ class LayerRunner:
 
         Args:
             positions: int64 [S], on the device.
-            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D]; may raise `LayerLeft`.
+            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D]; `LayerLeft` passes.
         """
         attention = self.attentions[layer]
         attention.forward = attend  # type: ignore[method-assign]  # of this instance alone, until it is deleted

@@ -71,8 +71,8 @@ def _look(
         is_last: nobody reads what the layer gives: it is left once the weights are there.
 
     Returns:
-        The stream behind the layer (before it, where it was left), and what each token pays to each given row: float32 [P, M], mean over
-        this rank's heads.
+        The stream behind the layer (before it, where it was left), and what each token pays to each given
+        row: float32 [P, M], mean over this rank's heads.
     """
     attention: Any = runner.attentions[layer]
     visible = distance >= 0

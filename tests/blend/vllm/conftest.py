@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blend import Engine
+from tests.served import pass_on_verdicts
 
 DOCS = Path(__file__).parents[3] / "demo" / "docs"
 PREFIX = "Answer the question from the documents."
@@ -15,10 +16,11 @@ MakeChunks = Callable[[int], list[str]]
 
 
 @pytest.fixture(scope="module")  # closed with its module: an engine holds gigabytes
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The default model over an empty store; its self-check has run."""
-    store = tmp_path_factory.mktemp("store")
-    with Engine(store=store, max_model_len=4096, always_blends=True) as engine:
+def engine(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The default model over an empty store; its self-check has run over another one."""
+    own = tmp_path_factory.mktemp("store")
+    pass_on_verdicts(store, own)
+    with Engine(store=own, max_model_len=4096, always_blends=True) as engine:
         yield engine
 
 
