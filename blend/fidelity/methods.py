@@ -59,6 +59,7 @@ _DEFAULT = (
     "led-deviation",
     "led-question",
     "led-question-late",
+    "led-question-middle",
     "led-oracle",
     "random",
 )
