@@ -2,7 +2,11 @@
 
 import mmap
 import os
+from threading import Lock
 from typing import Protocol
+
+AHEAD_BYTES = 4 << 20
+"""Read at once of a source that is asked for less, one read after another."""
 
 
 class ByteSource(Protocol):
@@ -39,6 +43,36 @@ class HeldBytes:
     def read(self, start: int, stop: int) -> memoryview:
         """A view of bytes from `start` to before `stop`."""
         return self._bytes[start:stop]
+
+
+class AheadBytes:
+    """Bytes of a source behind which a question costs much; implements `ByteSource`.
+
+    Layers that are read one after another become few reads: what follows comes along, and is kept until it is
+    asked for.
+
+    Args:
+        source: what it gives are copies, which stay as they are.
+        bulk: where the layers are; what lies elsewhere is read as it is asked for.
+    """
+
+    def __init__(self, source: ByteSource, bulk: range) -> None:
+        self._source = source
+        self._bulk = bulk
+        self._start = 0
+        self._kept = memoryview(b"")
+        self._lock = Lock()
+        self.num_bytes = source.num_bytes
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Bytes from `start` to before `stop`."""
+        if start not in self._bulk or stop > self._bulk.stop:
+            return self._source.read(start, stop)
+        with self._lock:
+            if not self._start <= start <= stop <= self._start + len(self._kept):
+                ahead = min(max(stop, start + AHEAD_BYTES), self._bulk.stop)
+                self._start, self._kept = start, self._source.read(start, ahead)
+            return self._kept[start - self._start : stop - self._start]
 
 
 class FileBytes:

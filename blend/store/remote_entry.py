@@ -142,6 +142,7 @@ class RemoteBytes:
 
     Attributes:
         num_bytes: of the file.
+        bulk: which of them are in pieces.
 
     Raises:
         BadFileError: the head is not what was written.
@@ -151,6 +152,7 @@ class RemoteBytes:
         self._layout, self._edges = parse_head(head)
         self._fetch = fetch
         self.num_bytes = self._layout.num_bytes
+        self.bulk = range(self._layout.start, self._layout.stop)
 
     def read(self, start: int, stop: int) -> memoryview:
         """A copy of bytes from `start` to before `stop`.

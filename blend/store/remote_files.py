@@ -6,7 +6,7 @@ from functools import partial
 
 from blend.chunk import ChunkRecord
 from blend.errors import CorruptChunk
-from blend.store.byte_source import HeldBytes
+from blend.store.byte_source import AheadBytes, HeldBytes
 from blend.store.chunk_file import ChunkFile
 from blend.store.chunk_header import BadFileError
 from blend.store.deadline import Deadline
@@ -118,7 +118,8 @@ class RemoteFiles:
         return CorruptChunk(f"stored chunk {chunk_id} is damaged: {reason}; compute it again")
 
     def _file(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> ChunkFile:
-        return ChunkFile(self._source(chunk_id, head, deadline), chunk_id)
+        source = self._source(chunk_id, head, deadline)
+        return ChunkFile(AheadBytes(source, source.bulk) if deadline is None else source, chunk_id)
 
     def _source(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> RemoteBytes:
         def fetch(layout: Layout, spans: Sequence[Span], into: memoryview) -> bool:

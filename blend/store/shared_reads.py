@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from blend.chunk import ChunkKV, ChunkRecord, chunk_id
+from blend.store.base import ChunkReader
 
 
 class ChunkSource(Protocol):
@@ -10,6 +11,9 @@ class ChunkSource(Protocol):
 
     def get(self, record: ChunkRecord) -> ChunkKV | None:
         """As `blend.store.base.ChunkStore.get`."""
+
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        """As `blend.store.base.ChunkStore.open`."""
 
 
 class SharedReads:
@@ -32,5 +36,16 @@ class SharedReads:
         Raises:
             CorruptChunk: as `blend.store.base.ChunkStore.get`.
         """
+        return self._where(record).get(record)
+
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        """The same layer by layer.
+
+        Raises:
+            CorruptChunk: as `get`.
+        """
+        return self._where(record).open(record)
+
+    def _where(self, record: ChunkRecord) -> ChunkSource:
         is_own = chunk_id(self._scope, record.prefix_ids, record.token_ids) == record.chunk_id
-        return (self._own if is_own else self._common).get(record)
+        return self._own if is_own else self._common

@@ -1,18 +1,19 @@
 """The cached rows of one request's context, layer by layer: stored rows of this rank's heads, realigned."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from blend.chunk import ChunkKV
 from blend.plan import BlendPlan, Span
 from blend.rope import Rotation, realign, rotation, side_by_side
 from blend.select.choose import open_inexact
+from blend.vllm.clock import Clock
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
+from blend.vllm.reading import ChunkLayers, Reading, Rows
 
 MAX_AHEAD_BYTES = 256 << 20
 """Of rows that the question probe has realigned and that wait for recomputing, a blend's."""
@@ -21,6 +22,10 @@ MAX_AHEAD_BYTES = 256 << 20
 def wanted_spans(plan: BlendPlan, first: int) -> list[Span]:
     """Spans whose chunks a blend needs that asks for rows from `first` on."""
     return [span for span in plan.spans if span.stop > first]
+
+
+class ChunkLost(Exception):
+    """A chunk was found, and could not be read to its end: the blend begins anew without it."""
 
 
 class Context(Protocol):
@@ -51,6 +56,13 @@ class Context(Protocol):
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
 
+    def ready(self, layer: int, clock: Clock) -> Generator[None, None, None]:
+        """Yields until a layer's rows are there to be asked for.
+
+        Raises:
+            ChunkLost: they will never be.
+        """
+
     def at_layer(self, layer: int, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [N - first, H, D], the caller's to write to; cold rows are zero.
 
@@ -64,11 +76,10 @@ class Context(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A span of the plan with this rank's heads of its stored KV, and the rotation to its place."""
+    """A span of the plan with its stored KV, and the rotation to its place."""
 
     span: Span
-    keys: torch.Tensor
-    values: torch.Tensor
+    chunk: ChunkLayers
     turn: Rotation
     is_lossless: bool
 
@@ -107,19 +118,23 @@ class StoredContext:
 
     Args:
         task: what is to be blended.
-        wanted: spans of the plan whose chunks were read, see `wanted_spans`; rows of others count as cold.
-        found: these chunks, None for those that could not be read.
+        wanted: spans of the plan whose chunks are read, see `wanted_spans`; rows of others count as cold.
+        reading: of these chunks, open: what it has not found, or lost, is cold.
     """
 
     def __init__(
         self,
         task: BlendTask,
         wanted: Sequence[Span],
-        found: Sequence[ChunkKV | None],
+        reading: Reading,
         runner: LayerRunner,
         ranks: Ranks,
     ) -> None:
         self._runner = runner
+        self._ranks = ranks
+        self._reading = reading
+        self._lost = reading.lost
+        found = reading.chunks([span.record for span in wanted])
         self.plan = task.plan
         self.start = task.start
         # A chunk that one rank cannot read is cold on all: the ranks must select the same tokens.
@@ -128,7 +143,7 @@ class StoredContext:
         whole = ranks.all_true([chunk is None or chunk.is_lossless for chunk in found])
         # Spans before the start too, where they were asked for.
         self._loaded = [
-            self._place(span, chunk, ranks, is_lossless=lossless)
+            self._place(span, chunk, is_lossless=lossless)
             for span, chunk, ok, lossless in zip(wanted, found, readable, whole, strict=True)
             if ok and chunk is not None
         ]
@@ -145,10 +160,27 @@ class StoredContext:
             self.exact_from_first[one.span.start : self._stop(one)] = one.is_exact
         self.plan = open_inexact(task.plan, self.exact_from_first, task.ratio)
 
-    def _place(self, span: Span, chunk: ChunkKV, ranks: Ranks, *, is_lossless: bool) -> Loaded:
+    def _place(self, span: Span, chunk: ChunkLayers, *, is_lossless: bool) -> Loaded:
         turn = rotation(self._runner.rotary_table, span.start - span.record.offset)
-        keys, values = (ranks.own_heads(t, self._runner.num_kv_heads) for t in (chunk.keys, chunk.values))
-        return Loaded(span, keys, values, turn, is_lossless)
+        return Loaded(span, chunk, turn, is_lossless)
+
+    def ready(self, layer: int, clock: Clock) -> Generator[None, None, None]:
+        """Yields until a layer's rows are there; on all ranks or none.
+
+        Raises:
+            ChunkLost: a chunk will not come to its end, and what was made of its first layers is in vain.
+        """
+        if self._reading.is_whole:
+            return
+        while True:
+            with clock.time("load"):
+                there = self._reading.has(layer)
+                there, good = self._ranks.all_true([there, self._reading.lost == self._lost])
+            if not good:
+                raise ChunkLost
+            if there:
+                return
+            yield
 
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
@@ -202,10 +234,18 @@ class StoredContext:
             nothing = torch.empty(0, runner.num_kv_heads, runner.head_size)
             return nothing.to(runner.device, runner.dtype), nothing.to(runner.device, runner.dtype)
         # Each part by itself: what lies on the device already is not moved, whatever stands beside it.
-        keys = [one.keys[layer, own].to(runner.device, runner.dtype) for one, own in shelf.parts]
-        values = [one.values[layer, own].to(runner.device, runner.dtype) for one, own in shelf.parts]
-        turned = realign(torch.cat(keys), shelf.turn, interleaved=runner.rotary_interleaved)
-        return turned, torch.cat(values)
+        parts = [self._rows_of(one, layer, own) for one, own in shelf.parts]
+        keys, values = (torch.cat(rows) for rows in zip(*parts, strict=True))
+        return realign(keys, shelf.turn, interleaved=runner.rotary_interleaved), values
+
+    def _rows_of(self, one: Loaded, layer: int, own: slice) -> Rows:
+        """Some rows of this rank's heads of a chunk, on the device."""
+        runner = self._runner
+        keys, values = (
+            self._ranks.own_heads(rows, runner.num_kv_heads)[own].to(runner.device, runner.dtype)
+            for rows in one.chunk.layer(layer)
+        )
+        return keys, values
 
     def _shelf(self, first: int) -> "_Shelf":
         if first not in self._shelves:

@@ -6,18 +6,20 @@ other requests decode in between; closing it leaves nothing behind but rows in t
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from blend.detail import TokenState, rounded, states_of_rows
+from blend.plan import Span
 from blend.select import selector
 from blend.select.base import Selector, SelectorInput
 from blend.select.selection import Selection, select
 from blend.store.shared_reads import ChunkSource
 from blend.vllm.clock import Clock
-from blend.vllm.context import Context, StoredContext, wanted_spans
+from blend.vllm.context import ChunkLost, Context, StoredContext, wanted_spans
 from blend.vllm.kept import KeptContext, KeptRows
 from blend.vllm.layers import LayerRunner, Stream
 from blend.vllm.messages import BlendOutcome, BlendTask
@@ -36,22 +38,60 @@ def blend(
     ranks: Ranks,
     kept: dict[str, KeptRows],
     *,
-    reads_beside: bool = False,
+    patience_s: float | None = None,
 ) -> Generator[None, None, BlendOutcome]:
     """Fill the task's rows in the engine's pages; yields after each layer, returns what was done.
 
     Args:
         kept: blends to top up, by name; this one is added where the task says so.
-        reads_beside: chunks are read on threads of their own, and it yields until they are there: for a
-            store behind which there is a server.
+        patience_s: chunks are read layer by layer on threads of their own, ahead of the layer that is
+            computed, and so long is waited for them in all: for a store behind which there is a server. None:
+            all are read before the first layer.
 
     Raises:
         RequestError: the ratio or the selector is not one that exists.
     """
     clock = Clock()
     rule = selector(task.selector)
+    with clock.time("load"):
+        earlier = _earlier(task, ranks, kept)
+    if earlier is not None:
+        return (yield from _fill(task, KeptContext(task, earlier), rule, runner, ranks, kept, clock))
+    with clock.time("load"):
+        first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
+        wanted = wanted_spans(task.plan, first_row)
+        records = [span.record for span in wanted]
+        reading = Reading(store, records, runner.num_layers, patience_s=patience_s)
+    try:
+        yield from _wait(reading, reading.is_open, ranks, clock)
+        try:
+            context = _stored(task, wanted, reading, runner, ranks, clock)
+            return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
+        except ChunkLost:
+            # Once more with what comes to its end; what was written to the pages is written anew.
+            for layer in range(runner.num_layers):
+                yield from _wait(reading, partial(reading.has, layer), ranks, clock)
+            context = _stored(task, wanted, reading, runner, ranks, clock)
+            return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
+    finally:
+        reading.end()
+
+
+def _fill(
+    task: BlendTask,
+    context: Context,
+    rule: Selector,
+    runner: LayerRunner,
+    ranks: Ranks,
+    kept: dict[str, KeptRows],
+    clock: Clock,
+) -> Generator[None, None, BlendOutcome]:
+    """Select and recompute.
+
+    Raises:
+        ChunkLost: a chunk of the context cannot be read to its end.
+    """
     blocks = runner.kernel_blocks(task.block_ids)
-    context = yield from _context(task, rule, store, runner, ranks, kept, clock, reads_beside=reads_beside)
     stream, given = yield from _look(context, rule, runner, ranks, blocks, clock)
     with clock.time("select"):
         chosen = _choose(task, context, given, rule)
@@ -66,13 +106,15 @@ def blend(
     if task.onto is not None:
         kept.pop(task.onto, None)  # from here on they are this blend's; one that is aborted leaves none
     stream = stream.at((chosen.positions - task.start).to(runner.device))
-    first = rule.probe_layer or 0
+    first, last = rule.probe_layer or 0, runner.num_layers - 1
     with clock.time("recompute"):
         rows = recomputing(context, chosen.positions, blocks, runner, keeps=task.keep_as is not None)
-    for layer in range(first, runner.num_layers - 1):
+    for layer in range(first, last):
+        yield from context.ready(layer, clock)
         stream = yield from rows.run(layer, stream, clock)
         yield
-    rows.finish(runner.num_layers - 1, stream, clock)
+    yield from context.ready(last, clock)
+    rows.finish(last, stream, clock)
     held = rows.kept
     if held is None and isinstance(context, KeptContext) and not len(chosen.positions):
         held = context.kept  # nothing was lacking
@@ -89,30 +131,24 @@ def _earlier(task: BlendTask, ranks: Ranks, kept: dict[str, KeptRows]) -> KeptRo
     return earlier if ranks.all_true([earlier is not None])[0] else None
 
 
-def _context(
-    task: BlendTask,
-    rule: Selector,
-    store: ChunkSource,
-    runner: LayerRunner,
-    ranks: Ranks,
-    kept: dict[str, KeptRows],
-    clock: Clock,
-    *,
-    reads_beside: bool,
-) -> Generator[None, None, Context]:
-    """The blend that is topped up, or the rows of the task's chunks; yields until they were read."""
+def _wait(
+    reading: Reading, is_there: Callable[[], bool], ranks: Ranks, clock: Clock
+) -> Generator[None, None, None]:
+    """Yields until something of a reading is there; on all ranks or none."""
+    if reading.is_whole:
+        return
+    while True:
+        with clock.time("load"):
+            if ranks.all_true([is_there()])[0]:
+                return
+        yield
+
+
+def _stored(
+    task: BlendTask, wanted: Sequence[Span], reading: Reading, runner: LayerRunner, ranks: Ranks, clock: Clock
+) -> StoredContext:
     with clock.time("load"):
-        earlier = _earlier(task, ranks, kept)
-        if earlier is not None:
-            return KeptContext(task, earlier)
-        first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
-        wanted = wanted_spans(task.plan, first_row)
-        records = [span.record for span in wanted]
-        reading = Reading(store, records, beside=reads_beside)
-    while reads_beside and not ranks.all_true([_look_up(reading, clock)])[0]:
-        yield  # on all ranks or none
-    with clock.time("load"):
-        return StoredContext(task, wanted, reading.chunks(records), runner, ranks)
+        return StoredContext(task, wanted, reading, runner, ranks)
 
 
 def _choose(task: BlendTask, context: Context, given: SelectorInput, rule: Selector) -> Selection:
@@ -121,11 +157,6 @@ def _choose(task: BlendTask, context: Context, given: SelectorInput, rule: Selec
     chosen = select(given, rule, cold, computed, task.ratio, task.max_residual)
     # What lies before the start was chosen by this same rule when it was blended.
     return replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
-
-
-def _look_up(reading: Reading, clock: Clock) -> bool:
-    with clock.time("load"):
-        return reading.is_done()
 
 
 def _look(
@@ -144,6 +175,7 @@ def _look(
         for layer in range(rule.probe_layer):
             stream = yield from pieces.run(layer, stream, clock, "select")
             yield
+        yield from context.ready(rule.probe_layer, clock)
         with clock.time("realign"):
             cached = context.at_layer(rule.probe_layer)
         with clock.time("select"):

@@ -1,10 +1,12 @@
 """Blends that a worker keeps in memory, to be topped up for other questions on the same context."""
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
 
 from blend.select.choose import open_inexact
+from blend.vllm.clock import Clock
 from blend.vllm.messages import BlendTask
 
 
@@ -55,6 +57,10 @@ class KeptContext:
     def is_known_before_start(self) -> bool:
         # What lies before it in the engine's pages was topped up already.
         return self.start == 0
+
+    def ready(self, layer: int, clock: Clock) -> Generator[None, None, None]:
+        """Every layer is there."""
+        yield from ()
 
     def covered(self) -> torch.Tensor:
         """All context positions: int64 [N]."""

@@ -25,6 +25,9 @@ def question_attention(
 
     Returns:
         float32 [P, N] on the CPU, as in `SelectorInput.attention`, of all rows of the context.
+
+    Raises:
+        ChunkLost: a chunk cannot be read to its end.
     """
     plan = context.plan
     token_ids, own_positions, num_suffix = probe_tokens(plan)
@@ -38,6 +41,7 @@ def question_attention(
         distance = positions[:, None] - torch.cat([covered.to(runner.device), positions])  # [P, M + P]
         total = torch.zeros(num_suffix, len(covered), device=runner.device)
     for layer in range(wanted[-1] + 1):
+        yield from context.ready(layer, clock)
         with clock.time("realign"):
             keys, values = context.covered_at_layer(layer)
         with clock.time("select"):

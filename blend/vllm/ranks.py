@@ -37,11 +37,11 @@ class Ranks:
         return [int(count) == self.size for count in total.tolist()]
 
     def own_heads(self, heads: torch.Tensor, num_own: int) -> torch.Tensor:
-        """This rank's heads [L, T, num_own, D] of all heads [L, T, H, D], or of these same ones; a view.
+        """This rank's heads [..., num_own, D] of all heads [..., H, D], or of these same ones; a view.
 
         With fewer heads than ranks, several ranks hold the same one, as in vLLM.
         """
-        return heads if heads.shape[2] == num_own else heads[:, :, self.own_of_all]
+        return heads if heads.shape[-2] == num_own else heads[..., self.own_of_all, :]
 
     @property
     def own_of_all(self) -> slice:

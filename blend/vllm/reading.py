@@ -1,11 +1,18 @@
-"""Reading the chunks of a blend, beside the engine's steps where a store may have to ask a server."""
+"""Reading the chunks of a blend: layer by layer beside the engine's steps, where a store may ask a server."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from threading import Event, Lock, Thread
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from threading import Condition, Thread
+from typing import Protocol, TypeVar
 
-from blend.chunk import ChunkKV, ChunkRecord
+import torch
+
+from blend.chunk import ChunkRecord
 from blend.errors import CorruptChunk
+from blend.store.base import ChunkReader
+from blend.store.held import HeldChunk
 from blend.store.shared_reads import ChunkSource
 
 logger = logging.getLogger(__name__)
@@ -14,53 +21,200 @@ MAX_THREADS = 8
 NAP_S = 0.001
 """So long one look takes while chunks are on their way, so that an idle engine does not spin."""
 
+T = TypeVar("T")
+
+Rows = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values [T, H, D] of one layer."""
+
+
+class ChunkLayers(Protocol):
+    """What a blend takes of a chunk; every `blend.store.base.ChunkReader` is one."""
+
+    @property
+    def is_lossless(self) -> bool: ...
+
+    def layer(self, index: int) -> Rows:
+        """Keys and values [T, H, D] of a layer that is there."""
+
+
+class _Coming:
+    """A chunk whose layers come one after the other."""
+
+    def __init__(self, reader: ChunkReader, num_layers: int) -> None:
+        self.reader = reader
+        self.rows: list[Rows | None] = [None] * num_layers
+        self.is_lossless = reader.is_lossless
+
+    def layer(self, index: int) -> Rows:
+        rows = self.rows[index]
+        assert rows is not None, "whoever asks has looked whether it is there"
+        return rows
+
 
 class Reading:
-    """Chunks on their way. Nothing that goes wrong with one is raised: it is absent, and computed.
+    """Chunks on their way. Nothing that goes wrong with one is raised: it is absent, or lost, and computed.
+
+    While a blend computes layer i, layer i + 1 of all its chunks is read, and so on to the last.
 
     Args:
         records: what is read, each once.
-        beside: on threads of its own, all at once; else it is done when this returns.
+        num_layers: of the model.
+        patience_s: chunks are read on threads of their own, and so long the blend waits for what is not there
+            yet, in all: what still lacks then is lost. None: all are read whole when this returns.
+
+    Attributes:
+        is_whole: whether they were.
     """
 
-    def __init__(self, store: ChunkSource, records: Iterable[ChunkRecord], *, beside: bool) -> None:
+    def __init__(
+        self,
+        store: ChunkSource,
+        records: Iterable[ChunkRecord],
+        num_layers: int,
+        *,
+        patience_s: float | None,
+    ) -> None:
         self._store = store
-        self._left = list({record.chunk_id: record for record in records}.values())
-        self._found: dict[str, ChunkKV | None] = {}
-        self._num_records = len(self._left)
-        self._lock = Lock()
-        self._done = Event()
-        if not beside or not self._left:
-            self._read_on()
+        self._to_open = list({record.chunk_id: record for record in records}.values())
+        self._num_opening = len(self._to_open)  # those not begun included
+        self._found: dict[str, ChunkLayers] = {}
+        self._coming: dict[str, _Coming] = {}
+        self._lost: set[str] = set()
+        self._lacking = [0] * num_layers  # chunks whose layer is not there
+        self._order: Iterator[tuple[int, str]] | None = None
+        self._changed = Condition()
+        self._is_over = False
+        self.is_whole = patience_s is None
+        self._patience_s = patience_s
+        self._waited_s = 0.0
+        self._waits_since: float | None = None
+        if patience_s is None:
+            self._read_whole()
             return
-        for _ in range(min(MAX_THREADS, self._num_records)):
+        for _ in range(min(MAX_THREADS, len(self._to_open))):
             Thread(target=self._read_on, name="kvblend-read", daemon=True).start()
 
-    def is_done(self) -> bool:
-        """Whether every chunk is there, or known not to come; takes a moment while not."""
-        return self._done.wait(NAP_S)
+    @property
+    def lost(self) -> frozenset[str]:
+        """Ids of chunks that were found, and then could not be read to their end."""
+        with self._changed:
+            return frozenset(self._lost)
 
-    def chunks(self, records: Sequence[ChunkRecord]) -> list[ChunkKV | None]:
-        """What was read, None for what could not be; only when it is done."""
-        assert self._done.is_set()
-        return [self._found[record.chunk_id] for record in records]
+    def is_open(self) -> bool:
+        """Whether every chunk was found, or is known not to come; takes a moment while not."""
+        return self._look(lambda: not self._num_opening)
+
+    def has(self, layer: int) -> bool:
+        """Whether this layer of every chunk that is not lost is there; takes a moment while not."""
+        return self._look(lambda: not self._num_opening and not self._lacking[layer])
+
+    def chunks(self, records: Sequence[ChunkRecord]) -> list[ChunkLayers | None]:
+        """What was found, None for what was not, or is lost; only when it is open."""
+        with self._changed:
+            assert not self._num_opening
+            return [
+                None if record.chunk_id in self._lost else self._found.get(record.chunk_id)
+                for record in records
+            ]
+
+    def end(self) -> None:
+        """Read no more: nobody waits for it."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _look(self, is_there: Callable[[], bool]) -> bool:
+        with self._changed:
+            there = self._changed.wait_for(is_there, NAP_S)
+            now = time.monotonic()
+            if there:
+                if self._waits_since is not None:
+                    self._waited_s += now - self._waits_since
+                self._waits_since = None
+                return True
+            self._waits_since = self._waits_since or now
+            patience_s = self._patience_s or 0.0
+            if self._waited_s + now - self._waits_since > patience_s:
+                self._give_up()
+                return True
+            return False
+
+    def _give_up(self) -> None:
+        """What lacks now is lost, or absent where it was not even found."""
+        late = [key for key, one in self._coming.items() if None in one.rows and key not in self._lost]
+        logger.warning(
+            "%d chunks did not come in time and are computed: %.0f ms were waited",
+            *(self._num_opening + len(late), (self._patience_s or 0.0) * 1e3),
+        )
+        self._num_opening, self._is_over = 0, True
+        for key in late:
+            self._lose(key)
+        self._changed.notify_all()
+
+    def _lose(self, key: str) -> None:
+        if key in self._lost:
+            return
+        self._lost.add(key)
+        for layer, rows in enumerate(self._coming[key].rows):
+            self._lacking[layer] -= rows is None
+
+    def _read_whole(self) -> None:
+        for record in self._to_open:
+            chunk = _try(record, partial(self._store.get, record))
+            if chunk is not None:
+                self._found[record.chunk_id] = HeldChunk(chunk)
+        self._num_opening = 0
 
     def _read_on(self) -> None:
-        while True:
-            with self._lock:
-                if len(self._found) == self._num_records:
-                    self._done.set()
-                if not self._left:
-                    return
-                record = self._left.pop()
-            chunk = _read(self._store, record)
-            with self._lock:
-                self._found[record.chunk_id] = chunk
+        while (work := self._next()) is not None:
+            work()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What is to be done next: all chunks are found before the first layer of one is read."""
+        with self._changed:
+            while not self._is_over:
+                if self._to_open:
+                    return partial(self._open, self._to_open.pop())
+                if not self._num_opening:
+                    self._order = self._order or self._layer_by_layer()
+                    layer, key = next(self._order, (0, ""))
+                    return partial(self._read, layer, key) if key else None
+                self._changed.wait()
+        return None
+
+    def _layer_by_layer(self) -> Iterator[tuple[int, str]]:
+        for layer in range(len(self._lacking)):
+            for key in self._coming:
+                if key not in self._lost:
+                    yield layer, key
+
+    def _open(self, record: ChunkRecord) -> None:
+        reader = _try(record, partial(self._store.open, record))
+        with self._changed:
+            if self._is_over:
+                return
+            self._num_opening -= 1
+            if reader is not None:
+                one = _Coming(reader, len(self._lacking))
+                self._found[record.chunk_id] = self._coming[record.chunk_id] = one
+                self._lacking = [lacking + 1 for lacking in self._lacking]
+            self._changed.notify_all()
+
+    def _read(self, layer: int, key: str) -> None:
+        one = self._coming[key]
+        rows = _try(one.reader.record, partial(one.reader.layer, layer))
+        with self._changed:
+            if rows is None:
+                self._lose(key)
+            elif key not in self._lost:
+                one.rows[layer] = rows
+                self._lacking[layer] -= 1
+            self._changed.notify_all()
 
 
-def _read(store: ChunkSource, record: ChunkRecord) -> ChunkKV | None:
+def _try(record: ChunkRecord, read: Callable[[], T | None]) -> T | None:
     try:
-        return store.get(record)
+        return read()
     except CorruptChunk:
         return None  # dropped and counted by the store; the rows are computed cold
     except Exception:  # a rank that raised here would leave the others waiting for its vote

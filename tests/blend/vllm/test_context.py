@@ -8,9 +8,11 @@ import torch
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.plan import make_plan
+from blend.store.memory import MemoryStore
 from blend.vllm import context as module
 from blend.vllm.context import StoredContext, wanted_spans
 from blend.vllm.messages import BlendTask
+from blend.vllm.reading import Reading
 
 LAYERS, HEADS, SIZE = 3, 2, 4
 PREFIX = make_record("m", (), (1, 2))
@@ -38,7 +40,11 @@ def context(plan: Any, start: int = 0) -> StoredContext:
     ranks: Any = SimpleNamespace(all_true=lambda flags: flags, own_heads=lambda heads, num_own: heads)
     task = BlendTask("r", plan, start, (0,), 0.5, "question-late", 0.05)
     wanted = wanted_spans(plan, 0)
-    return StoredContext(task, wanted, [chunk(span.record) for span in wanted], runner, ranks)
+    store = MemoryStore()
+    for span in wanted:
+        store.put(chunk(span.record))
+    reading = Reading(store, [span.record for span in wanted], LAYERS, patience_s=None)
+    return StoredContext(task, wanted, reading, runner, ranks)
 
 
 @pytest.mark.parametrize("plan", [WHOLE, WITH_GAP])

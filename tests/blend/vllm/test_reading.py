@@ -1,70 +1,214 @@
-"""Chunks of a blend are read beside the engine's steps, and nothing that goes wrong with one is raised."""
+"""Chunks of a blend come layer by layer beside the engine's steps, and nothing that goes wrong is raised."""
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import CorruptChunk
+from blend.store.base import ChunkReader
+from blend.store.held import HeldChunk
 from blend.store.memory import MemoryStore
-from blend.vllm.reading import Reading
+from blend.vllm.reading import MAX_THREADS, Reading
+
+LAYERS = 4
+LONG_S = 60.0
 
 
 def chunk(number: int) -> ChunkKV:
-    rows = torch.full((2, 3, 1, 4), float(number))
-    return ChunkKV(make_record("m", (), range(number, number + 3)), rows, rows)
+    rows = torch.full((LAYERS, 3, 1, 4), float(number))
+    return ChunkKV(make_record("m", (), range(number, number + 3)), rows, rows + 0.5)
 
 
 class Troubled(MemoryStore):
-    """Holds a read until it is let go; damaged and broken chunks raise."""
+    """Holds openings and layers until they are let go; damaged and broken chunks raise.
 
-    def __init__(self) -> None:
+    Attributes:
+        opening: openings that have begun.
+        order: layers as they were asked for.
+        may_give: whether a layer may be given, for each.
+        trouble: what the opening of a chunk raises.
+        trouble_at: what a layer of a chunk raises.
+    """
+
+    def __init__(self, chunks: list[ChunkKV], *, is_held: bool = False) -> None:
         super().__init__()
-        self.may_go_on = threading.Event()
-        self.reading = 0
+        self.may_open = threading.Event()
+        self.may_give = [threading.Event() for _ in range(LAYERS)]
+        self.opening = 0
+        self.order: list[int] = []
         self.trouble: dict[str, Exception] = {}
+        self.trouble_at: dict[tuple[str, int], Exception] = {}
+        for one in chunks:
+            self.put(one)
+        if not is_held:
+            self.may_open.set()
+            self.give(LAYERS)
+
+    def give(self, num_layers: int) -> None:
+        for event in self.may_give[:num_layers]:
+            event.set()
 
     def get(self, record: ChunkRecord) -> ChunkKV | None:
-        self.reading += 1
-        self.may_go_on.wait(60)
-        if record.chunk_id in self.trouble:
-            raise self.trouble[record.chunk_id]
+        self._begin(record)
         return super().get(record)
 
+    def open(self, record: ChunkRecord) -> ChunkReader | None:
+        self._begin(record)
+        found = super().get(record)
+        return None if found is None else Slow(found, self)
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_what_cannot_be_read_is_absent(beside: bool) -> None:
-    store, chunks = Troubled(), [chunk(n) for n in range(4)]
-    store.may_go_on.set()
-    for one in chunks[:3]:
-        store.put(one)
+    def _begin(self, record: ChunkRecord) -> None:
+        self.opening += 1
+        self.may_open.wait(LONG_S)
+        if record.chunk_id in self.trouble:
+            raise self.trouble[record.chunk_id]
+
+
+class Slow(HeldChunk):
+    """Its layers are the store's to give."""
+
+    def __init__(self, held: ChunkKV, store: Troubled) -> None:
+        super().__init__(held)
+        self._store = store
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        self._store.order.append(index)
+        self._store.may_give[index].wait(LONG_S)
+        trouble = self._store.trouble_at.get((self.record.chunk_id, index))
+        if trouble is not None:
+            raise trouble
+        return super().layer(index)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    begun = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - begun < LONG_S
+
+
+def records(chunks: list[ChunkKV]) -> list[ChunkRecord]:
+    return [one.record for one in chunks]
+
+
+@pytest.mark.parametrize("patience_s", [None, LONG_S])
+def test_what_cannot_be_found_is_absent(patience_s: float | None) -> None:
+    chunks = [chunk(n) for n in range(4)]
+    store = Troubled(chunks[:3])
     store.trouble[chunks[1].record.chunk_id] = CorruptChunk("damaged")
     store.trouble[chunks[2].record.chunk_id] = OSError("broken")
-    records = [one.record for one in (*chunks, chunks[0])]
-    reading = Reading(store, records, beside=beside)
-    while not reading.is_done():
-        assert beside
-    found = reading.chunks(records)
-    assert found[0] is found[4] is chunks[0] and found[1:4] == [None] * 3
-    assert store.reading == 4, "a chunk that stands twice is read once"
+    wanted = records([*chunks, chunks[0]])
+    reading = Reading(store, wanted, LAYERS, patience_s=patience_s)
+    until(reading.is_open)
+    first, *others, again = reading.chunks(wanted)
+    assert first is again and first is not None and others == [None] * 3
+    assert store.opening == 4, "a chunk that stands twice is read once"
+    for layer in range(LAYERS):
+        until(lambda layer=layer: reading.has(layer))
+        keys, values = first.layer(layer)
+        assert torch.equal(keys, chunks[0].keys[layer]) and torch.equal(values, chunks[0].values[layer])
+    assert not reading.lost
 
 
-def test_chunks_come_side_by_side_while_others_go_on() -> None:
-    store, chunks = Troubled(), [chunk(n) for n in range(5)]
-    for one in chunks:
-        store.put(one)
-    reading = Reading(store, [one.record for one in chunks], beside=True)
-    begun = time.monotonic()
-    while store.reading < 5:
-        assert time.monotonic() - begun < 60
-    assert not reading.is_done() and not reading.is_done()
-    store.may_go_on.set()
-    while not reading.is_done():
-        assert time.monotonic() - begun < 60
-    assert reading.chunks([one.record for one in chunks]) == chunks
+def test_all_chunks_are_found_side_by_side_before_a_layer_is_read() -> None:
+    chunks = [chunk(n) for n in range(MAX_THREADS)]
+    store = Troubled(chunks, is_held=True)
+    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    until(lambda: store.opening == MAX_THREADS)
+    assert not reading.is_open() and not reading.has(0) and not store.order
+    store.may_open.set()
+    until(reading.is_open)
+    assert not reading.has(0)
+    store.give(LAYERS)
+    until(lambda: reading.has(LAYERS - 1))
 
 
-def test_nothing_to_read_is_done_at_once() -> None:
-    assert Reading(MemoryStore(), [], beside=True).is_done()
+def test_layers_come_in_their_order_and_the_first_is_there_before_the_last() -> None:
+    chunks = [chunk(n) for n in range(2)]
+    store = Troubled(chunks, is_held=True)
+    store.may_open.set()
+    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    until(reading.is_open)
+    for layer in range(LAYERS):
+        assert not reading.has(layer)
+        store.give(layer + 1)
+        until(lambda layer=layer: reading.has(layer))
+    assert sorted(store.order) == store.order == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("trouble", [CorruptChunk("damaged"), OSError("broken")])
+def test_a_chunk_whose_layer_cannot_be_read_is_lost_and_the_others_come(trouble: Exception) -> None:
+    chunks = [chunk(n) for n in range(3)]
+    store = Troubled(chunks, is_held=True)
+    store.trouble_at[chunks[1].record.chunk_id, 2] = trouble
+    store.may_open.set()
+    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    store.give(2)
+    until(lambda: reading.has(1))
+    assert not reading.lost and None not in reading.chunks(records(chunks))
+    store.give(LAYERS)
+    for layer in range(LAYERS):
+        until(lambda layer=layer: reading.has(layer))
+    assert reading.lost == {chunks[1].record.chunk_id}
+    first, lost, third = reading.chunks(records(chunks))
+    assert lost is None and first is not None and third is not None
+    assert torch.equal(third.layer(3)[0], chunks[2].keys[3])
+
+
+def test_what_has_not_come_when_patience_ends_is_lost_at_once() -> None:
+    chunks = [chunk(n) for n in range(2)]
+    store = Troubled(chunks, is_held=True)
+    store.may_open.set()
+    reading = Reading(store, records(chunks), LAYERS, patience_s=2.0)
+    store.give(1)
+    until(lambda: reading.has(0))
+    assert not reading.has(1), "it waits for a while"
+    until(lambda: reading.has(1))
+    assert reading.lost == {one.record.chunk_id for one in chunks}
+    assert all(reading.has(layer) for layer in range(LAYERS)), "nothing is waited for any more"
+    store.give(LAYERS)  # what comes late changes nothing
+    assert reading.chunks(records(chunks)) == [None, None]
+
+
+def test_what_is_not_even_found_when_patience_ends_is_absent() -> None:
+    chunks = [chunk(0)]
+    store = Troubled(chunks, is_held=True)
+    reading = Reading(store, records(chunks), LAYERS, patience_s=0.1)
+    until(reading.is_open)
+    assert reading.chunks(records(chunks)) == [None] and not reading.lost
+    store.may_open.set()
+    store.give(LAYERS)
+
+
+def test_time_in_which_nobody_waits_costs_no_patience() -> None:
+    chunks = [chunk(0)]
+    store = Troubled(chunks, is_held=True)
+    store.may_open.set()
+    reading = Reading(store, records(chunks), LAYERS, patience_s=1.0)
+    until(reading.is_open)
+    for layer in range(LAYERS):
+        time.sleep(0.5)  # a layer is computed
+        store.give(layer + 1)
+        until(lambda layer=layer: reading.has(layer))
+    assert not reading.lost
+
+
+def test_a_reading_that_was_ended_reads_no_more() -> None:
+    chunks = [chunk(n) for n in range(2)]
+    store = Troubled(chunks, is_held=True)
+    store.may_open.set()
+    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    until(lambda: len(store.order) == 2)
+    reading.end()
+    store.give(LAYERS)
+    time.sleep(0.05)
+    assert store.order == [0, 0]
+
+
+@pytest.mark.parametrize("patience_s", [None, LONG_S])
+def test_nothing_to_read_is_there_at_once(patience_s: float | None) -> None:
+    reading = Reading(MemoryStore(), [], LAYERS, patience_s=patience_s)
+    assert reading.is_open() and reading.has(LAYERS - 1) and reading.chunks([]) == []
