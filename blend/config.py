@@ -24,7 +24,7 @@ class BlendDefaults:
     """
 
     recompute_ratio: float = 0.15
-    selector: str = "question-middle"
+    selector: str = "question-late"
     max_residual: float = 0.05
     device_bytes: int | str = "auto"
     memory_bytes: int = 2 << 30

@@ -50,5 +50,5 @@ def auto_needs_question(selector_name: str) -> str:
     """What is wrong with "auto" and a selector that does not look at the question."""
     return (
         f"got the ratio auto with selector {selector_name!r}, expected one that looks at the question, "
-        "such as question-middle; or give a number as ratio"
+        "such as question-late; or give a number as ratio"
     )

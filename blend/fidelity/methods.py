@@ -59,7 +59,6 @@ _DEFAULT = (
     "led-deviation",
     "led-question",
     "led-question-late",
-    "led-question-middle",
     "led-oracle",
     "random",
 )

@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from transformers import AutoTokenizer
 
 from api.cli import main
-from blend.config import DEFAULTS
 from tests.api.server_process import Served
 
 pytestmark = pytest.mark.engine
@@ -84,7 +83,7 @@ def test_a_chat_that_names_a_collection_is_retrieved_and_blended(served, stream)
     assert len(named) == 4
     assert all(chunk["source"].endswith(".md") for chunk in named)
     assert sum(blend[kind] for kind in KINDS) == blend["context_tokens"]
-    assert (blend["ratio"], blend["selector"]) == (0.2, DEFAULTS.selector)
+    assert (blend["ratio"], blend["selector"]) == (0.2, "question-late")
     assert answer.usage.prompt_tokens_details.cached_tokens == blend["exact_tokens"] + blend["reused_tokens"]
 
 

@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from blend import Engine
 from blend.chunk import ChunkKV, ChunkRecord, make_record
-from blend.config import DEFAULTS
 from blend.hf import blend, compute_chunks
 from blend.hf.blender import HFBlend
 from blend.sharing import Sharing
@@ -160,7 +159,7 @@ def test_chunk_kv_is_the_reference_s(pair: Pair) -> None:
         assert_close(stored.values, chunk.values)
 
 
-@pytest.mark.parametrize("selector", ["deviation", "first", DEFAULTS.selector, "all"])
+@pytest.mark.parametrize("selector", ["deviation", "first", "question-late", "all"])
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
 def test_the_first_token_is_the_reference_s(pair: Pair, ratio: float, selector: str) -> None:
     prompt = prompt_of(pair, (2, 0, 1))
@@ -192,7 +191,7 @@ def test_all_ranks_read_and_write_the_files_of_one_process(pair: Pair) -> None:
 
 
 def test_hot_chunks_lie_on_the_device_with_the_heads_of_their_rank(pair: Pair) -> None:
-    pair.engine.submit(ask(pair, prompt_of(pair, (2, 0, 1)), 0.3, DEFAULTS.selector))
+    pair.engine.submit(ask(pair, prompt_of(pair, (2, 0, 1)), 0.3, "question-late"))
     num_ranks = int(pair.engine.setup.arguments["tensor_parallel_size"])
     heads = max(1, int(pair.chunks[0].keys.shape[2]) // num_ranks)
     has_tier = pair.engine.setup.settings.device_bytes != "auto"
@@ -211,16 +210,16 @@ def test_an_unknown_chunk_in_the_middle_and_a_repeated_one(pair: Pair) -> None:
 
 def test_another_question_tops_up_what_the_first_one_left(pair: Pair) -> None:
     first, other = (prompt_of(pair, (2, 0, 1), question=seed) for seed in (99, 98))
-    asked = ask(pair, first, 0.3, DEFAULTS.selector)
-    blended = blend(pair.model, first, pair.chunks, recompute_ratio=0.3, selector=DEFAULTS.selector)
+    asked = ask(pair, first, 0.3, "question-late")
+    blended = blend(pair.model, first, pair.chunks, recompute_ratio=0.3, selector="question-late")
     pair.engine.submit(asked)
     answer = pair.engine.submit(replace(asked, prompt_ids=other))
     if pair.attention == "paged":  # rows in pages cannot be read back
         assert answer.stats.recomputed_tokens == blended.stats.recomputed_tokens
-        agrees(answer, reference(pair, other, 0.3, DEFAULTS.selector)[0])
+        agrees(answer, reference(pair, other, 0.3, "question-late")[0])
         return
     expected = blend(
-        pair.model, other, pair.chunks, recompute_ratio=0.3, selector=DEFAULTS.selector, onto=blended
+        pair.model, other, pair.chunks, recompute_ratio=0.3, selector="question-late", onto=blended
     )
     assert 0 < answer.stats.recomputed_tokens == expected.stats.recomputed_tokens
     assert answer.stats.cold_tokens == expected.stats.cold_tokens == 0
@@ -233,7 +232,7 @@ def test_another_question_tops_up_what_the_first_one_left(pair: Pair) -> None:
 
 def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> None:
     first = prompt_of(pair, (1, 0, 2))
-    asked = ask(pair, first, 1.0, DEFAULTS.selector)
+    asked = ask(pair, first, 1.0, "question-late")
     said = pair.engine.submit(asked).token_ids
     follow_up = (*first, *said, *ids(9, seed=97))
     answer = pair.engine.submit(replace(asked, prompt_ids=follow_up))
@@ -244,7 +243,7 @@ def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> No
 
 def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> None:
     orders = [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1), (0, 2, 1), (1, 2, 0)]
-    requests = [ask(pair, prompt_of(pair, order), 0.3, DEFAULTS.selector, max_tokens=60) for order in orders]
+    requests = [ask(pair, prompt_of(pair, order), 0.3, "question-late", max_tokens=60) for order in orders]
     alone = [pair.engine.submit(request).token_ids for request in requests]
     before = preemptions()
 
@@ -261,7 +260,7 @@ def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> No
 
 def test_a_blend_that_leaves_too_much_is_left_to_full_prefill_every_time_it_is_asked_for(pair: Pair) -> None:
     limit = Calibration(
-        DEFAULTS.selector, 0.02, ((0.1, 0.01),), 0.1, 0.0, give_up_residual=0.0, num_questions=1
+        "question-late", 0.02, ((0.1, 0.01),), 0.1, 0.0, give_up_residual=0.0, num_questions=1
     )
     verdict = Verdict(True, "agrees", installed_vllm(), calibration=limit)
     GateFile(pair.engine.setup.settings.verdict_file).write(verdict)

@@ -35,7 +35,7 @@ MAX_KL = 1e-3
 MIN_SAME_ROWS = 0.99
 MAX_TOKENS = 6
 POSITIONS = 4096  # the lead alone is 2,000 tokens of one character each
-SELECTING = ("prefixed-question-late@0.15", "cacheblend@0.15", "led-question-middle@0.15")
+SELECTING = ("prefixed-question-late@0.15", "cacheblend@0.15", "led-question-late@0.15")
 ALL = [
     m for m in methods([*SELECTING, "reuse-alone", "reuse-prefixed", "reuse-led"], ()) if m.name != "random"
 ]
