@@ -40,7 +40,6 @@ _RULES = {
     "led-question": _Rule(LED, "question"),
     "led-last-token": _Rule(LED, "last-token"),
     "led-question-late": _Rule(LED, "question-late"),
-    "led-question-middle": _Rule(LED, "question-middle"),
     "led-question-deviation": _Rule(LED, "question-deviation"),
     "led-oracle": _Rule(LED, "oracle"),
     "random": _Rule(LED, "random"),

@@ -9,7 +9,6 @@ from blend.select.base import Selector
 
 _PLACES = {
     "question-late": "blend.select.question:LateQuestion",
-    "question-middle": "blend.select.question:MiddleQuestion",
     "question": "blend.select.question:Question",
     "question-deviation": "blend.select.question_deviation:QuestionDeviation",
     "last-token": "blend.select.question:LastToken",

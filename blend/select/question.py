@@ -31,14 +31,6 @@ class LateQuestion(Question):
     question_layers = (0.5, 1.0)
 
 
-class MiddleQuestion(Question):
-    """The layers from the middle of the depth to three quarters: the probe stops where they end."""
-
-    name = "question-middle"
-    measure = "the question's attention in the layers behind the middle"
-    question_layers = (0.5, 0.75)
-
-
 class LastToken(Question):
     """Attention that the prompt's very last token pays, over all layers."""
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from blend import Engine
 from blend.store.disk import DiskStore
@@ -101,6 +102,24 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
             assert time.monotonic() - begun < 10, again.stats
             later = ask_again(later)
         print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
+
+        # Chunks whose first layers are good and whose last one is not: found out amid the blend.
+        third = chunks[6:9]
+        whole = ask(third, "e", blend=False)
+        amid = ask(third, "f")
+        damage_last_layers(redis.Redis(port=server.port, password="swordfish", protocol=2))
+        damaged = engine.submit(amid)
+        assert damaged.text == engine.submit(whole).text
+        assert damaged.stats.fallback is None and damaged.stats.reused_tokens == 0
+        assert damaged.stats.cold_tokens > damaged.stats.context_tokens / 2
+
+
+def damage_last_layers(client: redis.Redis) -> None:
+    pieces = list(client.scan_iter("kvblend:*:{*}:*:*"))
+    assert pieces
+    for piece in pieces:
+        (last,) = client.getrange(piece, -1, -1)
+        client.setrange(piece, int(client.strlen(piece)) - 1, bytes([last ^ 1]))
 
 
 def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path, store: Path) -> None:
