@@ -9,6 +9,7 @@ from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError
 from blend.store.base import ChunkReader
 from blend.store.disk import DiskStore
+from blend.store.either import EitherChunk
 from blend.store.promoting import PromotingChunk
 from blend.store.remote import RemoteStore
 
@@ -79,13 +80,17 @@ class BackedStore:
         except CorruptChunk as error:
             reader, damage = None, error
         if reader is not None:
-            return reader
-        behind = self.far.open(record)
+            return EitherChunk(reader, lambda: self._open_far(record))
+        behind = self._open_far(record)
         if behind is not None:
-            return PromotingChunk(behind, self._promote)
+            return behind
         if damage is not None:
             raise damage
         return None
+
+    def _open_far(self, record: ChunkRecord) -> ChunkReader | None:
+        behind = self.far.open(record)
+        return None if behind is None else PromotingChunk(behind, self._promote)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""

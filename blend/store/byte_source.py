@@ -69,10 +69,22 @@ class AheadBytes:
         if start not in self._bulk or stop > self._bulk.stop:
             return self._source.read(start, stop)
         with self._lock:
-            if not self._start <= start <= stop <= self._start + len(self._kept):
-                ahead = min(max(stop, start + AHEAD_BYTES), self._bulk.stop)
-                self._start, self._kept = start, self._source.read(start, ahead)
+            if not self._start <= start <= self._stop:
+                self._start, self._kept = start, memoryview(b"")
+            if stop > self._stop:
+                self._read_on(start, stop)
             return self._kept[start - self._start : stop - self._start]
+
+    @property
+    def _stop(self) -> int:
+        return self._start + len(self._kept)
+
+    def _read_on(self, start: int, stop: int) -> None:
+        """Drop what lies before `start`, and read what follows what is kept: whole layers of this size."""
+        rest, size = self._kept[start - self._start :], stop - start
+        ahead = min(start + max(1, AHEAD_BYTES // size) * size, self._bulk.stop)
+        fresh = self._source.read(self._stop, ahead)
+        self._start, self._kept = start, memoryview(bytearray(rest) + fresh) if rest else fresh
 
 
 class FileBytes:

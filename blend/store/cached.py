@@ -89,7 +89,7 @@ class CachedStore:
         if held is not None:
             return held
         reader = self.inner.open(record)
-        return None if reader is None else PromotingChunk(reader, self._keep, self._place)
+        return None if reader is None else PromotingChunk(reader, self._keep, self._place, self.budget_bytes)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""

@@ -49,8 +49,7 @@ class StoreConfig:
             whatever packed them.
         remote: URL of a server that engines share, see `blend.store.remote_url`; None for no such tier.
         remote_bytes: most bytes of each model's chunks there; None for as many as the server takes.
-        remote_deadline_ms: how long a request waits, in all, for what is to come from there; what lacks then
-            is computed.
+        remote_deadline_ms: how long fetching one chunk from there may take; then it is computed.
         remote_piece_bytes: of the largest value on the server.
     """
 

@@ -1,7 +1,8 @@
 """Calls that are given up when they take too long, whatever the client that makes them thinks of time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Semaphore, Thread
 from typing import Generic, TypeVar
 
@@ -30,6 +31,26 @@ class Deadline:
     def missed(self) -> TimeoutError:
         """What is raised when it has passed."""
         return TimeoutError(f"no answer within {self.seconds * 1e3:.0f} ms")
+
+
+class Allowance:
+    """Time that calls may take in all, what passes between them not counted.
+
+    Args:
+        seconds: of all calls together.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left_s = seconds
+
+    @contextmanager
+    def spending(self) -> Iterator[Deadline]:
+        """A deadline for what is left; what the block takes is taken off."""
+        begun = time.monotonic()
+        try:
+            yield Deadline(self._left_s)
+        finally:
+            self._left_s = max(0.0, self._left_s - (time.monotonic() - begun))
 
 
 class Caller:

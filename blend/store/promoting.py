@@ -1,5 +1,6 @@
 """A chunk that is read layer by layer from the tier behind, and kept once it was read whole."""
 
+import logging
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -9,6 +10,8 @@ import torch
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.base import ChunkReader
 from blend.store.place import MEMORY, Place
+
+logger = logging.getLogger(__name__)
 
 
 class PromotingChunk:
@@ -20,6 +23,8 @@ class PromotingChunk:
         behind: reader of the tier behind.
         keep: takes the whole chunk, once, and the seconds that copying it took.
         place: where the copy is; plain memory unless given.
+        most_bytes: a larger chunk is given as the tier behind gives it, and not kept; and so is one for which
+            the place has no room.
 
     Raises:
         CorruptChunk: the scores failed their check. The entry has been dropped.
@@ -30,11 +35,14 @@ class PromotingChunk:
         behind: ChunkReader,
         keep: Callable[[ChunkKV, float], None],
         place: Place = MEMORY,
+        most_bytes: int | None = None,
     ) -> None:
         scores = behind.scores()
         self._behind = behind
         self._keep = keep
         self._place = place
+        self._most_bytes = most_bytes
+        self._is_passed_on = False
         self._scores = None if scores is None else scores.clone()
         self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values, [L, T, h, D] each
         self._read: set[int] = set()
@@ -63,7 +71,10 @@ class PromotingChunk:
             # Read outside the lock: layers come in side by side. A second copy of one writes the same bits.
             keys, values = (rows[:, self._place.heads] for rows in self._behind.layer(index))
             begin = time.perf_counter()
-            own_keys, own_values = self._space(keys)
+            space = self._space(keys)
+            if space is None:
+                return keys, values
+            own_keys, own_values = space
             with self._place.copying():
                 own_keys[index].copy_(keys)
                 own_values[index].copy_(values)
@@ -81,16 +92,24 @@ class PromotingChunk:
         Raises:
             CorruptChunk: a check failed. The entry has been dropped.
         """
-        for index in range(self.num_layers):
-            self.layer(index)
-        assert self._rows is not None, "there is a layer"
+        layers = [self.layer(index) for index in range(self.num_layers)]
+        if self._rows is None:
+            keys, values = (torch.stack(rows) for rows in zip(*layers, strict=True))
+            return ChunkKV(self.record, keys, values, self._scores, self.is_lossless)
         return ChunkKV(self.record, *self._rows, self._scores, self.is_lossless)
 
-    def _space(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _space(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         with self._lock:
-            if self._rows is None:
-                keys, values = (self._place.space(self.num_layers, layer) for _ in range(2))
-                self._rows = keys, values
+            if self._rows is None and not self._is_passed_on:
+                size = 2 * self.num_layers * layer.nbytes
+                self._is_passed_on = self._most_bytes is not None and size > self._most_bytes
+            if self._rows is None and not self._is_passed_on:
+                try:
+                    keys, values = (self._place.space(self.num_layers, layer) for _ in range(2))
+                    self._rows = keys, values
+                except torch.OutOfMemoryError:
+                    logger.warning("no room on %s for a chunk; lower the tier's budget", self._place.device)
+                    self._is_passed_on = True
             return self._rows
 
     def _note(self, index: int, copying_s: float) -> None:

@@ -9,7 +9,7 @@ from blend.errors import CorruptChunk
 from blend.store.byte_source import AheadBytes, HeldBytes
 from blend.store.chunk_file import ChunkFile
 from blend.store.chunk_header import BadFileError
-from blend.store.deadline import Deadline
+from blend.store.deadline import Allowance, Deadline
 from blend.store.layout import is_id
 from blend.store.remote_entry import Layout, RemoteBytes, Span, UnreachableError
 from blend.store.remote_line import RemoteLine, Traffic, UnreachableRemote
@@ -39,7 +39,8 @@ class RemoteFiles:
         """A chunk's file, header and ids verified; None when it is absent or could not be had in time.
 
         Args:
-            deadline: of all reads to come; each has its own unless given.
+            deadline: of all reads to come. Unless given, they may take as long as one deadline in all, what
+                passes between them not counted.
 
         Raises:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s.
@@ -122,11 +123,14 @@ class RemoteFiles:
         return ChunkFile(AheadBytes(source, source.bulk) if deadline is None else source, chunk_id)
 
     def _source(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> RemoteBytes:
+        allowance = Allowance(self._line.read_s)
+
         def fetch(layout: Layout, spans: Sequence[Span], into: memoryview) -> bool:
-            by = deadline or Deadline(self._line.read_s)
             try:
                 parts = partial(self._client.fetch, chunk_id, layout, spans)
-                is_whole = self._line.call(lambda: _join(parts(), spans, into), by, self.read)
+                with allowance.spending() as left:
+                    by = deadline or left
+                    is_whole = self._line.call(lambda: _join(parts(), spans, into), by, self.read)
             except UnreachableRemote as error:
                 raise UnreachableError(str(error)) from error
             self._line.breaker.succeeded()

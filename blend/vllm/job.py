@@ -6,7 +6,9 @@ other requests decode in between; closing it leaves nothing behind but rows in t
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
+import logging
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -30,6 +32,8 @@ from blend.vllm.reading import Reading
 from blend.vllm.recompute import recomputing
 from blend.vllm.refusal import Reason
 
+logger = logging.getLogger(__name__)
+
 
 def blend(
     task: BlendTask,
@@ -38,15 +42,14 @@ def blend(
     ranks: Ranks,
     kept: dict[str, KeptRows],
     *,
-    patience_s: float | None = None,
+    reads_beside: bool = False,
 ) -> Generator[None, None, BlendOutcome]:
     """Fill the task's rows in the engine's pages; yields after each layer, returns what was done.
 
     Args:
         kept: blends to top up, by name; this one is added where the task says so.
-        patience_s: chunks are read layer by layer on threads of their own, ahead of the layer that is
-            computed, and so long is waited for them in all: for a store behind which there is a server. None:
-            all are read before the first layer.
+        reads_beside: chunks are read layer by layer on threads of their own, ahead of the layer that is
+            computed: for a store behind which there is a server. Else all are read before the first layer.
 
     Raises:
         RequestError: the ratio or the selector is not one that exists.
@@ -61,18 +64,19 @@ def blend(
         first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
         wanted = wanted_spans(task.plan, first_row)
         records = [span.record for span in wanted]
-        reading = Reading(store, records, runner.num_layers, patience_s=patience_s)
+        reading = Reading(store, records, runner.num_layers, beside=reads_beside)
     try:
         yield from _wait(reading, reading.is_open, ranks, clock)
-        try:
+        with suppress(ChunkLost):
             context = _stored(task, wanted, reading, runner, ranks, clock)
             return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
-        except ChunkLost:
-            # Once more with what comes to its end; what was written to the pages is written anew.
-            for layer in range(runner.num_layers):
-                yield from _wait(reading, partial(reading.has, layer), ranks, clock)
-            context = _stored(task, wanted, reading, runner, ranks, clock)
-            return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
+        # Once more with what comes to its end; what was written to the pages is written anew.
+        logger.warning("blending %s begins anew: a chunk could not be read to its end", task.request_id)
+        clock = Clock()
+        for layer in range(runner.num_layers):
+            yield from _wait(reading, partial(reading.has, layer), ranks, clock)
+        context = _stored(task, wanted, reading, runner, ranks, clock)
+        return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
     finally:
         reading.end()
 

@@ -1,7 +1,6 @@
 """Reading the chunks of a blend: layer by layer beside the engine's steps, where a store may ask a server."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from threading import Condition, Thread
@@ -59,8 +58,8 @@ class Reading:
     Args:
         records: what is read, each once.
         num_layers: of the model.
-        patience_s: chunks are read on threads of their own, and so long the blend waits for what is not there
-            yet, in all: what still lacks then is lost. None: all are read whole when this returns.
+        beside: on threads of their own; how long that may take is the store's to bound. Else all are read
+            whole when this returns.
 
     Attributes:
         is_whole: whether they were.
@@ -72,7 +71,7 @@ class Reading:
         records: Iterable[ChunkRecord],
         num_layers: int,
         *,
-        patience_s: float | None,
+        beside: bool,
     ) -> None:
         self._store = store
         self._to_open = list({record.chunk_id: record for record in records}.values())
@@ -84,11 +83,8 @@ class Reading:
         self._order: Iterator[tuple[int, str]] | None = None
         self._changed = Condition()
         self._is_over = False
-        self.is_whole = patience_s is None
-        self._patience_s = patience_s
-        self._waited_s = 0.0
-        self._waits_since: float | None = None
-        if patience_s is None:
+        self.is_whole = not beside
+        if not beside:
             self._read_whole()
             return
         for _ in range(min(MAX_THREADS, len(self._to_open))):
@@ -102,11 +98,16 @@ class Reading:
 
     def is_open(self) -> bool:
         """Whether every chunk was found, or is known not to come; takes a moment while not."""
-        return self._look(lambda: not self._num_opening)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._num_opening, NAP_S)
 
     def has(self, layer: int) -> bool:
         """Whether this layer of every chunk that is not lost is there; takes a moment while not."""
-        return self._look(lambda: not self._num_opening and not self._lacking[layer])
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._num_opening and not self._lacking[layer],
+                NAP_S,
+            )
 
     def chunks(self, records: Sequence[ChunkRecord]) -> list[ChunkLayers | None]:
         """What was found, None for what was not, or is lost; only when it is open."""
@@ -122,34 +123,6 @@ class Reading:
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
-
-    def _look(self, is_there: Callable[[], bool]) -> bool:
-        with self._changed:
-            there = self._changed.wait_for(is_there, NAP_S)
-            now = time.monotonic()
-            if there:
-                if self._waits_since is not None:
-                    self._waited_s += now - self._waits_since
-                self._waits_since = None
-                return True
-            self._waits_since = self._waits_since or now
-            patience_s = self._patience_s or 0.0
-            if self._waited_s + now - self._waits_since > patience_s:
-                self._give_up()
-                return True
-            return False
-
-    def _give_up(self) -> None:
-        """What lacks now is lost, or absent where it was not even found."""
-        late = [key for key, one in self._coming.items() if None in one.rows and key not in self._lost]
-        logger.warning(
-            "%d chunks did not come in time and are computed: %.0f ms were waited",
-            *(self._num_opening + len(late), (self._patience_s or 0.0) * 1e3),
-        )
-        self._num_opening, self._is_over = 0, True
-        for key in late:
-            self._lose(key)
-        self._changed.notify_all()
 
     def _lose(self, key: str) -> None:
         if key in self._lost:

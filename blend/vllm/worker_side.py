@@ -42,7 +42,7 @@ class WorkerSide:
     """
 
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
-        self._patience_s = None if settings.remote is None else settings.remote_deadline_ms / 1e3
+        self._reads_beside = settings.remote is not None
         self._block_size = vllm_config.cache_config.block_size
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()
@@ -124,7 +124,7 @@ class WorkerSide:
             self._layers,
             self._ranks,
             self._kept,
-            patience_s=self._patience_s,
+            reads_beside=self._reads_beside,
         )
 
     def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:

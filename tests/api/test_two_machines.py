@@ -50,7 +50,7 @@ def precompute_on_another_machine(folder: Path, url: str) -> Collection:
 
 
 def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_between(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pass_on_verdicts(store, tmp_path / "one" / "store")
     pass_on_verdicts(store, tmp_path / "two")
@@ -109,6 +109,7 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         amid = ask(third, "f")
         damage_last_layers(redis.Redis(port=server.port, password="swordfish", protocol=2))
         damaged = engine.submit(amid)
+        assert "begins anew" in capfd.readouterr().err
         assert damaged.text == engine.submit(whole).text
         assert damaged.stats.fallback is None and damaged.stats.reused_tokens == 0
         assert damaged.stats.cold_tokens > damaged.stats.context_tokens / 2

@@ -37,6 +37,15 @@ def test_layers_in_a_row_are_few_reads() -> None:
     assert counting.asked == [(100, 300), (300, 500), (500, 700), (700, 900)]
 
 
+def test_no_byte_is_read_twice_where_layers_do_not_divide_what_is_read_ahead() -> None:
+    counting = Counting()
+    source = AheadBytes(counting, BULK)
+    for start, stop in [(100, 170), (170, 240), (240, 310), (310, 500), (500, 530), (530, 900)]:
+        assert source.read(start, stop) == DATA[start:stop]
+    assert counting.asked[0] == (100, 240)
+    assert sum(stop - start for start, stop in counting.asked) == len(BULK)
+
+
 def test_what_lies_beside_the_layers_is_read_as_it_is_asked_for() -> None:
     counting = Counting()
     source = AheadBytes(counting, BULK)

@@ -101,17 +101,42 @@ def test_the_least_recently_used_goes_first_and_pinned_ones_last(
     assert store.held_bytes == 2 * chunks[0].num_bytes
 
 
+def read(store: DeviceStore, chunk: ChunkKV, *, by_layer: bool) -> ChunkKV | None:
+    if not by_layer:
+        return store.get(chunk.record)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    layers = [reader.layer(index) for index in range(reader.num_layers)]
+    whole = reader.chunk()
+    for index, (keys, values) in enumerate(layers):
+        assert torch.equal(keys, whole.keys[index]) and torch.equal(values, whole.values[index])
+    return whole
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
 def test_a_chunk_is_used_from_the_host_when_the_device_has_no_room(
-    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
+    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch, by_layer: bool
 ) -> None:
-    def full(place: Place, chunk: ChunkKV) -> ChunkKV:
+    def full(*_: object) -> ChunkKV:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Place, "copy", full)
+    monkeypatch.setattr(Place, "space", full)
     inner: ChunkStore = MemoryStore()
     chunk = make_chunk(1)
     inner.put(chunk)
     store = DeviceStore(inner, 10_000, Place())
-    got = store.get(chunk.record)
+    got = read(store, chunk, by_layer=by_layer)
     assert got is not None and torch.equal(got.keys, chunk.keys)
+    assert store.held_bytes == 0
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_a_chunk_over_the_budget_takes_no_room(make_chunk: MakeChunk, by_layer: bool) -> None:
+    inner: ChunkStore = MemoryStore()
+    chunk = make_chunk(1)
+    inner.put(chunk)
+    store = DeviceStore(inner, chunk.tensor_bytes - 1, Place())
+    got = read(store, chunk, by_layer=by_layer)
+    assert got is not None and torch.equal(got.values, chunk.values)
     assert store.held_bytes == 0

@@ -5,11 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from blend.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreError
+from blend.store import byte_source
 from blend.store.breaker import CLOSED
 from blend.store.remote import RemoteStore
 from blend.store.remote_line import UnreachableRemote
@@ -93,6 +95,32 @@ def test_an_s3_service_that_does_not_answer_as_it_should(
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
         store = RemoteStore("s3://chunks/x", "m", deadline_ms=DEADLINE_MS)
         assert_costs_one_deadline(store, make_chunk(1), caplog)
+
+
+def test_a_slow_server_costs_a_chunk_that_is_read_layer_by_layer_one_deadline(
+    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(byte_source, "AHEAD_BYTES", 1)  # each layer by itself
+    server, chunk = RedisServer(), make_chunk(1, tokens=500)
+    store = remote(server.port, piece_bytes=100, inline_bytes=100)
+    store.put(chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    fetch = type(store.line.client).fetch
+
+    def slowly(*asked: Any) -> Any:
+        time.sleep(0.7 * DEADLINE_MS / 1e3)
+        return fetch(store.line.client, *asked)
+
+    store.line.client.fetch = slowly  # type: ignore[method-assign]
+    begun = time.monotonic()
+    reader.layer(0)
+    time.sleep(DEADLINE_MS / 1e3)  # a layer is computed: that costs nothing
+    with pytest.raises(CorruptChunk, match="cannot be read"):
+        reader.layer(1)
+    assert time.monotonic() - begun < 3 * DEADLINE_MS / 1e3 + SLACK_S
+    assert store.line.breaker.state != CLOSED and store.line.failures == 1
+    store.close()
 
 
 def test_a_killed_server_costs_no_reader_more_than_the_deadline_and_is_used_again(

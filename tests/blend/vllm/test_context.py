@@ -43,7 +43,7 @@ def context(plan: Any, start: int = 0) -> StoredContext:
     store = MemoryStore()
     for span in wanted:
         store.put(chunk(span.record))
-    reading = Reading(store, [span.record for span in wanted], LAYERS, patience_s=None)
+    reading = Reading(store, [span.record for span in wanted], LAYERS, beside=False)
     return StoredContext(task, wanted, reading, runner, ranks)
 
 

@@ -94,14 +94,14 @@ def records(chunks: list[ChunkKV]) -> list[ChunkRecord]:
     return [one.record for one in chunks]
 
 
-@pytest.mark.parametrize("patience_s", [None, LONG_S])
-def test_what_cannot_be_found_is_absent(patience_s: float | None) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_cannot_be_found_is_absent(beside: bool) -> None:
     chunks = [chunk(n) for n in range(4)]
     store = Troubled(chunks[:3])
     store.trouble[chunks[1].record.chunk_id] = CorruptChunk("damaged")
     store.trouble[chunks[2].record.chunk_id] = OSError("broken")
     wanted = records([*chunks, chunks[0]])
-    reading = Reading(store, wanted, LAYERS, patience_s=patience_s)
+    reading = Reading(store, wanted, LAYERS, beside=beside)
     until(reading.is_open)
     first, *others, again = reading.chunks(wanted)
     assert first is again and first is not None and others == [None] * 3
@@ -116,7 +116,7 @@ def test_what_cannot_be_found_is_absent(patience_s: float | None) -> None:
 def test_all_chunks_are_found_side_by_side_before_a_layer_is_read() -> None:
     chunks = [chunk(n) for n in range(MAX_THREADS)]
     store = Troubled(chunks, is_held=True)
-    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    reading = Reading(store, records(chunks), LAYERS, beside=True)
     until(lambda: store.opening == MAX_THREADS)
     assert not reading.is_open() and not reading.has(0) and not store.order
     store.may_open.set()
@@ -130,7 +130,7 @@ def test_layers_come_in_their_order_and_the_first_is_there_before_the_last() -> 
     chunks = [chunk(n) for n in range(2)]
     store = Troubled(chunks, is_held=True)
     store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    reading = Reading(store, records(chunks), LAYERS, beside=True)
     until(reading.is_open)
     for layer in range(LAYERS):
         assert not reading.has(layer)
@@ -145,7 +145,7 @@ def test_a_chunk_whose_layer_cannot_be_read_is_lost_and_the_others_come(trouble:
     store = Troubled(chunks, is_held=True)
     store.trouble_at[chunks[1].record.chunk_id, 2] = trouble
     store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    reading = Reading(store, records(chunks), LAYERS, beside=True)
     store.give(2)
     until(lambda: reading.has(1))
     assert not reading.lost and None not in reading.chunks(records(chunks))
@@ -158,49 +158,11 @@ def test_a_chunk_whose_layer_cannot_be_read_is_lost_and_the_others_come(trouble:
     assert torch.equal(third.layer(3)[0], chunks[2].keys[3])
 
 
-def test_what_has_not_come_when_patience_ends_is_lost_at_once() -> None:
-    chunks = [chunk(n) for n in range(2)]
-    store = Troubled(chunks, is_held=True)
-    store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, patience_s=2.0)
-    store.give(1)
-    until(lambda: reading.has(0))
-    assert not reading.has(1), "it waits for a while"
-    until(lambda: reading.has(1))
-    assert reading.lost == {one.record.chunk_id for one in chunks}
-    assert all(reading.has(layer) for layer in range(LAYERS)), "nothing is waited for any more"
-    store.give(LAYERS)  # what comes late changes nothing
-    assert reading.chunks(records(chunks)) == [None, None]
-
-
-def test_what_is_not_even_found_when_patience_ends_is_absent() -> None:
-    chunks = [chunk(0)]
-    store = Troubled(chunks, is_held=True)
-    reading = Reading(store, records(chunks), LAYERS, patience_s=0.1)
-    until(reading.is_open)
-    assert reading.chunks(records(chunks)) == [None] and not reading.lost
-    store.may_open.set()
-    store.give(LAYERS)
-
-
-def test_time_in_which_nobody_waits_costs_no_patience() -> None:
-    chunks = [chunk(0)]
-    store = Troubled(chunks, is_held=True)
-    store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, patience_s=1.0)
-    until(reading.is_open)
-    for layer in range(LAYERS):
-        time.sleep(0.5)  # a layer is computed
-        store.give(layer + 1)
-        until(lambda layer=layer: reading.has(layer))
-    assert not reading.lost
-
-
 def test_a_reading_that_was_ended_reads_no_more() -> None:
     chunks = [chunk(n) for n in range(2)]
     store = Troubled(chunks, is_held=True)
     store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, patience_s=LONG_S)
+    reading = Reading(store, records(chunks), LAYERS, beside=True)
     until(lambda: len(store.order) == 2)
     reading.end()
     store.give(LAYERS)
@@ -208,7 +170,7 @@ def test_a_reading_that_was_ended_reads_no_more() -> None:
     assert store.order == [0, 0]
 
 
-@pytest.mark.parametrize("patience_s", [None, LONG_S])
-def test_nothing_to_read_is_there_at_once(patience_s: float | None) -> None:
-    reading = Reading(MemoryStore(), [], LAYERS, patience_s=patience_s)
+@pytest.mark.parametrize("beside", [False, True])
+def test_nothing_to_read_is_there_at_once(beside: bool) -> None:
+    reading = Reading(MemoryStore(), [], LAYERS, beside=beside)
     assert reading.is_open() and reading.has(LAYERS - 1) and reading.chunks([]) == []

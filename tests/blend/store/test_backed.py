@@ -1,0 +1,58 @@
+"""What is damaged in the near store is read from the far one, also where a later layer shows it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from blend.chunk import ChunkKV
+from blend.errors import CorruptChunk
+from blend.store.backed import BackedStore
+from blend.store.disk import DiskStore
+from blend.store.remote import RemoteStore
+from tests.servers import redis_url
+
+MakeChunk = Callable[..., ChunkKV]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BackedStore:
+    return BackedStore(DiskStore(tmp_path), RemoteStore(redis_url(), tmp_path.name, deadline_ms=10_000))
+
+
+def damage_last_layer(store: BackedStore, chunk: ChunkKV) -> None:
+    path = store.near.path(chunk.record.chunk_id)
+    data = bytearray(path.read_bytes())
+    data[data.index(chunk.values[-1].numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_layer_that_is_damaged_near_is_read_from_afar(store: BackedStore, make_chunk: MakeChunk) -> None:
+    chunk = make_chunk(1)
+    store.near.put(chunk)
+    store.far.put(chunk)
+    damage_last_layer(store, chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    layers = [reader.layer(index) for index in range(reader.num_layers)]
+    for index, (keys, values) in enumerate(layers):
+        assert torch.equal(keys, chunk.keys[index]) and torch.equal(values, chunk.values[index])
+    assert store.near.corrupt_found == 1
+    assert torch.equal(reader.chunk().values, chunk.values)
+    store.settle()
+    mended = store.near.get(chunk.record)
+    assert mended is not None and torch.equal(mended.values, chunk.values), "what was read whole is kept"
+
+
+def test_a_layer_that_is_damaged_near_and_nowhere_else_is_said_to_be(
+    store: BackedStore, make_chunk: MakeChunk
+) -> None:
+    chunk = make_chunk(2)
+    store.near.put(chunk)
+    damage_last_layer(store, chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    assert torch.equal(reader.layer(0)[0], chunk.keys[0])
+    with pytest.raises(CorruptChunk, match="damaged"):
+        reader.layer(reader.num_layers - 1)
