@@ -13,10 +13,11 @@ import torch
 from blend.store.codecs.groups import round_up, scale_dtype
 
 MAX_SYMBOL = 127
-ONE_STEP = (0, 1)
 STEP_BY_CHANNEL = (0,)
 STEP_BY_TOKEN = (1,)
 """Dimensions of [T, C] whose numbers share a step."""
+_LEAST = 1e-6
+"""Of the channels' mean square that each is taken to have at least: one that is constant tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def to_steps(
         What differs from `rows` by at most half of its own step. A step is wider than wanted where 127 of
         them would not reach the farthest number.
 
-    >>> to_steps(torch.tensor([[-2.0], [2.0]]), 1.0, ONE_STEP).symbols.tolist()
+    >>> to_steps(torch.tensor([[-2.0], [2.0]]), 1.0, STEP_BY_CHANNEL).symbols.tolist()
     [[-1], [1]]
     """
     dtype = scale_dtype(rows)
@@ -62,6 +63,35 @@ def to_steps(
         spread = spread.mean(dim=dim, keepdim=True)
     needed = off.abs().amax(dim=sharing, keepdim=True) / MAX_SYMBOL
     step = round_up(torch.maximum((width * spread.sqrt()).float(), needed), dtype)
+    symbols = off.div_(step.float().clamp_min(1e-45)).round_().clamp_(-MAX_SYMBOL, MAX_SYMBOL)
+    return Stepped(symbols.to(torch.int8), centre, step)
+
+
+def to_even_steps(rows: torch.Tensor, width: float) -> Stepped:
+    """Symbols of numbers around the mean of each channel, by one step that suits most channels.
+
+    A few channels that spread far beyond all others, as keys with biases have them, do not widen it: it
+    follows the geometric mean of the channels' spreads. Only where 127 steps would not reach its farthest
+    number, a channel has a wider one of its own.
+
+    Args:
+        rows: float32 [T, C], finite, T at least 1.
+        width: of a step, in that mean.
+
+    Returns:
+        What differs from `rows` by at most half of a step.
+
+    >>> to_even_steps(torch.tensor([[-1.0, -6.0], [1.0, 6.0]]), 0.5).symbols.tolist()
+    [[-1, -5], [1, 5]]
+    """
+    dtype = scale_dtype(rows)
+    centre = rows.double().mean(dim=0, keepdim=True).to(dtype)
+    off = rows - centre.float()
+    spread = off.double().square().mean(dim=0, keepdim=True)  # [1, C]
+    spread = spread.clamp_min(float(_LEAST * spread.mean()))
+    typical = spread.log().mean().exp().sqrt()
+    needed = off.abs().amax(dim=0, keepdim=True) / MAX_SYMBOL  # [1, C]
+    step = round_up(torch.maximum((width * typical).float(), needed), dtype)
     symbols = off.div_(step.float().clamp_min(1e-45)).round_().clamp_(-MAX_SYMBOL, MAX_SYMBOL)
     return Stepped(symbols.to(torch.int8), centre, step)
 

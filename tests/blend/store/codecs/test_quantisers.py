@@ -1,5 +1,8 @@
 """The two ways to round numbers, beside their twins in plain Python."""
 
+from math import prod
+from statistics import fmean
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,10 +10,10 @@ from hypothesis import strategies as st
 
 from blend.store.codecs.groups import dequantise, quantise
 from blend.store.codecs.steps import (
-    ONE_STEP,
     STEP_BY_CHANNEL,
     STEP_BY_TOKEN,
     from_steps,
+    to_even_steps,
     to_steps,
 )
 from tests.reference.quantising import by_group, by_step, half_not_below
@@ -47,7 +50,7 @@ def test_groups_are_those_of_the_twin(size: tuple[int, int, int, float], bits: i
 @given(
     size=sizes,
     width=st.sampled_from([0.1, 0.3, 1.0]),
-    sharing=st.sampled_from([ONE_STEP, STEP_BY_CHANNEL, STEP_BY_TOKEN]),
+    sharing=st.sampled_from([STEP_BY_CHANNEL, STEP_BY_TOKEN]),
 )
 def test_steps_are_those_of_the_twin(
     size: tuple[int, int, int, float], width: float, sharing: tuple[int, ...]
@@ -64,6 +67,27 @@ def test_steps_are_those_of_the_twin(
     near_half = (((rows - twin) / in_steps).abs() - 0.5).abs() < 1e-2 + (rows / in_steps).abs() * 2**-10
     next_step = 127 * step * 2**-10
     assert bool(((off <= TINY * rows.abs().max() + next_step) | near_half).all())
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes, width=st.sampled_from([0.1, 0.3, 1.0]), farthest=st.sampled_from([0.0, 1.0, 1e4]))
+def test_even_steps_are_as_wide_as_most_channels_need(
+    size: tuple[int, int, int, float], width: float, farthest: float
+) -> None:
+    rows = rows_of(*size)
+    rows[:, -1] *= farthest  # one channel that is constant, or like the others, or far beyond them
+    got = to_even_steps(rows, width)
+    back = torch.empty_like(rows)
+    from_steps(got, back)
+    step = got.step.float().expand_as(rows)
+    off = (rows - got.centre.float()).double()
+    squares = [fmean(float(number) ** 2 for number in column) for column in off.T]
+    least = fmean(squares) * 1e-6
+    typical = prod(max(square, least) for square in squares) ** (0.5 / len(squares))
+    for channel, own in enumerate(step[0].tolist()):
+        wanted = max(width * typical, float(off[:, channel].abs().max()) / 127)
+        assert wanted * (1 - 1e-3) <= own <= wanted * (1 + 2e-3) + 6e-8
+    assert bool(((back - rows).abs() <= step * 0.501 + TINY * rows.abs().max()).all())
 
 
 @pytest.mark.parametrize("number", [0.0, 1e-9, 0.1, 1.0, -0.1, -1.0001, 1234.5])
