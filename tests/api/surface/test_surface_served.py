@@ -138,7 +138,11 @@ def test_a_request_is_one_line_of_the_log(guarded, model):
     )
     assert answer.headers["X-Request-Id"] == "line-1"
     assert answer.json()["id"] == "chatcmpl-line-1"
-    [line] = [line for line in guarded.log.read_text().splitlines() if '"line-1"' in line]
+    deadline = time.monotonic() + 10  # the line is written once the answer has been sent
+    while not (lines := lines_with(guarded.log, '"line-1"')):
+        assert time.monotonic() < deadline, "no line of the log"
+        time.sleep(0.05)
+    [line] = lines
     told = json.loads(line)
     assert told["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
     assert told["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
@@ -146,6 +150,12 @@ def test_a_request_is_one_line_of_the_log(guarded, model):
     assert 0 < told["ttft_ms"] <= told["ms"]
     text = guarded.log.read_text()
     assert "swordfish" not in text and ANN not in text
+
+
+def lines_with(log: Path, text: str) -> list[str]:
+    """Whole lines that hold a text."""
+    lines = log.read_text().splitlines(keepends=True)
+    return [line for line in lines if text in line and line.endswith("\n")]
 
 
 def attack(client: httpx.Client, one: Attack) -> str | None:
