@@ -16,6 +16,9 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
 
+# Two processes, each with a core of its own (tests/side_by_side.py). A GPU's memory is one engine's at a time.
+ABREAST_cpu := -n 2 --dist loadgroup --no-loadscope-reorder
+
 FAST := not engine and not model and not slow and not exhaustive and not gpu
 
 .PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test exhaustive check clean
@@ -75,7 +78,7 @@ demo: setup
 	$(BIN)/python -m demo.run
 
 test: setup install-redis install-chromium install-promtool install-clients
-	$(BIN)/python -m pytest -m 'not exhaustive'
+	$(BIN)/python -m pytest $(ABREAST_$(ENGINE)) -m 'not exhaustive'
 
 exhaustive: setup
 	$(BIN)/python -m pytest -m exhaustive

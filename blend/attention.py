@@ -9,44 +9,65 @@ Axes: `P` tokens that attend, `M` rows that are attended to, `Hq` query heads, `
 import torch
 
 
-def weigh(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    visible: torch.Tensor,
-    scale: float,
-    soft_cap: float | None = None,
-) -> torch.Tensor:
-    """Attention weights, computed in float32.
+class OpenAttention:
+    """Attention of some tokens to some rows, in one layer after the other.
+
+    The weights of all layers are computed in the same memory: taking fresh one for each layer takes as long
+    as the softmax.
 
     Args:
-        queries: [P, Hq, D], rotated; query heads `i * Hq / H ..` share key head `i`.
-        keys: [M, H, D], rotated.
         visible: bool [P, M]; each token sees one row at least.
-        scale: factor of the scores, usually `D ** -0.5`.
-        soft_cap: scores are bent into `(-soft_cap, soft_cap)`, as Gemma 2 does it.
 
-    Returns:
-        float32 [Hq, P, M]; each row sums to one.
-
-    >>> weigh(torch.ones(1, 2, 4), torch.ones(3, 1, 4), torch.tensor([[True, True, False]]), 0.5)[0].tolist()
+    >>> attention = OpenAttention(torch.tensor([[True, True, False]]))
+    >>> attention.weigh(torch.ones(1, 2, 4), torch.ones(3, 1, 4), 0.5)[0].tolist()
     [[0.5, 0.5, 0.0]]
     """
-    num_tokens, num_heads, head_size = queries.shape
-    num_kv_heads = keys.shape[1]
-    by_group = (queries.float() * scale).reshape(num_tokens, num_kv_heads, -1, head_size).permute(1, 2, 0, 3)
-    # One product per key head: a broadcast over the query heads that share it would copy the keys for each.
-    folded = by_group.reshape(num_kv_heads, -1, head_size)  # [H, Hq / H * P, D]
-    scores = torch.bmm(folded, keys.float().permute(1, 2, 0)).view(num_heads, num_tokens, -1)  # [Hq, P, M]
-    if soft_cap:
-        scores = (scores / soft_cap).tanh() * soft_cap
-    return scores.masked_fill_(~visible, -torch.inf).softmax(dim=-1)
+
+    def __init__(self, visible: torch.Tensor) -> None:
+        hidden = ~visible
+        somewhere = torch.nonzero(hidden.any(dim=0)).flatten()
+        # Mostly it is but the tokens' own rows, the last ones, that some of them do not see.
+        self._first_hidden = int(somewhere[0]) if len(somewhere) else visible.shape[1]
+        self._hidden = hidden[:, self._first_hidden :]
+        self._scores = torch.empty(0)
+        self._weights = torch.empty(0)
+
+    def weigh(
+        self, queries: torch.Tensor, keys: torch.Tensor, scale: float, soft_cap: float | None = None
+    ) -> torch.Tensor:
+        """Attention weights, computed in float32; good until they are computed for another layer.
+
+        Args:
+            queries: [P, Hq, D], rotated; query heads `i * Hq / H ..` share key head `i`.
+            keys: [M, H, D], rotated.
+            scale: factor of the scores, usually `D ** -0.5`.
+            soft_cap: scores are bent into `(-soft_cap, soft_cap)`, as Gemma 2 does it.
+
+        Returns:
+            float32 [Hq, P, M]; each row sums to one.
+        """
+        num_tokens, num_heads, head_size = queries.shape
+        num_rows, num_kv_heads, _ = keys.shape
+        by_group = (queries.float() * scale).reshape(num_tokens, num_kv_heads, -1, head_size)
+        # One product per key head: a broadcast over the query heads that share it would copy keys for each.
+        folded = by_group.permute(1, 2, 0, 3).reshape(num_kv_heads, -1, head_size)  # [H, Hq / H * P, D]
+        shape = (*folded.shape[:2], num_rows)
+        if self._scores.shape != shape:
+            self._scores = folded.new_empty(shape)
+            self._weights = folded.new_empty(num_heads, num_tokens, num_rows)
+        torch.bmm(folded, keys.float().permute(1, 2, 0), out=self._scores)
+        scores = self._scores.view(num_heads, num_tokens, num_rows)
+        if soft_cap:
+            scores.div_(soft_cap).tanh_().mul_(soft_cap)
+        scores[..., self._first_hidden :].masked_fill_(self._hidden, -torch.inf)
+        return torch.softmax(scores, dim=-1, out=self._weights)
 
 
 def mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """What the weights take out of the values.
 
     Args:
-        weights: float32 [Hq, P, M], from `weigh`.
+        weights: float32 [Hq, P, M], from `OpenAttention.weigh`.
         values: [M, H, D].
 
     Returns:

@@ -30,7 +30,7 @@ class BlendDefaults:
     memory_bytes: int = 2 << 30
     namespace_memory_bytes: int = 256 << 20
     kept_bytes: int = 2 << 30
-    codec: str = "raw"
+    codec: str = "uniform"
 
 
 DEFAULTS = BlendDefaults()

@@ -96,14 +96,23 @@ def realign(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -
     """
     if rotation.is_identity:
         return keys
+    moved = keys.clone()
+    realign_(moved, rotation, interleaved)
+    return moved
+
+
+def realign_(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -> None:
+    """The same in place: for a copy of stored keys that was made anyway, and is nobody else's."""
+    if rotation.is_identity:
+        return
     half = rotation.cos.shape[-1]
     first = slice(0, 2 * half, 2) if interleaved else slice(0, half)
     second = slice(1, 2 * half, 2) if interleaved else slice(half, 2 * half)
-    wide = keys.float()
-    moved = torch.empty_like(wide)
-    moved[..., 2 * half :] = wide[..., 2 * half :]
+    wide = keys if keys.dtype == torch.float32 else keys.float()
     k1, k2, cos, sin = wide[..., first], wide[..., second], rotation.cos, rotation.sin
-    # Written in place: this runs for every chunk and layer, and each temporary costs a pass over memory.
-    torch.mul(k1, cos, out=moved[..., first]).addcmul_(k2, sin, value=-1)
-    torch.mul(k2, cos, out=moved[..., second]).addcmul_(k1, sin)
-    return moved.to(keys.dtype)
+    # This runs for every layer of a context, and each temporary costs a pass over fresh memory.
+    turned = k1 * sin
+    k1.mul_(cos).addcmul_(k2, sin, value=-1)
+    k2.mul_(cos).add_(turned)
+    if wide is not keys:
+        keys.copy_(wide)

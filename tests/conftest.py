@@ -14,12 +14,24 @@ from transformers import PreTrainedModel
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
 from tests.servers import stop_all
+from tests.side_by_side import arrange, is_one_of_several, take_a_core
 
 # How long one example takes says more about the machine's other work than about the code.
 settings.register_profile("kvblend", deadline=None)
 settings.load_profile("kvblend")
 
 RandomIds = Callable[[int], tuple[int, ...]]
+
+
+def pytest_configure() -> None:
+    if is_one_of_several():
+        take_a_core()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if is_one_of_several():
+        arrange(items)
 
 
 @pytest.fixture(scope="session", params=FAMILIES)

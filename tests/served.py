@@ -1,5 +1,7 @@
 """A store with one small collection, and a real server with it, for all end-to-end tests over HTTP."""
 
+import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.api.server_process import CHUNK_TOKENS, ROOT, START_S, Served, kvblend, serving
 
@@ -28,9 +31,20 @@ class Precomputed:
 
 @pytest.fixture(scope="session")
 def precomputed(tmp_path_factory: pytest.TempPathFactory) -> Precomputed:
-    """One small collection, `docs`, made by the command that users run."""
-    folder = tmp_path_factory.mktemp("serve")
-    (folder / "docs").mkdir()
+    """One small collection, `docs`, made by the command that users run; once for all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    said = folder / "precomputed.pickle"
+    with FileLock(folder / "precomputed.lock"):
+        if not said.exists():
+            said.write_bytes(pickle.dumps(precompute(folder / "serve")))
+    made: Precomputed = pickle.loads(said.read_bytes())
+    return made
+
+
+def precompute(folder: Path) -> Precomputed:
+    (folder / "docs").mkdir(parents=True)
     for page in sorted(DOCS.glob("*.md"))[:PAGES]:
         (folder / "docs" / page.name).write_text(page.read_text()[:PAGE_CHARACTERS])
     (folder / "docs" / "bad.txt").write_bytes(b"caf\xe9")

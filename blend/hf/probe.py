@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from blend.attention import mix, weigh
+from blend.attention import OpenAttention, mix
 from blend.hf.context import Context
 from blend.hf.decoder import Stop, run
 from blend.plan import BlendPlan
@@ -35,6 +35,7 @@ _watch: list[_Watch] = []
 """The probe that runs now, at most one: transformers hands nothing of ours to an attention function."""
 
 
+@torch.no_grad()
 def question_attention(
     model: PreTrainedModel, plan: BlendPlan, cached: Context, part: LayerPart
 ) -> torch.Tensor:
@@ -92,7 +93,7 @@ def _attention(
     """Attention as transformers calls it: [1, heads, tokens, D] each, mask [1, 1, P, M]."""
     queries, keys, values = (rows[0].transpose(0, 1) for rows in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    weights = weigh(queries, keys, attention_mask[0, 0] == 0, scale, softcap)
+    weights = OpenAttention(attention_mask[0, 0] == 0).weigh(queries, keys, scale, softcap)
     layer: int = module.layer_idx  # type: ignore[assignment]  # every attention that uses a cache has it
     _watch[-1].take(layer, weights)
     return mix(weights, values)[None], None

@@ -7,6 +7,7 @@ from threading import Lock, Thread
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError
+from blend.store.background import give_way
 from blend.store.base import ChunkReader
 from blend.store.disk import DiskStore
 from blend.store.either import EitherChunk
@@ -158,6 +159,7 @@ class BackedStore:
             logger.debug("too many chunks wait to be promoted; %s is not", chunk.record.chunk_id)
 
     def _keep(self) -> None:
+        give_way()  # the blend that the chunk was read for is being computed
         while True:
             chunk = self._waiting.get()
             try:
@@ -176,5 +178,5 @@ class BackedStore:
         # Its file as it is: packed again it would lose more.
         data = self.far.read_file(chunk.record.chunk_id)
         if data is not None:
-            self.near.put_file(chunk.record.chunk_id, [memoryview(data)])
+            self.near.put_file(chunk.record.chunk_id, [memoryview(data)], chunk.tensor_bytes)
         return data is not None

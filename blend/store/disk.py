@@ -86,24 +86,18 @@ class DiskStore:
             StoreError: the folder cannot be written to, the chunk's id is none, or its dtype is unknown.
         """
         begin = time.perf_counter()
-        self.put_file(chunk.record.chunk_id, encode(chunk, self.codec))
+        self._write(chunk.record.chunk_id, encode(chunk, self.codec))
         self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
 
-    def put_file(self, chunk_id: str, pieces: Sequence[bytes | memoryview]) -> None:
-        """The same for a chunk that is encoded already, and verified; see `blend.store.chunk_file`.
+    def put_file(self, chunk_id: str, pieces: Sequence[bytes | memoryview], tensor_bytes: int = 0) -> None:
+        """The same for a chunk that is encoded already, and verified; the meter counts `tensor_bytes`.
 
         Raises:
             StoreFull, StoreError: as `put`.
         """
-        path = self.path(chunk_id)
-        if self.budget_bytes is not None:
-            self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
-        try:
-            write_durably(path, pieces)
-        except OSError as error:
-            raise _store_error(path, error) from error
-        with self._lock:
-            self._note_use(chunk_id)
+        begin = time.perf_counter()
+        self._write(chunk_id, pieces)
+        self._meter.wrote(tensor_bytes, time.perf_counter() - begin)
 
     def get(self, record: ChunkRecord) -> ChunkKV | None:
         """The stored chunk, or None when it is absent; its tensors are views of the mapped file.
@@ -230,6 +224,17 @@ class DiskStore:
         """
         check_id(chunk_id)
         return self.root / f"{chunk_id}{suffix}"
+
+    def _write(self, chunk_id: str, pieces: Sequence[bytes | memoryview]) -> None:
+        path = self.path(chunk_id)
+        if self.budget_bytes is not None:
+            self._make_room(_checked_size(pieces, self.budget_bytes), self.budget_bytes, chunk_id)
+        try:
+            write_durably(path, pieces)
+        except OSError as error:
+            raise _store_error(path, error) from error
+        with self._lock:
+            self._note_use(chunk_id)
 
     def _map(self, record: ChunkRecord) -> ChunkFile | None:
         chunk_id = record.chunk_id

@@ -8,6 +8,7 @@ from queue import Full, Queue
 from threading import Thread
 
 from blend.errors import CorruptChunk, StoreError, StoreFull
+from blend.store.background import give_way
 from blend.store.breaker import CLOSED
 from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile
@@ -120,6 +121,7 @@ class Exchange:
         return set(chunk_ids) - set(self.remote.ids())
 
     def _send_all(self) -> None:
+        give_way()
         while True:
             chunk_id = self._waiting.get()
             try:

@@ -7,13 +7,13 @@ from typing import Protocol
 import torch
 
 from blend.plan import BlendPlan, Span
-from blend.rope import Rotation, realign, rotation, side_by_side
+from blend.rope import Rotation, realign_, rotation, side_by_side
 from blend.select.choose import open_inexact
 from blend.vllm.clock import Clock
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
-from blend.vllm.reading import ChunkLayers, Reading, Rows
+from blend.vllm.reading import ChunkLayers, Reading, Rows, until_there
 
 MAX_AHEAD_BYTES = 256 << 20
 """Of rows that the question probe has realigned and that wait for recomputing, a blend's."""
@@ -70,8 +70,12 @@ class Context(Protocol):
             first: the first row wanted; the task's start unless given.
         """
 
-    def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [M, H, D] of the positions `covered`; not to be written to."""
+    def covered_at_layer(self, layer: int, room: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [M + room, H, D]: of the positions `covered`, not to be written to, and then room.
+
+        Args:
+            room: rows of no content, the caller's to write to.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +176,12 @@ class StoredContext:
         """
         if self._reading.is_whole:
             return
-        while True:
-            with clock.time("load"):
-                there = self._reading.has(layer)
-                there, good = self._ranks.all_true([there, self._reading.lost == self._lost])
-            if not good:
-                raise ChunkLost
-            if there:
-                return
-            yield
+        # Of a chunk that is lost no layer is waited for, so that this ends.
+        (good,) = yield from until_there(
+            lambda: [self._reading.has(layer), self._reading.lost == self._lost], self._ranks, clock
+        )
+        if not good:
+            raise ChunkLost
 
     def covered(self) -> torch.Tensor:
         """Context positions of which there are cached rows: int64 [M], ascending."""
@@ -214,29 +215,30 @@ class StoredContext:
             keys, values = self._cached_rows(layer, shelf)
         else:
             self._ahead_bytes -= _nbytes(ahead)
-            before = len(ahead[0]) - len(shelf.rows)  # covered rows before the first
-            keys, values = (rows[before:] for rows in ahead)
+            stop = len(self._shelf(0).rows)  # room behind it is of no use any more
+            keys, values = (rows[stop - len(shelf.rows) : stop] for rows in ahead)
         return shelf.place(keys), shelf.place(values)
 
-    def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Realigned keys and values [M, H, D] of the positions `covered`; `at_layer` may give them away."""
-        if layer in self._ahead:
-            return self._ahead[layer]
-        rows = self._cached_rows(layer, self._shelf(0))
-        if self._ahead_bytes + _nbytes(rows) <= MAX_AHEAD_BYTES:
+    def covered_at_layer(self, layer: int, room: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Realigned keys and values [M + room, H, D], see `Context`; `at_layer` may give them away."""
+        rows = self._cached_rows(layer, self._shelf(0), room)
+        if layer not in self._ahead and self._ahead_bytes + _nbytes(rows) <= MAX_AHEAD_BYTES:
             self._ahead[layer] = rows
             self._ahead_bytes += _nbytes(rows)
         return rows
 
-    def _cached_rows(self, layer: int, shelf: "_Shelf") -> tuple[torch.Tensor, torch.Tensor]:
-        runner = self._runner
-        if shelf.turn is None:
-            nothing = torch.empty(0, runner.num_kv_heads, runner.head_size)
-            return nothing.to(runner.device, runner.dtype), nothing.to(runner.device, runner.dtype)
-        # Each part by itself: what lies on the device already is not moved, whatever stands beside it.
-        parts = [self._rows_of(one, layer, own) for one, own in shelf.parts]
-        keys, values = (torch.cat(rows) for rows in zip(*parts, strict=True))
-        return realign(keys, shelf.turn, interleaved=runner.rotary_interleaved), values
+    def _cached_rows(self, layer: int, shelf: "_Shelf", room: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Realigned rows of a shelf, and room behind them, in memory of their own."""
+        runner, num_rows = self._runner, len(shelf.rows)
+        shape = (num_rows + room, runner.num_kv_heads, runner.head_size)
+        keys, values = (torch.empty(shape, dtype=runner.dtype, device=runner.device) for _ in range(2))
+        if shelf.turn is not None:
+            # Each part by itself: what lies on the device already is not moved, whatever stands beside it.
+            parts = [self._rows_of(one, layer, own) for one, own in shelf.parts]
+            for into, rows in zip((keys, values), zip(*parts, strict=True), strict=True):
+                torch.cat(rows, out=into[:num_rows])
+            realign_(keys[:num_rows], shelf.turn, interleaved=runner.rotary_interleaved)
+        return keys, values
 
     def _rows_of(self, one: Loaded, layer: int, own: slice) -> Rows:
         """Some rows of this rank's heads of a chunk, on the device."""

@@ -7,7 +7,7 @@ Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ from blend.vllm.messages import BlendOutcome, BlendTask
 from blend.vllm.pieces import Pieces
 from blend.vllm.probe import question_attention
 from blend.vllm.ranks import Ranks
-from blend.vllm.reading import Reading
+from blend.vllm.reading import Reading, until_there
 from blend.vllm.recompute import recomputing
 from blend.vllm.refusal import Reason
 
@@ -49,7 +49,8 @@ def blend(
     Args:
         kept: blends to top up, by name; this one is added where the task says so.
         reads_beside: chunks are read layer by layer on threads of their own, ahead of the layer that is
-            computed: for a store behind which there is a server. Else all are read before the first layer.
+            computed: for a store behind which there is a server. Else all are read before the first layer, in
+            slices too.
 
     Raises:
         RequestError: the ratio or the selector is not one that exists.
@@ -66,7 +67,7 @@ def blend(
         records = [span.record for span in wanted]
         reading = Reading(store, records, runner.num_layers, beside=reads_beside)
     try:
-        yield from _wait(reading, reading.is_open, ranks, clock)
+        yield from until_there(lambda: [reading.is_open()], ranks, clock)
         with suppress(ChunkLost):
             context = _stored(task, wanted, reading, runner, ranks, clock)
             return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
@@ -74,11 +75,15 @@ def blend(
         logger.warning("blending %s begins anew: a chunk could not be read to its end", task.request_id)
         clock = Clock()
         for layer in range(runner.num_layers):
-            yield from _wait(reading, partial(reading.has, layer), ranks, clock)
+            yield from until_there(partial(_has, reading, layer), ranks, clock)
         context = _stored(task, wanted, reading, runner, ranks, clock)
         return (yield from _fill(task, context, rule, runner, ranks, kept, clock))
     finally:
         reading.end()
+
+
+def _has(reading: Reading, layer: int) -> list[bool]:
+    return [reading.has(layer)]
 
 
 def _fill(
@@ -133,19 +138,6 @@ def _earlier(task: BlendTask, ranks: Ranks, kept: dict[str, KeptRows]) -> KeptRo
         return None
     earlier = kept.get(task.onto)
     return earlier if ranks.all_true([earlier is not None])[0] else None
-
-
-def _wait(
-    reading: Reading, is_there: Callable[[], bool], ranks: Ranks, clock: Clock
-) -> Generator[None, None, None]:
-    """Yields until something of a reading is there; on all ranks or none."""
-    if reading.is_whole:
-        return
-    while True:
-        with clock.time("load"):
-            if ranks.all_true([is_there()])[0]:
-                return
-        yield
 
 
 def _stored(

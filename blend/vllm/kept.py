@@ -72,6 +72,11 @@ class KeptContext:
         keys, values = self.kept.layers[layer]
         return keys[first:], values[first:]
 
-    def covered_at_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [N, H, D], not to be written to."""
-        return self.kept.layers[layer]
+    def covered_at_layer(self, layer: int, room: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of keys and values, with room behind them: [N + room, H, D]."""
+        keys, values = self.kept.layers[layer]
+        return _with_room(keys, room), _with_room(values, room)
+
+
+def _with_room(rows: torch.Tensor, room: int) -> torch.Tensor:
+    return torch.cat([rows, rows.new_empty(room, *rows.shape[1:])])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from blend.attention import mix, weigh
+from blend.attention import OpenAttention, mix
 from blend.select.base import LayerPart, layers_of, probe_tokens
 from blend.vllm.clock import Clock
 from blend.vllm.context import Context
@@ -33,67 +33,91 @@ def question_attention(
     token_ids, own_positions, num_suffix = probe_tokens(plan)
     if not num_suffix:
         return torch.zeros(0, plan.num_tokens)
-    covered = context.covered()  # [M]
-    positions = own_positions.to(runner.device)
     wanted = layers_of(part, runner.num_layers)
     with clock.time("select"):
         stream = runner.embed(token_ids.tolist())
-        distance = positions[:, None] - torch.cat([covered.to(runner.device), positions])  # [P, M + P]
-        total = torch.zeros(num_suffix, len(covered), device=runner.device)
+        look = _Look(context.covered(), own_positions, num_suffix, runner)
     for layer in range(wanted[-1] + 1):
         yield from context.ready(layer, clock)
         with clock.time("realign"):
-            keys, values = context.covered_at_layer(layer)
+            keys, values = context.covered_at_layer(layer, room=len(own_positions))
         with clock.time("select"):
-            is_last = layer == wanted[-1]
-            stream, paid = _look(runner, layer, stream, positions, distance, keys, values, is_last=is_last)
-            if layer in wanted:
-                total += paid[-num_suffix:]
+            stream = look.at(
+                layer, stream, keys, values, is_wanted=layer in wanted, is_last=layer == wanted[-1]
+            )
         yield
     attention = torch.zeros(num_suffix, plan.num_tokens)
-    attention[:, covered] = ranks.sum(total).cpu() / (len(wanted) * ranks.size)
+    attention[:, look.covered] = ranks.sum(look.total).cpu() / (len(wanted) * ranks.size)
     return attention
 
 
-def _look(
-    runner: LayerRunner,
-    layer: int,
-    stream: Stream,
-    positions: torch.Tensor,
-    distance: torch.Tensor,
-    cached_keys: torch.Tensor,
-    cached_values: torch.Tensor,
-    *,
-    is_last: bool,
-) -> tuple[Stream, torch.Tensor]:
-    """One layer over tokens that attend to given rows and to each other; no page is touched.
+class _Look:
+    """Tokens that look at given rows and at each other, in one layer after the other; no page is touched.
 
     Args:
-        stream: of the tokens, [P, hidden]; positions, int64 [P], say where they stand.
-        distance: int64 [P, M + P], how far before each token the given rows stand, and then the tokens.
-        cached_keys, cached_values: [M, H, D].
-        is_last: nobody reads what the layer gives: it is left once the weights are there.
+        covered: int64 [M], positions of the rows.
+        positions: int64 [P], of the tokens.
+        num_suffix: how many of the tokens, the last ones, are asked what they pay.
 
-    Returns:
-        The stream behind the layer (before it, where it was left), and what each token pays to each given
-        row: float32 [P, M], mean over this rank's heads.
+    Attributes:
+        total: float32 [num_suffix, M], what they have paid so far, each layer a mean over this rank's heads.
     """
-    attention: Any = runner.attentions[layer]
-    visible = distance >= 0
-    if (window := runner.window(layer)) is not None:
-        visible &= distance < window
-    seen: list[torch.Tensor] = []
 
-    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
-        shape = (len(positions), -1, runner.head_size)
-        keys = torch.cat([cached_keys, key.reshape(shape)])
-        scale, soft_cap = attention.impl.scale, getattr(attention.impl, "logits_soft_cap", None)
-        weights = weigh(query.reshape(shape), keys, visible, scale, soft_cap)
-        seen.append(weights[:, :, : len(cached_keys)].mean(0))
-        if is_last:
-            raise LayerLeft
-        return mix(weights, torch.cat([cached_values, value.reshape(shape)])).flatten(1)
+    def __init__(
+        self, covered: torch.Tensor, positions: torch.Tensor, num_suffix: int, runner: LayerRunner
+    ) -> None:
+        self.covered = covered
+        self.total = torch.zeros(num_suffix, len(covered), device=runner.device)
+        self._runner = runner
+        self._positions = positions.to(runner.device)
+        # [P, M + P]: how far before each token the given rows stand, and then the tokens.
+        self._distance = self._positions[:, None] - torch.cat([covered, positions]).to(runner.device)
+        self._attentions: dict[int | None, OpenAttention] = {}  # by window
 
-    with suppress(LayerLeft):
-        stream = runner.run_attending(layer, positions, stream, attend)
-    return stream, seen[0]
+    def at(
+        self,
+        layer: int,
+        stream: Stream,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        *,
+        is_wanted: bool,
+        is_last: bool,
+    ) -> Stream:
+        """One layer.
+
+        Args:
+            stream: of the tokens, [P, hidden].
+            keys, values: [M + P, H, D]; the last P are room for the tokens' own.
+            is_wanted: what is paid here counts.
+            is_last: nobody reads what the layer gives: it is left once the weights are there.
+
+        Returns:
+            The stream behind the layer (before it, where it was left).
+        """
+        runner, num_given = self._runner, len(self.covered)
+        attention = self._attention(runner.window(layer))
+        impl: Any = runner.attentions[layer].impl
+
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
+            shape = (len(self._positions), -1, runner.head_size)
+            keys[num_given:], values[num_given:] = key.reshape(shape), value.reshape(shape)
+            soft_cap = getattr(impl, "logits_soft_cap", None)
+            weights = attention.weigh(query.reshape(shape), keys, impl.scale, soft_cap)  # [Hq, P, M + P]
+            if is_wanted:
+                self.total += weights[:, -len(self.total) :, :num_given].mean(0)
+            if is_last:
+                raise LayerLeft
+            return mix(weights, values).flatten(1)
+
+        with suppress(LayerLeft):
+            stream = runner.run_attending(layer, self._positions, stream, attend)
+        return stream
+
+    def _attention(self, window: int | None) -> OpenAttention:
+        if window not in self._attentions:
+            visible = self._distance >= 0
+            if window is not None:
+                visible &= self._distance < window
+            self._attentions[window] = OpenAttention(visible)
+        return self._attentions[window]

@@ -1,7 +1,8 @@
 """Reading the chunks of a blend: layer by layer beside the engine's steps, where a store may ask a server."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from threading import Condition, Thread
 from typing import Protocol, TypeVar
@@ -13,12 +14,16 @@ from blend.errors import CorruptChunk
 from blend.store.base import ChunkReader
 from blend.store.held import HeldChunk
 from blend.store.shared_reads import ChunkSource
+from blend.vllm.clock import Clock
+from blend.vllm.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 8
 NAP_S = 0.001
 """So long one look takes while chunks are on their way, so that an idle engine does not spin."""
+SLICE_S = 0.02
+"""So long one look reads where no threads do: unpacking all chunks takes longer than a step may."""
 
 T = TypeVar("T")
 
@@ -58,11 +63,11 @@ class Reading:
     Args:
         records: what is read, each once.
         num_layers: of the model.
-        beside: on threads of their own; how long that may take is the store's to bound. Else all are read
-            whole when this returns.
+        beside: on threads of their own; how long that may take is the store's to bound. Else they are read
+            whole by those who look whether they are there.
 
     Attributes:
-        is_whole: whether they were.
+        is_whole: whether no layer is waited for once every chunk was found.
     """
 
     def __init__(
@@ -84,10 +89,7 @@ class Reading:
         self._changed = Condition()
         self._is_over = False
         self.is_whole = not beside
-        if not beside:
-            self._read_whole()
-            return
-        for _ in range(min(MAX_THREADS, len(self._to_open))):
+        for _ in range(min(MAX_THREADS, len(self._to_open)) if beside else 0):
             Thread(target=self._read_on, name="kvblend-read", daemon=True).start()
 
     @property
@@ -98,8 +100,10 @@ class Reading:
 
     def is_open(self) -> bool:
         """Whether every chunk was found, or is known not to come; takes a moment while not."""
+        if self.is_whole:
+            self._read_some()
         with self._changed:
-            return self._changed.wait_for(lambda: not self._num_opening, NAP_S)
+            return self._changed.wait_for(lambda: not self._num_opening, 0 if self.is_whole else NAP_S)
 
     def has(self, layer: int) -> bool:
         """Whether this layer of every chunk that is not lost is there; takes a moment while not."""
@@ -131,12 +135,14 @@ class Reading:
         for layer, rows in enumerate(self._coming[key].rows):
             self._lacking[layer] -= rows is None
 
-    def _read_whole(self) -> None:
-        for record in self._to_open:
+    def _read_some(self) -> None:
+        until = time.perf_counter() + SLICE_S
+        while self._to_open and time.perf_counter() < until:
+            record = self._to_open.pop()
             chunk = _try(record, partial(self._store.get, record))
             if chunk is not None:
                 self._found[record.chunk_id] = HeldChunk(chunk)
-        self._num_opening = 0
+            self._num_opening -= 1
 
     def _read_on(self) -> None:
         while (work := self._next()) is not None:
@@ -183,6 +189,22 @@ class Reading:
                 one.rows[layer] = rows
                 self._lacking[layer] -= 1
             self._changed.notify_all()
+
+
+def until_there(
+    look: Callable[[], list[bool]], ranks: Ranks, clock: Clock
+) -> Generator[None, None, list[bool]]:
+    """Yields until the first thing that is looked for is there on all ranks.
+
+    Returns:
+        What else was looked for, each where it holds on all ranks.
+    """
+    while True:
+        with clock.time("load"):
+            there, *others = ranks.all_true(look())
+        if there:
+            return others
+        yield
 
 
 def _try(record: ChunkRecord, read: Callable[[], T | None]) -> T | None:

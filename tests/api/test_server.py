@@ -87,10 +87,14 @@ def test_a_chat_that_names_a_collection_is_retrieved_and_blended(served, stream)
     assert answer.usage.prompt_tokens_details.cached_tokens == blend["exact_tokens"] + blend["reused_tokens"]
 
 
-def test_behind_its_collections_prefix_the_first_chunk_is_exact(served):
-    blend = chat(served, QUESTION, {"rag": {"collection": "docs", "top_k": 2}, "cache_salt": "first"}).blend
+def test_the_prefix_is_exact_and_the_first_chunk_behind_it_but_for_what_its_codec_has_dropped(served):
+    asked = {"rag": {"collection": "docs", "top_k": 2}, "cache_salt": "first", "blend": {"detail": True}}
+    blend = chat(served, QUESTION, asked).blend
     first = min((chunk for chunk in blend["chunks"] if chunk["source"]), key=lambda chunk: chunk["start"])
-    assert blend["exact_tokens"] == first["start"] + first["tokens"]
+    assert blend["exact_tokens"] == first["start"] > 0
+    states = [run["state"] for run in blend["tokens"]["runs"] for _ in range(run["tokens"])]
+    own = states[first["start"] : first["start"] + first["tokens"]]
+    assert set(own) == {"reused"} and "recomputed" in states, "its rows take nothing of the budget"
 
 
 def test_a_request_may_name_its_chunks_itself(served):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from blend.attention import mix, weigh
+from blend.attention import OpenAttention, mix
 
 
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (7, 1)])
@@ -14,7 +14,10 @@ def test_it_gives_what_torchs_attention_gives(heads: tuple[int, int]) -> None:
     queries = torch.randn(5, num_query_heads, 8, generator=generator)
     keys, values = torch.randn(2, 11, num_heads, 8, generator=generator)
     visible = torch.arange(11) <= torch.arange(6, 11)[:, None]
-    weights = weigh(queries, keys, visible, 8**-0.5)
+    visible[2, 1] = False  # as where a question stands before the documents
+    attention = OpenAttention(visible)
+    attention.weigh(queries + 1, keys, 8**-0.5)  # of another layer: it leaves nothing behind
+    weights = attention.weigh(queries, keys, 8**-0.5)
     q, k, v = (rows.transpose(0, 1)[None] for rows in (queries, keys, values))
     expected = scaled_dot_product_attention(q, k, v, attn_mask=visible[None, None], enable_gqa=True)
     torch.testing.assert_close(mix(weights, values), expected[0].transpose(0, 1))
@@ -24,6 +27,6 @@ def test_it_gives_what_torchs_attention_gives(heads: tuple[int, int]) -> None:
 
 def test_a_soft_cap_bends_the_scores() -> None:
     queries, keys = torch.tensor([[[100.0]]]), torch.tensor([[[1.0]], [[0.0]]])
-    visible = torch.ones(1, 2, dtype=torch.bool)
+    attention = OpenAttention(torch.ones(1, 2, dtype=torch.bool))
     expected = torch.tensor([2.0, 0.0]).softmax(0)
-    torch.testing.assert_close(weigh(queries, keys, visible, 1.0, soft_cap=2.0)[0, 0], expected)
+    torch.testing.assert_close(attention.weigh(queries, keys, 1.0, soft_cap=2.0)[0, 0], expected)

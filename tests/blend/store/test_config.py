@@ -129,7 +129,7 @@ def test_the_device_is_the_first_tier_where_it_is_asked_for(tmp_path: Path) -> N
 
 
 def test_the_codec_is_said_like_any_other_setting(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_config({}).config.codec == "raw"
+    assert load_config({}).config.codec == DEFAULTS.codec == "uniform"
     (cache / "store.yaml").write_text("codec: int4\n")
     assert load_config({}).config.codec == "int4"
     monkeypatch.setenv("KVBLEND_STORE_CODEC", "int8")

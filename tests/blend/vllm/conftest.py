@@ -17,10 +17,10 @@ MakeChunks = Callable[[int], list[str]]
 
 @pytest.fixture(scope="module")  # closed with its module: an engine holds gigabytes
 def engine(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The default model over an empty store; its self-check has run over another one."""
+    """The default model over an empty store of unpacked chunks; its self-check has run over another one."""
     own = tmp_path_factory.mktemp("store")
     pass_on_verdicts(store, own)
-    with Engine(store=own, max_model_len=4096, always_blends=True) as engine:
+    with Engine(store=own, codec="raw", max_model_len=4096, always_blends=True) as engine:
         yield engine
 
 

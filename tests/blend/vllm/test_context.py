@@ -44,6 +44,7 @@ def context(plan: Any, start: int = 0) -> StoredContext:
     for span in wanted:
         store.put(chunk(span.record))
     reading = Reading(store, [span.record for span in wanted], LAYERS, beside=False)
+    assert reading.is_open()
     return StoredContext(task, wanted, reading, runner, ranks)
 
 
@@ -52,8 +53,10 @@ def context(plan: Any, start: int = 0) -> StoredContext:
 def test_rows_that_were_seen_before_are_the_same_and_writable(plan, first):
     seen, unseen = context(plan, start=first), context(plan, start=first)
     for layer in range(LAYERS):
-        covered = seen.covered_at_layer(layer)
-        assert len(covered[0]) == len(seen.covered())
+        covered = seen.covered_at_layer(layer, room=2)
+        for rows in covered:
+            assert len(rows) == len(seen.covered()) + 2
+            rows[-2:] = 7.0  # the probe's own rows
     for layer in range(LAYERS):
         for _ in range(2):  # given away at first, realigned anew then
             given, right = seen.at_layer(layer), unseen.at_layer(layer)
@@ -64,7 +67,7 @@ def test_rows_that_were_seen_before_are_the_same_and_writable(plan, first):
 
 def test_no_more_is_kept_than_the_limit(monkeypatch):
     seen = context(WHOLE)
-    size = sum(rows.nbytes for rows in seen.covered_at_layer(0))
+    size = sum(rows.nbytes for rows in context(WHOLE).covered_at_layer(0))
     monkeypatch.setattr(module, "MAX_AHEAD_BYTES", 2 * size)
     kept = [seen.covered_at_layer(layer)[0] for layer in range(LAYERS)]
     given = [seen.at_layer(layer)[0] for layer in range(LAYERS)]

@@ -30,6 +30,7 @@ from blend.vllm.gate_file import Calibration, GateFile, Verdict
 from blend.vllm.request_params import BlendParams
 from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
+from tests.side_by_side import cores
 from tests.tolerances import assert_close
 
 pytestmark = pytest.mark.engine
@@ -77,13 +78,14 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(family)
     save(model, folder / "model")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(str(rank) for rank in range(num_ranks)))
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores()[:num_ranks])))
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # functions of ours run in the workers
         with Engine(
             str(folder / "model"),
             folder / "store",
             self_check=False,
+            codec="raw",  # exact rows are the reference's to the bit
             block_size=BLOCK_SIZE,
             max_model_len=512,
             num_gpu_blocks_override=32,

@@ -28,6 +28,7 @@ from blend.fidelity.question import LabPrompt
 from blend.vllm.answer import Answer, Ask
 from blend.vllm.request_params import BlendParams
 from tests.reference.tiny_models import VOCAB_SIZE, tiny_model
+from tests.side_by_side import cores
 
 pytestmark = pytest.mark.engine
 
@@ -89,7 +90,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     model.save_pretrained(folder)
     save_tokenizer(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", str(cores()[0]))
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         engine = EngineBackend(str(folder), block_size=32, max_num_batched_tokens=256, max_num_seqs=4)
         try:

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from blend.errors import CorruptChunk
 from blend.store.base import ChunkReader
 from blend.store.held import HeldChunk
 from blend.store.memory import MemoryStore
+from blend.vllm import reading as module
 from blend.vllm.reading import MAX_THREADS, Reading
 
 LAYERS = 4
@@ -111,6 +114,19 @@ def test_what_cannot_be_found_is_absent(beside: bool) -> None:
         keys, values = first.layer(layer)
         assert torch.equal(keys, chunks[0].keys[layer]) and torch.equal(values, chunks[0].values[layer])
     assert not reading.lost
+
+
+def test_without_threads_each_look_reads_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = [chunk(n) for n in range(3)]
+    store = Troubled(chunks)
+    monkeypatch.setattr(module, "SLICE_S", 0.0)
+    assert not Reading(store, records(chunks), LAYERS, beside=False).is_open() and store.opening == 0
+    ticks = count()
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(module, "SLICE_S", 1.5)  # one chunk a look, by that clock
+    reading = Reading(store, records(chunks), LAYERS, beside=False)
+    assert [reading.is_open() for _ in range(3)] == [False, False, True]
+    assert store.opening == 3 and None not in reading.chunks(records(chunks))
 
 
 def test_all_chunks_are_found_side_by_side_before_a_layer_is_read() -> None:
