@@ -17,7 +17,7 @@ CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
 
 # Two processes, each with a core of its own (tests/side_by_side.py). A GPU's memory is one engine's at a time.
-ABREAST_cpu := -n 2 --dist loadgroup --no-loadscope-reorder
+ABREAST_cpu := -n 2 --no-loadscope-reorder
 
 FAST := not engine and not model and not slow and not exhaustive and not gpu
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 # Before transformers is imported: no test asks a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
 from tests.servers import stop_all
-from tests.side_by_side import arrange, is_one_of_several, take_a_core
+from tests.side_by_side import arrange, is_one_of_several, scheduler, take_a_core
 
 # How long one example takes says more about the machine's other work than about the code.
 settings.register_profile("kvblend", deadline=None)
@@ -28,7 +29,11 @@ def pytest_configure() -> None:
         take_a_core()
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if is_one_of_several():
         arrange(items)

@@ -1,16 +1,24 @@
-"""Two processes run the tests side by side, each with a core of its own: `pytest -n 2 --dist loadgroup`.
+"""Two processes run the tests side by side, each with a core of its own: `-n 2 --no-loadscope-reorder`.
 
-Most of the time goes into starting engines, which keeps one core busy. Tests that share a server, or
-another thing that takes long to make, stay together in one process; what takes longest begins first.
+A module's tests stay together in one process, and so do those of all modules that ask the one server of
+`tests.served`: what they share is made once. Groups that take longest begin first.
 """
 
 import os
+from typing import Any
 
 import pytest
 import torch
 
 SERVER = "server"
-"""Of all modules that ask the one server of `tests.served`."""
+SERVER_MODULES = (
+    "tests/api/file_search/test_file_search_server.py",
+    "tests/api/test_ingest_server.py",
+    "tests/api/test_page.py",
+    "tests/api/test_server.py",
+    "tests/demo/test_clients.py",
+)
+"""Those whose `served` is the one of `tests.served`."""
 LONGEST = (
     SERVER,
     "tests/blend/vllm/test_families.py",  # needs nothing that the server's process is making meanwhile
@@ -24,7 +32,6 @@ LONGEST = (
     "tests/blend/hf/test_default_method.py",
 )
 """Groups that take half a minute or more (see `pytest --durations=50`), in the order they begin in."""
-_ROOT_FIXTURES = "tests"
 _CORES = sorted(os.sched_getaffinity(0))
 
 
@@ -33,12 +40,31 @@ def is_one_of_several() -> bool:
     return "PYTEST_XDIST_WORKER" in os.environ
 
 
+def group_of(nodeid: str) -> str:
+    """Which tests stay together with a test."""
+    module = nodeid.partition("::")[0]
+    return SERVER if module in SERVER_MODULES else module
+
+
+def scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands out groups, one after the other, to whoever is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
+
+
 def arrange(items: list[pytest.Item]) -> None:
-    """Say which tests stay together, and put the longest groups first; within a group nothing moves."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """Put the longest groups first; within a group nothing moves."""
     ranks = {group: rank for rank, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(_group(item), len(ranks)))
+    items.sort(key=lambda item: ranks.get(group_of(item.nodeid), len(ranks)))
+    for item in items:
+        made = getattr(item, "_fixtureinfo", None)
+        served = made.name2fixturedefs.get("served", ()) if made else ()
+        assert not served or (served[-1].baseid == "tests") == (group_of(item.nodeid) == SERVER), item.nodeid
 
 
 def take_a_core() -> None:
@@ -51,11 +77,3 @@ def cores() -> list[int]:
     """The machine's cores, this process's own first, for what has to be told where to run."""
     own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(_CORES)
     return _CORES[own:] + _CORES[:own]
-
-
-def _group(item: pytest.Item) -> str:
-    made = getattr(item, "_fixtureinfo", None)
-    served = made.name2fixturedefs.get("served", ()) if made else ()
-    if served and served[-1].baseid == _ROOT_FIXTURES:
-        return SERVER
-    return item.nodeid.partition("::")[0]
