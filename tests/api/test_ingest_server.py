@@ -154,7 +154,7 @@ def test_documents_of_a_request_are_answered_cold_and_blended_when_they_come_aga
     body = {"documents": documents, "blend": {"recompute_ratio": 0.3}}
     first = server.chat("What does the first page say?", body)
     assert first.usage.prompt_tokens > 500 and first.choices[0].message.content
-    deadline_s = time.monotonic() + 90
+    deadline_s = time.monotonic() + 240
     while True:
         again = server.chat(f"What is on the page, at {time.monotonic()}?", body)
         known = sum(chunk["tokens"] for chunk in again.blend["chunks"])
@@ -162,7 +162,7 @@ def test_documents_of_a_request_are_answered_cold_and_blended_when_they_come_aga
         if sources == {"documents.0", "A page", "doc-1"} and known > 0.8 * (again.usage.prompt_tokens - 60):
             break
         assert time.monotonic() < deadline_s, again.blend
-        time.sleep(1)
+        time.sleep(5)  # an idle server learns fastest
     assert again.blend["fallback"] is None
     assert len(first.blend["chunks"]) < len(again.blend["chunks"])
 
