@@ -1,6 +1,5 @@
 """A store with one small collection, and a real server with it, for all end-to-end tests over HTTP."""
 
-import os
 import pickle
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 from tests.api.server_process import CHUNK_TOKENS, ROOT, START_S, Served, kvblend, serving
+from tests.side_by_side import is_one_of_several
 
 DOCS = ROOT / "demo" / "docs"
 PAGES = 3
@@ -33,7 +33,7 @@ class Precomputed:
 def precomputed(tmp_path_factory: pytest.TempPathFactory) -> Precomputed:
     """One small collection, `docs`, made by the command that users run; once for all processes of a run."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if is_one_of_several():
         folder = folder.parent
     said = folder / "precomputed.pickle"
     with FileLock(folder / "precomputed.lock"):
