@@ -75,7 +75,7 @@ def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tupl
         raise StoreError(f"{path} holds {member.name!r}: expected a file that kvblend store export wrote")
     data = bytearray(file.read())
     try:
-        ChunkFile(HeldBytes(data), name[2]).chunk()
+        ChunkFile(HeldBytes(data), name[2]).check()
     except BadFileError as error:
         raise StoreError(f"{path}: chunk {name[2]} is damaged: {error}; export it again") from error
     return name[1], name[2], data

@@ -49,7 +49,7 @@ class DiskShelf(DiskStore):
     def problem(self, chunk_id: str) -> str | None:
         """What is wrong with a chunk, every byte of which is read; None when it is whole or gone."""
         try:
-            map_chunk(self.path(chunk_id), chunk_id).chunk()
+            map_chunk(self.path(chunk_id), chunk_id).check()
         except FileNotFoundError:
             return None
         except (BadFileError, StoreError) as error:
@@ -99,7 +99,7 @@ class RemoteShelf(RemoteStore):
         try:
             file = self.file(chunk_id)
             if file is not None:
-                file.chunk()
+                file.check()
         except BadFileError as error:
             return str(error)
         return None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from queue import Full, Queue
 from threading import Lock, Thread
 
@@ -9,23 +10,25 @@ from blend.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError
 from blend.store.background import give_way
 from blend.store.base import ChunkReader
+from blend.store.byte_source import HeldBytes
+from blend.store.chunk_file import ChunkFile
+from blend.store.chunk_header import BadFileError
 from blend.store.disk import DiskStore
 from blend.store.either import EitherChunk
-from blend.store.promoting import PromotingChunk
 from blend.store.remote import RemoteStore
 
 logger = logging.getLogger(__name__)
 
 WAITING_CHUNKS = 8
-"""That were read from afar and wait to be written near; more are not kept, and read from afar again."""
+"""Whose files were read from afar and wait to be written near; more are not kept, and read there again."""
 
 
 class BackedStore:
     """Chunks of `near`, and behind them those of `far`; implements `blend.store.base.ChunkStore`.
 
-    A chunk that is read from `far` is put into `near`, in the background. What is put goes to `near` alone:
-    `blend.store.exchange` brings it to `far`, which no request waits for. A chunk that is damaged in `near`
-    is read from `far`.
+    The file of a chunk that is read from `far` is written to `near` as it is, in the background. What is put
+    goes to `near` alone: `blend.store.exchange` brings it to `far`, which no request waits for. A chunk that
+    is damaged in `near` is read from `far`.
 
     Attributes:
         near: of this machine.
@@ -37,7 +40,7 @@ class BackedStore:
         self.near = near
         self.far = far
         self.promoted = 0
-        self._waiting: Queue[ChunkKV] = Queue(WAITING_CHUNKS)
+        self._waiting: Queue[tuple[str, memoryview]] = Queue(WAITING_CHUNKS)
         self._thread: Thread | None = None
         self._lock = Lock()
 
@@ -63,15 +66,13 @@ class BackedStore:
             chunk, damage = None, error
         if chunk is not None:
             return chunk
-        chunk = self.far.get(record)
-        if chunk is not None:
-            self._promote(chunk)
-        elif damage is not None:
+        chunk = self.far.get(record, partial(self._promote, record.chunk_id))
+        if chunk is None and damage is not None:
             raise damage
         return chunk
 
     def open(self, record: ChunkRecord) -> ChunkReader | None:
-        """The same layer by layer; a chunk of `far` is promoted once all its layers were read.
+        """The same layer by layer; a chunk of `far` is promoted once all its bytes have come.
 
         Raises:
             CorruptChunk: as `get`.
@@ -90,8 +91,7 @@ class BackedStore:
         return None
 
     def _open_far(self, record: ChunkRecord) -> ChunkReader | None:
-        behind = self.far.open(record)
-        return None if behind is None else PromotingChunk(behind, self._promote)
+        return self.far.open(record, partial(self._promote, record.chunk_id))
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -148,35 +148,31 @@ class BackedStore:
         """Return when all that waits to be promoted has been written, or could not be."""
         self._waiting.join()
 
-    def _promote(self, chunk: ChunkKV, _seconds: float = 0.0) -> None:
+    def _promote(self, chunk_id: str, data: memoryview) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = Thread(target=self._keep, name="kvblend-promote", daemon=True)
+                self._thread = Thread(target=self._keep_all, name="kvblend-promote", daemon=True)
                 self._thread.start()
         try:
-            self._waiting.put_nowait(chunk)
+            self._waiting.put_nowait((chunk_id, data))
         except Full:
-            logger.debug("too many chunks wait to be promoted; %s is not", chunk.record.chunk_id)
+            logger.debug("too many chunks wait to be promoted; %s is not", chunk_id)
 
-    def _keep(self) -> None:
+    def _keep_all(self) -> None:
         give_way()  # the blend that the chunk was read for is being computed
         while True:
-            chunk = self._waiting.get()
+            chunk_id, data = self._waiting.get()
             try:
-                if chunk.record.chunk_id not in self.near and self._write(chunk):
-                    self.promoted += 1
-            except (StoreError, CorruptChunk, OSError) as error:
-                logger.warning("chunk %s of a remote is not kept here: %s", chunk.record.chunk_id, error)
+                if chunk_id not in self.near:
+                    self._keep(chunk_id, data)
+            except (StoreError, BadFileError, OSError) as error:
+                logger.warning("chunk %s of a remote is not kept here: %s", chunk_id, error)
             finally:
                 self._waiting.task_done()
 
-    def _write(self, chunk: ChunkKV) -> bool:
-        """Put a chunk into `near`; False when it cannot be had any more."""
-        if chunk.is_lossless:
-            self.near.put(chunk)
-            return True
-        # Its file as it is: packed again it would lose more.
-        data = self.far.read_file(chunk.record.chunk_id)
-        if data is not None:
-            self.near.put_file(chunk.record.chunk_id, [memoryview(data)], chunk.tensor_bytes)
-        return data is not None
+    def _keep(self, chunk_id: str, data: memoryview) -> None:
+        # As it is: packed again it would lose more. Who read it has not yet verified all of it.
+        file = ChunkFile(HeldBytes(data), chunk_id)
+        file.check()
+        self.near.put_file(chunk_id, [data], file.tensor_bytes)
+        self.promoted += 1

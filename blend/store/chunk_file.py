@@ -12,6 +12,7 @@ Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stand
 and the others must be aligned.
 """
 
+import math
 import mmap
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ import xxhash
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.byte_source import ByteSource, FileBytes, HeldBytes
 from blend.store.chunk_header import (
+    LENGTH_BYTES,
     BadFileError,
     Packing,
     Part,
@@ -32,9 +34,6 @@ from blend.store.chunk_header import (
 from blend.store.codecs import by_tag, fitting, tag_of
 from blend.store.codecs.base import Codec
 from blend.store.codecs.raw import RAW
-
-HEAD_BYTES = 4096
-"""Read at first: the header of a model of up to some 200 layers."""
 
 
 def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
@@ -113,12 +112,7 @@ class ChunkFile:
 
     def chunk(self) -> ChunkKV:
         """All of it: every byte is verified. The layers are read at once."""
-        part = self.parts["kv"]
-        data = self._source.read(part.start, part.stop)
-        spans = (part.layer_span(index) for index in range(self.num_layers))
-        layers = [data[start - part.start : stop - part.start] for start, stop in spans]
-        for index, layer in enumerate(layers):
-            self._check_layer(index, layer)
+        part, (data, layers) = self.parts["kv"], self._checked_layers()
         if part.packing is None:
             kv = _tensor_of(data, part.dtype, part.shape)
         else:
@@ -126,6 +120,31 @@ class ChunkFile:
             for layer, into in zip(layers, kv, strict=True):
                 self.codec.decode(layer, into)
         return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores(), self.is_lossless)
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Of what `chunk` gives."""
+        packing, parts = self.parts["kv"].packing, self.parts
+        kv = parts["kv"].stop - parts["kv"].start
+        if packing is not None:
+            kv = math.prod(packing.shape) * packing.dtype.itemsize
+        return kv + (parts["scores"].stop - parts["scores"].start if "scores" in parts else 0)
+
+    def check(self) -> None:
+        """Verify every byte, and unpack none."""
+        self._checked_layers()
+        if "scores" in self.parts:
+            self._checked("scores")
+
+    def _checked_layers(self) -> tuple[memoryview, list[memoryview]]:
+        """The bytes of keys and values, and those of each layer."""
+        part = self.parts["kv"]
+        data = self._source.read(part.start, part.stop)
+        spans = (part.layer_span(index) for index in range(self.num_layers))
+        layers = [data[start - part.start : stop - part.start] for start, stop in spans]
+        for index, layer in enumerate(layers):
+            self._check_layer(index, layer)
+        return data, layers
 
     def _check_layer(self, index: int, data: memoryview) -> None:
         if _checksum(data) != self.parts["kv"].checksums[index]:
@@ -171,11 +190,8 @@ def read_parts(source: ByteSource, chunk_id: str) -> dict[str, Part]:
     Raises:
         BadFileError: the header failed its check.
     """
-    head = _raw(source, HEAD_BYTES)
-    length = header_bytes(head)
-    if length > len(head):
-        head = _raw(source, length)
-    return parse_header(head[:length], chunk_id, source.num_bytes)
+    length = header_bytes(bytes(source.read(0, LENGTH_BYTES)))
+    return parse_header(bytes(source.read(0, length)), chunk_id, source.num_bytes)
 
 
 def read_record(path: Path, chunk_id: str) -> ChunkRecord:
@@ -187,10 +203,6 @@ def read_record(path: Path, chunk_id: str) -> ChunkRecord:
     """
     with open(path, "rb", buffering=0) as file:
         return ChunkFile(FileBytes(file.fileno()), chunk_id).record
-
-
-def _raw(source: ByteSource, num_bytes: int) -> bytes:
-    return bytes(source.read(0, min(num_bytes, source.num_bytes)))
 
 
 def _checksum(data: bytes | memoryview) -> str:

@@ -106,7 +106,7 @@ class Exchange:
                 except CorruptChunk:
                     continue  # it is computed
                 if data is not None:  # as it is: a codec is not run on what another one left
-                    self._disk.put_file(chunk_id, [memoryview(data)])
+                    self._disk.put_file(chunk_id, [data])
                     fetched += 1
         return fetched
 
@@ -135,7 +135,7 @@ class Exchange:
     def _send(self, chunk_id: str) -> None:
         try:
             data = bytearray(self._disk.path(chunk_id).read_bytes())
-            ChunkFile(HeldBytes(data), chunk_id).chunk()  # what is damaged here is not spread
+            ChunkFile(HeldBytes(data), chunk_id).check()  # what is damaged here is not spread
             self.remote.put_file(chunk_id, data)
             self._sent.add(chunk_id)
         except (UnreachableRemote, StoreFull) as error:

@@ -9,7 +9,7 @@ import torch
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.store.base import ChunkReader
-from blend.store.place import MEMORY, Place
+from blend.store.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class PromotingChunk:
     Args:
         behind: reader of the tier behind.
         keep: takes the whole chunk, once, and the seconds that copying it took.
-        place: where the copy is; plain memory unless given.
+        place: where the copy is.
         most_bytes: a larger chunk is given as the tier behind gives it, and not kept; and so is one for which
             the place has no room.
 
@@ -34,8 +34,8 @@ class PromotingChunk:
         self,
         behind: ChunkReader,
         keep: Callable[[ChunkKV, float], None],
-        place: Place = MEMORY,
-        most_bytes: int | None = None,
+        place: Place,
+        most_bytes: int,
     ) -> None:
         scores = behind.scores()
         self._behind = behind
@@ -102,7 +102,7 @@ class PromotingChunk:
         with self._lock:
             if self._rows is None and not self._is_passed_on:
                 size = 2 * self.num_layers * layer.nbytes
-                self._is_passed_on = self._most_bytes is not None and size > self._most_bytes
+                self._is_passed_on = size > self._most_bytes
             if self._rows is None and not self._is_passed_on:
                 try:
                     keys, values = (self._place.space(self.num_layers, layer) for _ in range(2))

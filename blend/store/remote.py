@@ -1,7 +1,7 @@
 """The remote tier: chunks on a server that many engines share, read within a deadline or not at all."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from blend.chunk import ChunkKV, ChunkRecord
 from blend.metrics import Meter
@@ -112,15 +112,18 @@ class RemoteStore:
             self.written.chunks += 1
             self.written.num_bytes += len(data)
 
-    def get(self, record: ChunkRecord) -> ChunkKV | None:
+    def get(self, record: ChunkRecord, whole: Callable[[memoryview], None] | None = None) -> ChunkKV | None:
         """The stored chunk, every byte verified, or None when it is absent or could not be had in time.
+
+        Args:
+            whole: takes the chunk's file once all its bytes have come; not all of them are verified then.
 
         Raises:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has been
                 dropped.
         """
         begin = time.perf_counter()
-        file = self._files.open(record, Deadline(self.line.read_s))
+        file = self._files.open(record, Deadline(self.line.read_s), whole)
         try:
             chunk = None if file is None else file.chunk()
         except UnreachableError:
@@ -132,19 +135,24 @@ class RemoteStore:
             self._meter.read(chunk.tensor_bytes, begin)
         return chunk
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(
+        self, record: ChunkRecord, whole: Callable[[memoryview], None] | None = None
+    ) -> ChunkReader | None:
         """The same layer by layer: a layer is read, and verified, when it is asked for.
 
         A reader whose server has died raises `CorruptChunk`, and drops nothing.
 
+        Args:
+            whole: as `get`.
+
         Raises:
             CorruptChunk: as `get`.
         """
-        file = self._files.open(record)
+        file = self._files.open(record, whole=whole)
         self._looked_up(record.chunk_id, found=file is not None)
         return None if file is None else MeteredChunk(MappedChunk(file, self._files.damaged), self._meter)
 
-    def read_file(self, chunk_id: str) -> bytearray | None:
+    def read_file(self, chunk_id: str) -> memoryview | None:
         """A chunk's file as it was written, every byte verified, or None when it is absent or cannot be had.
 
         It may take as long as a write.

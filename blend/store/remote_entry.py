@@ -14,18 +14,21 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import NamedTuple
 
 import torch
 
 from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import read_parts
-from blend.store.chunk_header import BadFileError
+from blend.store.chunk_header import LENGTH_BYTES, BadFileError
 
 ENTRY_VERSION = 1
 INLINE_BYTES = 64 << 10
 """Parts up to this size stand in the head, where they follow the last larger one."""
 MARK_BYTES = 8
+AHEAD_BYTES = 4 << 20
+"""Fetched at once of a chunk that is asked for less, and how far ahead is near."""
 
 
 class Span(NamedTuple):
@@ -121,7 +124,7 @@ def parse_head(head: bytes) -> tuple[Layout, bytes]:
         version = fields.pop("version")
         layout = Layout(**fields)
         numbers = (layout.start, layout.stop, layout.num_bytes, layout.piece_bytes)
-        sane = 0 <= layout.start <= layout.stop <= layout.num_bytes and layout.piece_bytes > 0
+        sane = LENGTH_BYTES <= layout.start <= layout.stop <= layout.num_bytes and layout.piece_bytes > 0
         sane = sane and all(type(number) is int for number in numbers) and layout.mark.isalnum()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadFileError("its head cannot be read") from error
@@ -135,6 +138,9 @@ def parse_head(head: bytes) -> tuple[Layout, bytes]:
 class RemoteBytes:
     """The bytes of a chunk on a server; implements `blend.store.byte_source.ByteSource`.
 
+    A question costs much: what is read in order, or nearly, comes in few fetches, together with what follows
+    it, and is kept: none of it is fetched twice. What lies far ahead comes alone.
+
     Args:
         head: as it came from the server.
         fetch: writes spans of the pieces of a layout one after another into a buffer of their size; False
@@ -142,38 +148,76 @@ class RemoteBytes:
 
     Attributes:
         num_bytes: of the file.
-        bulk: which of them are in pieces.
 
     Raises:
         BadFileError: the head is not what was written.
     """
 
     def __init__(self, head: bytes, fetch: "Fetch") -> None:
-        self._layout, self._edges = parse_head(head)
+        self._layout, edges = parse_head(head)
+        self._edges = memoryview(bytearray(edges))
         self._fetch = fetch
+        self._file: memoryview | None = None
+        self._there = self._layout.start  # what lies before is there
+        self._then: Callable[[memoryview], None] | None = None
+        self._lock = Lock()
         self.num_bytes = self._layout.num_bytes
-        self.bulk = range(self._layout.start, self._layout.stop)
 
     def read(self, start: int, stop: int) -> memoryview:
-        """A copy of bytes from `start` to before `stop`.
+        """Bytes from `start` to before `stop`.
 
         Raises:
             BadFileError: a piece is missing or short.
             UnreachableError: the server did not answer in time.
         """
-        layout, stop = self._layout, min(stop, self.num_bytes)
-        bulk = max(start, layout.start), min(stop, layout.stop)
-        spans = layout.spans(*bulk)
-        gap = layout.stop - layout.start  # the bulk, which the edges leave out
-        edges = memoryview(self._edges)
-        before, after = edges[start : min(stop, layout.start)], edges[max(start, layout.stop) - gap :]
-        view: memoryview = torch.empty(max(0, stop - start), dtype=torch.uint8).numpy().data
-        begin = len(before)
-        end = begin + sum(span.stop - span.start for span in spans)
-        view[:begin], view[end:] = before, after[: max(0, stop - max(start, layout.stop))]
-        if spans and not self._fetch(layout, spans, view[begin:end]):
+        bulk, stop = self._layout, min(stop, self.num_bytes)
+        if stop <= bulk.start:
+            return self._edges[start:stop]
+        if start >= bulk.stop:
+            gap = bulk.stop - bulk.start  # which the edges leave out
+            return self._edges[start - gap : stop - gap]
+        return self._filled(start, min(stop, bulk.stop))[start:stop]
+
+    def when_whole(self, then: Callable[[memoryview], None]) -> None:
+        """Have the whole file given to `then`, once, when all its bytes are there; none was verified."""
+        with self._lock:
+            self._then = then
+            if self._there == self._layout.stop:
+                self._tell(self._own_file())
+
+    def _filled(self, start: int, stop: int) -> memoryview:
+        """The file, in which the bytes from `start` to before `stop`, none of them behind the bulk, are."""
+        if self._file is not None and stop <= self._there:
+            return self._file  # nobody waits for what is fetched ahead
+        with self._lock:
+            file, there = self._own_file(), self._there
+            if start > there + AHEAD_BYTES:
+                self._bring(file, start, stop)
+            elif stop > there:
+                ahead = min(max(stop, there + AHEAD_BYTES), self._layout.stop)
+                self._bring(file, there, ahead)
+                self._there = ahead
+                if ahead == self._layout.stop:
+                    self._tell(file)
+            return file
+
+    def _bring(self, file: memoryview, start: int, stop: int) -> None:
+        if not self._fetch(self._layout, self._layout.spans(start, stop), file[start:stop]):
             raise BadFileError("a piece of it is missing or short")
-        return view
+
+    def _own_file(self) -> memoryview:
+        """Room for the file, its edges filled in; none is taken before a byte of the bulk is asked for."""
+        if self._file is None:
+            file: memoryview = torch.empty(self.num_bytes, dtype=torch.uint8).numpy().data
+            start, stop = self._layout.start, self._layout.stop
+            file[:start], file[stop:] = self._edges[:start], self._edges[start:]
+            self._file = file
+        return self._file
+
+    def _tell(self, file: memoryview) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(file)
 
 
 Fetch = Callable[[Layout, Sequence[Span], memoryview], bool]

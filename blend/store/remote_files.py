@@ -1,12 +1,12 @@
 """Chunks' files on a server, read within a deadline or not at all, every byte under a checksum."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from blend.chunk import ChunkRecord
 from blend.errors import CorruptChunk
-from blend.store.byte_source import AheadBytes, HeldBytes
+from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import ChunkFile
 from blend.store.chunk_header import BadFileError
 from blend.store.deadline import Allowance, Deadline
@@ -35,12 +35,18 @@ class RemoteFiles:
         self._client = line.client
         self._meter = meter
 
-    def open(self, record: ChunkRecord, deadline: Deadline | None = None) -> ChunkFile | None:
+    def open(
+        self,
+        record: ChunkRecord,
+        deadline: Deadline | None = None,
+        whole: Callable[[memoryview], None] | None = None,
+    ) -> ChunkFile | None:
         """A chunk's file, header and ids verified; None when it is absent or could not be had in time.
 
         Args:
             deadline: of all reads to come. Unless given, they may take as long as one deadline in all, what
                 passes between them not counted.
+            whole: takes the file once all its bytes have come; those after its ids are not verified.
 
         Raises:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s.
@@ -51,13 +57,16 @@ class RemoteFiles:
         now = deadline or Deadline(self._line.read_s)
         try:
             head = self._line.call(lambda: self._client.head(chunk_id), now, self.read)
-            file = None if head is None else self._file(chunk_id, head, deadline)
+            source = None if head is None else self._source(chunk_id, head, deadline)
+            file = None if source is None else ChunkFile(source, chunk_id)
         except (UnreachableRemote, UnreachableError):
             return None
         except BadFileError as error:
             raise self.damaged(chunk_id, error) from error
         if file is not None and file.record != record:
             raise self.damaged(chunk_id, "its token ids are not those asked for")
+        if source is not None and whole is not None:
+            source.when_whole(whole)
         return file
 
     def records(self, chunk_ids: Sequence[str]) -> dict[str, ChunkRecord]:
@@ -70,7 +79,8 @@ class RemoteFiles:
         for chunk_id, head in zip(ids, heads, strict=False):
             try:
                 if head is not None:
-                    found[chunk_id] = self._file(chunk_id, head, Deadline(seconds)).record
+                    source = self._source(chunk_id, head, Deadline(seconds))
+                    found[chunk_id] = ChunkFile(source, chunk_id).record
             except UnreachableError:
                 continue
             except BadFileError as error:
@@ -85,9 +95,11 @@ class RemoteFiles:
             StoreError: the server cannot be reached.
         """
         head = self._line.write(lambda: self._client.head(chunk_id))
-        return None if head is None else self._file(chunk_id, head, Deadline(self._line.write_s))
+        if head is None:
+            return None
+        return ChunkFile(self._source(chunk_id, head, Deadline(self._line.write_s)), chunk_id)
 
-    def copy(self, chunk_id: str) -> bytearray | None:
+    def copy(self, chunk_id: str) -> memoryview | None:
         """A chunk's file as it was written, every byte verified, or None when it is absent or cannot be had.
 
         It may take as long as a write.
@@ -100,8 +112,8 @@ class RemoteFiles:
             if head is None:
                 return None
             source = self._source(chunk_id, head, Deadline(self._line.write_s))
-            data = bytearray(source.read(0, source.num_bytes))
-            ChunkFile(HeldBytes(data), chunk_id).chunk()
+            data = source.read(0, source.num_bytes)
+            ChunkFile(HeldBytes(data), chunk_id).check()
         except (UnreachableRemote, UnreachableError):
             return None
         except BadFileError as error:
@@ -117,10 +129,6 @@ class RemoteFiles:
         logger.warning("dropped chunk %s of remote %s: %s", chunk_id, self._line.name, reason)
         self._line.ask(lambda: self._client.drop(chunk_id), None)
         return CorruptChunk(f"stored chunk {chunk_id} is damaged: {reason}; compute it again")
-
-    def _file(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> ChunkFile:
-        source = self._source(chunk_id, head, deadline)
-        return ChunkFile(AheadBytes(source, source.bulk) if deadline is None else source, chunk_id)
 
     def _source(self, chunk_id: str, head: bytes, deadline: Deadline | None) -> RemoteBytes:
         allowance = Allowance(self._line.read_s)

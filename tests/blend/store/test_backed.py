@@ -9,6 +9,7 @@ import torch
 from blend.chunk import ChunkKV
 from blend.errors import CorruptChunk
 from blend.store.backed import BackedStore
+from blend.store.chunk_file import encode
 from blend.store.disk import DiskStore
 from blend.store.remote import RemoteStore
 from tests.servers import redis_url
@@ -23,9 +24,12 @@ def store(tmp_path: Path) -> BackedStore:
 
 def damage_last_layer(store: BackedStore, chunk: ChunkKV) -> None:
     path = store.near.path(chunk.record.chunk_id)
-    data = bytearray(path.read_bytes())
+    path.write_bytes(damaged(bytearray(path.read_bytes()), chunk))
+
+
+def damaged(data: bytearray, chunk: ChunkKV) -> bytearray:
     data[data.index(chunk.values[-1].numpy().tobytes())] ^= 1
-    path.write_bytes(data)
+    return data
 
 
 def test_a_layer_that_is_damaged_near_is_read_from_afar(store: BackedStore, make_chunk: MakeChunk) -> None:
@@ -56,3 +60,18 @@ def test_a_layer_that_is_damaged_near_and_nowhere_else_is_said_to_be(
     assert torch.equal(reader.layer(0)[0], chunk.keys[0])
     with pytest.raises(CorruptChunk, match="damaged"):
         reader.layer(reader.num_layers - 1)
+
+
+def test_what_is_damaged_afar_is_not_kept(
+    store: BackedStore, make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
+) -> None:
+    chunk = make_chunk(3)
+    store.far.put_file(chunk.record.chunk_id, damaged(bytearray(b"".join(encode(chunk))), chunk))
+    reader = store.open(chunk.record)
+    assert reader is not None
+    assert torch.equal(reader.layer(0)[0], chunk.keys[0])
+    with pytest.raises(CorruptChunk, match="damaged"):
+        reader.layer(reader.num_layers - 1)
+    store.settle()
+    assert store.promoted == 0 and chunk.record.chunk_id not in store
+    assert "is not kept here: checksum of layer 2 differs" in caplog.text

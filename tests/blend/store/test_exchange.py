@@ -175,6 +175,8 @@ def test_a_packed_chunk_is_kept_near_as_it_is(
     assert reader is not None and not reader.is_lossless and not reader.chunk().is_lossless
     store.settle()
     assert store.promoted == 2
+    size = sum(disk.path(chunk.record.chunk_id).stat().st_size for chunk in chunks[:2])
+    assert size < remote.read.num_bytes < 1.1 * size, "what was read is what is written"
     assert Exchange(disk, remote).fetch([chunk.record.chunk_id for chunk in chunks]) == 1
     for chunk in chunks:
         file = disk.path(chunk.record.chunk_id).read_bytes()

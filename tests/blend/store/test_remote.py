@@ -14,7 +14,7 @@ import torch
 
 from blend.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreFull
-from blend.store import byte_source
+from blend.store import remote_entry
 from blend.store.byte_source import HeldBytes
 from blend.store.chunk_file import encode, read_parts
 from blend.store.codecs import CODECS
@@ -66,25 +66,27 @@ def test_values_stay_under_the_piece_size_and_expire_no_more(
     assert store.written.chunks == 1
 
 
-@pytest.mark.parametrize(("ahead_bytes", "layers"), [(1, 1), (1 << 20, 2)])
-def test_a_layer_is_read_by_range_and_with_it_what_follows(
+@pytest.mark.parametrize(("ahead_bytes", "layers"), [(1, 1), (1 << 20, 3)])
+def test_a_layer_is_read_by_range_and_with_it_what_follows_and_nothing_twice(
     small: Callable[..., RemoteStore],
     make_chunk: MakeChunk,
     monkeypatch: pytest.MonkeyPatch,
     ahead_bytes: int,
     layers: int,
 ) -> None:
-    monkeypatch.setattr(byte_source, "AHEAD_BYTES", ahead_bytes)
+    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", ahead_bytes)
     for url in (redis_url(), s3_url()):
         store, chunk = small(url, piece_bytes=30_000), make_chunk(1, tokens=2000)
         store.put(chunk)
+        before, size = store.read.num_bytes, 2 * chunk.keys[0].nbytes
         reader = store.open(chunk.record)
         assert reader is not None
-        before = store.read.num_bytes
-        keys, _ = reader.layer(1)
-        read = (store.read.num_bytes - before) / (2 * keys.nbytes)
+        keys, _ = reader.layer(0)
+        read = (store.read.num_bytes - before) / size
         assert layers <= read < layers + 0.1, "the ids stand behind the last layer"
-        assert torch.equal(keys, chunk.keys[1])
+        assert torch.equal(keys, chunk.keys[0])
+        assert same(reader.chunk(), chunk)
+        assert store.read.num_bytes - before < (reader.num_layers + 0.1) * size
 
 
 def test_no_reader_sees_half_a_chunk_while_it_comes_and_goes(

@@ -11,7 +11,7 @@ import pytest
 
 from blend.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreError
-from blend.store import byte_source
+from blend.store import remote_entry
 from blend.store.breaker import CLOSED
 from blend.store.remote import RemoteStore
 from blend.store.remote_line import UnreachableRemote
@@ -100,7 +100,7 @@ def test_an_s3_service_that_does_not_answer_as_it_should(
 def test_a_slow_server_costs_a_chunk_that_is_read_layer_by_layer_one_deadline(
     make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(byte_source, "AHEAD_BYTES", 1)  # each layer by itself
+    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", 1)  # each layer by itself
     server, chunk = RedisServer(), make_chunk(1, tokens=500)
     store = remote(server.port, piece_bytes=100, inline_bytes=100)
     store.put(chunk)
@@ -185,7 +185,10 @@ def test_what_answers_trials_and_nothing_else_is_used_less_and_less(make_chunk: 
     assert store.line.breaker.opened <= 3  # after 0, 0.5, 1.5 and 3.5 s
 
 
-def test_an_open_reader_whose_server_dies_says_so_and_drops_nothing(make_chunk: MakeChunk) -> None:
+def test_an_open_reader_whose_server_dies_says_so_and_drops_nothing(
+    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", 1)  # or all of so small a chunk came with its ids
     server, chunk = RedisServer(), make_chunk(1)
     store = remote(server.port, inline_bytes=10)
     store.put(chunk)
