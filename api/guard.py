@@ -1,7 +1,7 @@
 """The engine as the HTTP routes see it."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from copy import copy
 from typing import Any
@@ -25,11 +25,15 @@ class GuardedEngine:
     Args:
         client: vLLM's `EngineClient`.
         drain: lets requests finish before the engine is shut down; None waits for none.
+        stop: ends then what else uses the engine.
     """
 
-    def __init__(self, client: Any, drain: Drain | None = None) -> None:
+    def __init__(
+        self, client: Any, drain: Drain | None = None, stop: Callable[[], None] | None = None
+    ) -> None:
         self._client = client
         self._drain = drain
+        self._stop = stop
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -62,6 +66,8 @@ class GuardedEngine:
         """As `EngineClient.shutdown`, once requests have finished. vLLM calls it in a thread of its own."""
         if self._drain is not None:
             self._drain.wait()
+        if self._stop is not None:
+            self._stop()
         self._client.shutdown(timeout=timeout)
 
     async def _outputs(

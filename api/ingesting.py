@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,30 @@ from blend.vllm.setup import EngineSetup
 
 logger = logging.getLogger(__name__)
 
+STOP_S = 5.0
+"""So long the end of a server waits for the present run to stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """The ways in: managed collections, and documents of chat requests."""
+    """The ways in: managed collections, and documents of chat requests.
+
+    Attributes:
+        loop: that it belongs to.
+    """
 
     ingest: Ingest
     documents: ChatDocuments
+    loop: asyncio.AbstractEventLoop
+
+    def stop(self) -> None:
+        """Stop the present run, with which the next start goes on, and begin no other.
+
+        Called from a thread, while the event loop runs.
+        """
+        closing = asyncio.run_coroutine_threadsafe(self.ingest.close(), self.loop)
+        with suppress(TimeoutError):
+            closing.result(STOP_S)
 
 
 @asynccontextmanager
@@ -61,7 +78,8 @@ async def ingesting(
     )
     await ingest.start()
     try:
-        yield Ingestion(ingest, ChatDocuments(learning, tokenizer, settings))
+        documents = ChatDocuments(learning, tokenizer, settings)
+        yield Ingestion(ingest, documents, asyncio.get_running_loop())
     finally:
         await ingest.close()
         await asyncio.to_thread(engines.close)

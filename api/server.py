@@ -141,7 +141,7 @@ async def _build(
     app.include_router(collections_router(library))
     app.include_router(page_router())
     complete_openapi(app, has_keys=bool(surface.keys))
-    guarded: Any = GuardedEngine(client, surface.drain)
+    guarded: Any = GuardedEngine(client, surface.drain, ingestion.stop if ingestion else None)
     await init_app_state(guarded, app.state, launch.args, tasks)
     retrieval = Retrieval(library, client.renderer.get_tokenizer())
     if hasattr(client.renderer, "know"):

@@ -178,13 +178,13 @@ class Worker:
             manifest = await asyncio.to_thread(self._runs.update, name, report, only_removes=only_removes)
             errors = _unread(jobs, manifest, errors)
         except (Interrupted, StoreInUse):
-            for job in jobs:
-                if not job.ended:  # its collection was removed
-                    job.status = Status.QUEUED
-                    job.note()
+            _put_off(jobs)
             raise
-        except Exception as failure:  # whatever it is, the next job may do better
-            error = _why(failure)
+        except Exception as failure:
+            if self._closing:  # the engine may have gone first: that is no fault of the documents
+                _put_off(jobs)
+                raise Interrupted from failure
+            error = _why(failure)  # whatever it is, the next job may do better
         left = [job for job in jobs if not job.ended]
         self._jobs.end(left, error, errors)
         tasks = [job.task for job in self._jobs.unended(name)]
@@ -207,6 +207,13 @@ class Worker:
         for job in jobs:
             if not job.ended:
                 job.note()
+
+
+def _put_off(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if not job.ended:  # its collection was removed
+            job.status = Status.QUEUED
+            job.note()
 
 
 def _unread(jobs: Sequence[Job], manifest: Manifest, errors: Mapping[str, str]) -> dict[str, str]:

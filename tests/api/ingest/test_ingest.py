@@ -18,6 +18,7 @@ from api.ingest.errors import (
     UnknownJob,
 )
 from api.ingest.job import DocumentStatus, Status, Upload
+from api.ingest.pacing import Interrupted
 from api.ingest.settings import DEFAULTS
 from api.surface.keys import namespace_in_force
 from blend.errors import StoreFull
@@ -164,6 +165,27 @@ async def test_a_server_that_starts_again_goes_on_with_what_was_not_ended(tmp_pa
     async with beside(tmp_path) as server:
         assert server.ingest.jobs("pets") == []
         assert list((tmp_path / "documents" / ".jobs").iterdir()) == []
+
+
+async def test_an_engine_that_goes_before_its_server_costs_no_job(tmp_path, monkeypatch):
+    async with beside(tmp_path) as server:
+        await server.ingest.create("pets")
+
+        def die(records):
+            server.engine.reached.set()
+            try:
+                while True:
+                    server.engine.interruption.heed()
+            except Interrupted:
+                raise RuntimeError("EngineCore encountered an issue") from None
+
+        monkeypatch.setattr(server.engine, "compute", die)
+        job = await server.ingest.put("pets", "cats.txt", CATS)
+        await asyncio.to_thread(wait_for, server.engine.reached)
+    assert not server.ingest.job(job).ended
+    async with beside(tmp_path) as server:
+        assert (await server.ingest.finished(job)).status is Status.COMPLETED
+        assert server.texts("pets", "cats sleep") == [CATS.decode()]
 
 
 async def test_a_removed_collection_leaves_nothing_but_what_another_one_needs(tmp_path):

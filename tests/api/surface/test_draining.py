@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -25,7 +26,9 @@ class Client:
         self.stopped_with = timeout
 
 
-def make(limit_s: float) -> tuple[httpx.AsyncClient, GuardedEngine, Client, asyncio.Event]:
+def make(
+    limit_s: float, stop: Callable[[], None] | None = None
+) -> tuple[httpx.AsyncClient, GuardedEngine, Client, asyncio.Event]:
     app, client, drain, go_on = FastAPI(), Client(), Drain(limit_s), asyncio.Event()
     install_surface(app, Surface(KeyRing(), Limits(), drain))
 
@@ -44,7 +47,7 @@ def make(limit_s: float) -> tuple[httpx.AsyncClient, GuardedEngine, Client, asyn
         return 1
 
     http = httpx.AsyncClient(transport=ASGITransport(app), base_url="http://here")
-    return http, GuardedEngine(client, drain), client, go_on
+    return http, GuardedEngine(client, drain, stop), client, go_on
 
 
 async def begin(http: httpx.AsyncClient, *paths: str) -> list[asyncio.Task[httpx.Response]]:
@@ -81,6 +84,19 @@ async def test_what_takes_too_long_is_cut_off_with_an_error():
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == 503
     assert whole.status_code == 503
     assert client.stopped_with == 0
+
+
+@pytest.mark.asyncio
+async def test_what_else_uses_the_engine_ends_between_the_requests_and_the_engine():
+    seen: list[tuple[bool, float | None]] = []
+    http, engine, client, go_on = make(10, lambda: seen.append((go_on.is_set(), client.stopped_with)))
+    (task,) = await begin(http, "/whole")
+    stopping = asyncio.create_task(asyncio.to_thread(engine.shutdown, 0))
+    await asyncio.sleep(0.05)
+    assert not seen
+    go_on.set()
+    await asyncio.gather(task, stopping)
+    assert seen == [(True, None)] and client.stopped_with == 0
 
 
 @pytest.mark.asyncio
