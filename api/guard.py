@@ -66,9 +66,11 @@ class GuardedEngine:
         """As `EngineClient.shutdown`, once requests have finished. vLLM calls it in a thread of its own."""
         if self._drain is not None:
             self._drain.wait()
-        if self._stop is not None:
-            self._stop()
-        self._client.shutdown(timeout=timeout)
+        try:
+            if self._stop is not None:
+                self._stop()
+        finally:
+            self._client.shutdown(timeout=timeout)
 
     async def _outputs(
         self, outputs: AsyncGenerator[Any, None], call: EngineCall

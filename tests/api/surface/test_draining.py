@@ -100,6 +100,17 @@ async def test_what_else_uses_the_engine_ends_between_the_requests_and_the_engin
 
 
 @pytest.mark.asyncio
+async def test_the_engine_is_shut_down_whatever_becomes_of_what_else_uses_it():
+    def fail() -> None:
+        raise OSError("no space left on device")
+
+    _, engine, client, _ = make(1000, fail)
+    with pytest.raises(OSError, match="no space"):
+        await asyncio.to_thread(engine.shutdown, 3)
+    assert client.stopped_with == 3
+
+
+@pytest.mark.asyncio
 async def test_an_idle_server_stops_at_once():
     _, engine, client, _ = make(limit_s=1000)
     await asyncio.to_thread(engine.shutdown, 3)
