@@ -16,6 +16,22 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Leap:
+    """Positions left out, as if other text stood there: what is in front is farther away by so many.
+
+    Attributes:
+        after: tokens in front of them, one at least.
+        by: so many positions, one at least.
+    """
+
+    after: int
+    by: int
+
+    def __post_init__(self) -> None:
+        assert self.after > 0 and self.by > 0, f"expected tokens and positions, got {self}"
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRecord:
     """What a chunk is, without its tensors.
 
@@ -23,12 +39,15 @@ class ChunkRecord:
         chunk_id: key of the chunk, see `chunk_id`.
         token_ids: the chunk's own tokens.
         prefix_ids: tokens that the chunk was computed behind; may be empty.
-        offset: position of the chunk's first token when it was computed, always `len(prefix_ids)`.
+        leap: positions left out among both, counted from the first of `prefix_ids`; None: none.
+        offset: position of the chunk's first token when it was computed, always `len(prefix_ids)`. What
+            stands in front of a leap was moved to the left for it, to positions below zero.
     """
 
     chunk_id: str
     token_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
+    leap: Leap | None = None
 
     @property
     def offset(self) -> int:
@@ -75,13 +94,16 @@ class ChunkKV:
         return self.num_bytes + (0 if self.scores is None else self.scores.nbytes)
 
 
-def chunk_id(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+def chunk_id(
+    model: str, prefix_ids: Sequence[int], token_ids: Sequence[int], leap: Leap | None = None
+) -> str:
     """Digest of everything that a chunk's numbers depend on.
 
     Args:
         model: fingerprint of the model: weights, revision, rotary configuration and dtype.
         prefix_ids: tokens that the chunk is computed behind.
         token_ids: the chunk's tokens.
+        leap: positions left out among both.
 
     Returns:
         32 hexadecimal digits (the first 128 bits of a SHA-256).
@@ -97,6 +119,8 @@ def chunk_id(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) ->
     digest.update(name)
     digest.update(pack_ids(prefix_ids))
     digest.update(pack_ids(token_ids))
+    if leap is not None:
+        digest.update(struct.pack("<2Q?", leap.after, leap.by, True))  # 17 bytes: no ids are so many
     return digest.hexdigest()[:32]
 
 
@@ -105,10 +129,12 @@ def pack_ids(ids: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(ids)}I", *ids)
 
 
-def make_record(model: str, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> ChunkRecord:
+def make_record(
+    model: str, prefix_ids: Sequence[int], token_ids: Sequence[int], leap: Leap | None = None
+) -> ChunkRecord:
     """Record of a chunk with its key computed."""
-    key = chunk_id(model, prefix_ids, token_ids)
-    return ChunkRecord(key, tuple(token_ids), tuple(prefix_ids))
+    key = chunk_id(model, prefix_ids, token_ids, leap)
+    return ChunkRecord(key, tuple(token_ids), tuple(prefix_ids), leap)
 
 
 class Counted(Protocol):

@@ -77,10 +77,10 @@ class ChunkMatcher:
         """Known chunks that stand in a prompt: from left to right, the longest at each place, no overlap.
 
         Where the same ids are known behind several prefixes, the record is taken whose prefix is all that
-        stands before it; else the one whose prefix begins as the prompt does, for the most tokens; of equals
-        the one with the longer prefix (behind a prefix and the lead, see `blend.versions`, rather than behind
-        the prefix alone); then the one added last. A record without prefix is taken only at the very start,
-        or where there is no other.
+        stands before it, and no position was left out; else the one whose prefix begins as the prompt does,
+        for the most tokens; of equals the one with the longer prefix (behind a prefix and the lead, see
+        `blend.versions`, rather than behind the prefix alone); then the one added last. A record without
+        prefix is taken only at the very start, or where there is no other.
 
         Args:
             beside: more known chunks; of equals, one of this matcher comes first.
@@ -157,7 +157,7 @@ def _best_variant(variants: list[ChunkRecord], prompt: Ids, start: int) -> Chunk
     def rank(record: ChunkRecord) -> tuple[bool, bool, int, int]:
         length = len(record.prefix_ids)
         common = _num_common(record.prefix_ids, prompt)
-        return common == length == start, bool(length), common, length
+        return common == length == start and record.leap is None, bool(length), common, length
 
     # `max` keeps the first of equals, and the last added comes first here.
     return max(reversed(variants), key=rank)

@@ -77,7 +77,8 @@ def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]
         found: (start, record) pairs in ascending order, without overlap.
     """
     spans = tuple(
-        Span(record, start, exact=tuple(prompt_ids[:start]) == record.prefix_ids) for start, record in found
+        Span(record, start, exact=record.leap is None and tuple(prompt_ids[:start]) == record.prefix_ids)
+        for start, record in found
     )
     stop = min(spans[-1].stop, len(prompt_ids) - 1) if spans else 0
     context = tuple(span for span in spans if span.start < stop)

@@ -2,19 +2,29 @@
 
 ::
 
-    plain   | prefix |        | chunk |   exact where the chunk stands right behind the prefix
-    led     | prefix |  lead  | chunk |   everywhere else: closer to what the chunk is behind others
+    plain   | prefix | chunk |                  exact where the chunk stands right behind the prefix
+    led     | prefix | leap | lead | chunk |    everywhere else: closer to what the chunk is behind others
 
 Which of them a prompt takes is the matcher's rule, see `ChunkMatcher.find`. What to choose from is in their
 prefix ids: key, offset and exactness follow from these. Why there is a lead: `blend.text.lead`.
+
+The leap is of long chunks only. All that a chunk's tokens see of a prompt is near them but the prefix, which
+every prompt begins with and much attention goes to. Short chunks stand some hundred tokens behind it, and so
+does the lead; long ones stand among others as long, thousands of tokens behind, and are computed as far
+from it: by positions that are left out, which cost nothing.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from blend.chunk import ChunkRecord, chunk_id, make_record
+from blend.chunk import ChunkRecord, Leap, chunk_id, make_record
 
 Ids = tuple[int, ...]
+
+LONG_TOKENS = 256
+"""A chunk of so many tokens is long."""
+LEAP_POSITIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +65,32 @@ class Prefixes:
         """The prefix itself as a chunk, or None when it has no tokens."""
         return make_record(self.model, (), self.prefix_ids) if self.prefix_ids else None
 
-    @property
-    def led_prefix(self) -> ChunkRecord:
-        """Prefix and lead as a chunk: kept so that a chunk can be computed behind them, for no prompt."""
-        return make_record(self.model, (), self.prefix_ids + self.lead_ids)
+    def led_prefix(self, num_tokens: int) -> ChunkRecord:
+        """Prefix and lead as a chunk: kept so that chunks of so many tokens can be computed behind them, for
+        no prompt."""
+        return make_record(self.model, (), self.prefix_ids + self.lead_ids, self._leap(num_tokens))
 
-    @property
-    def records(self) -> tuple[ChunkRecord, ...]:
-        """Of the prefix, where it has tokens, and of prefix and lead."""
-        return (self.led_prefix,) if self.prefix is None else (self.prefix, self.led_prefix)
+    def led_prefixes(self, lengths: Iterable[int]) -> tuple[ChunkRecord, ...]:
+        """Prefix and lead for chunks of such lengths, each once."""
+        return tuple({self._leap(num): self.led_prefix(num) for num in lengths}.values())
+
+    def heads(self, lengths: Iterable[int] = (1, LONG_TOKENS)) -> tuple[ChunkRecord, ...]:
+        """All that chunks of such lengths stand behind; unless given, that any can stand behind."""
+        return (*(() if self.prefix is None else (self.prefix,)), *self.led_prefixes(lengths))
 
     def versions(self, token_ids: Sequence[int]) -> Versions:
         """Both versions of a chunk."""
-        behind = self.prefix_ids + self.lead_ids
-        fits = len(behind) + len(token_ids) <= self.max_tokens
-        return Versions(
-            plain=make_record(self.model, self.prefix_ids, token_ids),
-            led=make_record(self.model, behind, token_ids) if fits else None,
-        )
+        led = self._led(token_ids, self._leap(len(token_ids)))
+        fits = led.offset + led.num_tokens <= self.max_tokens
+        return Versions(make_record(self.model, self.prefix_ids, token_ids), led if fits else None)
+
+    def ever(self, chunks: Iterable[Sequence[int]]) -> Iterator[ChunkRecord]:
+        """All that may have been stored of some chunks, whatever the model's length was then."""
+        unbounded = replace(self, max_tokens=sys.maxsize)
+        yield from unbounded.heads()
+        for ids in chunks:
+            yield from unbounded.versions(ids).records
+            yield self._led(ids, None)
 
     def plain_id(self, record: ChunkRecord) -> str:
         """Id of what a stored record of this model is the led version of; its own when it is not led.
@@ -86,6 +104,15 @@ class Prefixes:
         if not before and _ends_with(own, self.lead_ids):
             return chunk_id(self.model, (), own[: -len(self.lead_ids)])
         return record.chunk_id
+
+    def _led(self, token_ids: Sequence[int], leap: Leap | None) -> ChunkRecord:
+        return make_record(self.model, self.prefix_ids + self.lead_ids, token_ids, leap)
+
+    def _leap(self, num_tokens: int) -> Leap | None:
+        """Between prefix and lead, for a chunk of so many tokens."""
+        farthest = len(self.prefix_ids) + LEAP_POSITIONS + len(self.lead_ids) + num_tokens
+        is_far = num_tokens >= LONG_TOKENS and farthest <= self.max_tokens
+        return Leap(len(self.prefix_ids), LEAP_POSITIONS) if is_far and self.prefix_ids else None
 
 
 def ids_of(records: Iterable[ChunkRecord]) -> frozenset[str]:

@@ -73,8 +73,8 @@ class Plan:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Keys of all that is needed: every version of every chunk, the prefix, prefix and lead."""
-        return ids_of(self.prefixes.records).union(*(chunk.ids for chunk in self.chunks))
+        """Keys of all that is needed: every version of every chunk, and what these stand behind."""
+        return _heads(self.prefixes, self.chunks).union(*(chunk.ids for chunk in self.chunks))
 
 
 def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocument]) -> Plan:
@@ -90,7 +90,7 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
         entries.append(DocumentEntry(document.path, document.title, document.sha256, ids, document.metadata))
     needed = frozenset[str]().union(*(chunk.ids for chunk in chunks.values()))
     if engine.exchange is not None:
-        engine.exchange.fetch(needed | ids_of(prefixes.records))
+        engine.exchange.fetch(needed | _heads(prefixes, chunks.values()))
     # Reading the record also finds a file that is not whole, and drops it.
     missing = frozenset(key for key in needed if engine.store.record(key) is None)
     return Plan(
@@ -101,6 +101,10 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
         to_compute=tuple(chunk for chunk in chunks.values() if chunk.ids & missing),
         prefixes_to_compute=tuple(_prefixes_to_compute(engine, prefixes, chunks.values(), missing)),
     )
+
+
+def _heads(prefixes: Prefixes, chunks: Iterable[PlannedChunk]) -> frozenset[str]:
+    return ids_of(prefixes.heads(chunk.num_tokens for chunk in chunks if chunk.led_id))
 
 
 def _planned(prefixes: Prefixes, text: str, token_ids: list[int]) -> PlannedChunk:
@@ -115,6 +119,5 @@ def _prefixes_to_compute(
     # Prompts begin with the prefix. Prefix and lead stand in none: only chunks are computed behind them.
     if prefixes.prefix is not None and engine.store.record(prefixes.prefix.chunk_id) is None:
         yield prefixes.prefix
-    led = any(chunk.led_id in missing for chunk in chunks)
-    if led and engine.store.record(prefixes.led_prefix.chunk_id) is None:
-        yield prefixes.led_prefix
+    led = prefixes.led_prefixes(chunk.num_tokens for chunk in chunks if chunk.led_id in missing)
+    yield from (record for record in led if engine.store.record(record.chunk_id) is None)

@@ -1,7 +1,5 @@
 """Dropping the chunk KV that no collection needs any more."""
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 from blend.versions import ids_of
@@ -50,11 +48,9 @@ def keys_of(engine: ChunkEngine, collection: Collection, but: frozenset[str] = f
     Args:
         but: without these, and without the led versions of chunks whose plain version is among them.
     """
-    # A led version may be there that today's model length would not allow.
-    prefixes = replace(engine.prefixes(collection.settings.prefix), max_tokens=sys.maxsize)
+    prefixes = engine.prefixes(collection.settings.prefix)
     texts = [chunk.text for chunk in collection.chunks if chunk.chunk_id not in but]
-    versions = [ids_of(prefixes.versions(engine.encode(text)).records) for text in texts]
-    return collection.manifest.chunk_ids.union(ids_of(prefixes.records), *versions) - but
+    return (collection.manifest.chunk_ids | ids_of(prefixes.ever(map(engine.encode, texts)))) - but
 
 
 def needed_keys(store: Path, engine: ChunkEngine) -> frozenset[str]:
@@ -67,4 +63,4 @@ def needed_keys(store: Path, engine: ChunkEngine) -> frozenset[str]:
         == (engine.fingerprint, engine.namespace)
     }
     named = (manifest.chunk_ids for manifest in manifests)
-    return frozenset[str]().union(*named, *(ids_of(engine.prefixes(text).records) for text in prefixes))
+    return frozenset[str]().union(*named, *(ids_of(engine.prefixes(text).heads()) for text in prefixes))

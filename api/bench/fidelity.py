@@ -45,6 +45,13 @@ def add_parser(subparsers: Any) -> None:
     add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
     add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
     add(
+        "--join",
+        type=count,
+        default=1,
+        metavar="N",
+        help="passages that are one chunk (default: %(default)s)",
+    )
+    add(
         "--methods",
         type=names,
         default=None,
@@ -79,7 +86,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_plots()  # before hours of measuring, not after
     data = read_questions(
-        args.data, num=args.questions, skip=args.skip, passages=args.passages, seed=args.seed
+        args.data,
+        num=args.questions,
+        skip=args.skip,
+        passages=args.passages,
+        join=args.join,
+        seed=args.seed,
     )
     chosen = methods(_with_random(args.methods), args.ratios)
     baseline = _baseline(args.baseline, chosen)
@@ -140,6 +152,7 @@ def _header(
         data=data.name,
         data_digest=data.digest,
         passages=args.passages,
+        join=args.join,
         prefix=settings.prefix,
         question_first=settings.question_first,
         max_tokens=settings.max_tokens,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from typing import Any
 
 from blend.errors import RequestError
 from blend.fidelity.question import Question
+from blend.text.frame import SEPARATOR
 
 _GZIP = b"\x1f\x8b"
 
@@ -45,7 +46,9 @@ class _Row:
     passages: tuple[str, ...]
 
 
-def read_questions(path: Path, *, num: int, skip: int = 0, passages: int = 8, seed: int = 0) -> DataFile:
+def read_questions(
+    path: Path, *, num: int, skip: int = 0, passages: int = 8, join: int = 1, seed: int = 0
+) -> DataFile:
     """Questions of a file; a row gives the same one whatever `num` and `skip` are.
 
     Args:
@@ -53,20 +56,23 @@ def read_questions(path: Path, *, num: int, skip: int = 0, passages: int = 8, se
         skip: rows left out at the start.
         passages: of each question. A row that has fewer gets passages of other rows, all in a seeded random
             order; one that has more keeps those that hold an answer, then its first ones, in their order.
+        join: so many passages of the file make up one of a question's, with a separator between them.
         seed: of what is drawn.
 
     Raises:
         RequestError: the file cannot be read, its rows are of no known kind, or there are too few.
     """
     content = _content(path)
-    rows = [_row(path, number, line, passages) for number, line in _lines(path, content)]
-    questions = [_question(rows, i, passages, seed) for i in range(len(rows))[skip : skip + num]]
-    if not questions or any(len(question.wrong_passages) < passages for question in questions):
+    wanted = passages * join
+    rows = [_row(path, number, line, wanted) for number, line in _lines(path, content)]
+    questions = [_question(rows, i, wanted, seed) for i in range(len(rows))[skip : skip + num]]
+    if not questions or any(len(question.wrong_passages) < wanted for question in questions):
         raise RequestError(
             f"{path}: got {len(rows)} rows, {skip} of them to skip; expected one at least that is left, and "
-            f"others with passages enough for {passages} right and {passages} wrong ones; give a longer file"
+            f"others with passages enough for {wanted} right and {wanted} wrong ones; give a longer file"
         )
-    return DataFile(path.name, hashlib.sha256(content).hexdigest(), tuple(questions))
+    joined = tuple(_joined(question, join) for question in questions)
+    return DataFile(path.name, hashlib.sha256(content).hexdigest(), joined)
 
 
 def read_passages(path: Path) -> list[tuple[str | None, str]]:
@@ -167,6 +173,19 @@ def _question(rows: Sequence[_Row], index: int, num_passages: int, seed: int) ->
         random.shuffle(passages)
     wrong = tuple(islice(strangers, num_passages))
     return Question(f"{row.kind}-{index}", row.question, row.answers, tuple(passages), wrong)
+
+
+def _joined(question: Question, num: int) -> Question:
+    """The same with so many passages in each one's place."""
+
+    def together(passages: Sequence[str]) -> tuple[str, ...]:
+        return tuple(SEPARATOR.join(passages[i : i + num]) for i in range(0, len(passages), num))
+
+    return replace(
+        question,
+        passages=together(question.passages),
+        wrong_passages=together(question.wrong_passages),
+    )
 
 
 def _cut(row: _Row, num: int) -> list[str]:

@@ -150,11 +150,9 @@ class Runs:
         """
         engine = self._engine_of(namespace)
         prefixes, versions = engine.prefixes(DEFAULTS.prefix), _versions(engine, texts)
-        groups = (
-            *([record] for record in prefixes.records),
-            [one.plain for one in versions],
-            [one.led for one in versions if one.led is not None],
-        )
+        plain, led = [one.plain for one in versions], [one.led for one in versions if one.led is not None]
+        heads = prefixes.heads(record.num_tokens for record in led)
+        groups = (*([record] for record in heads), plain, led)
         for records in groups:
             for batch in batches(_missing(engine, records), engine.max_batch_tokens):
                 engine.compute(batch)

@@ -82,8 +82,8 @@ class ServingEngine:
             StoreError: the model cannot be blended, or the store not written to.
             Interrupted: the run is to stop; these chunks are not stored.
         """
-        prefix_ids, batch = as_batch(records, self._not_blendable)
-        self._call("begin_computing", prefix_ids, batch, self.namespace)
+        behind, batch = as_batch(records, self._not_blendable)
+        self._call("begin_computing", behind, batch, self.namespace)
         while True:
             self._interruption.heed()
             begin_s = time.monotonic()

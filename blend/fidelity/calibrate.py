@@ -89,6 +89,7 @@ def _header(backend: Backend) -> Header:
         data="built-in",
         data_digest="",
         passages=len(built_in_questions()[0].passages),
+        join=1,
         prefix=LabSettings().prefix,
         question_first=False,
         max_tokens=MAX_TOKENS,

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from blend.chunk import ChunkKV, ChunkRecord, batches, chunk_id, make_record
-from blend.fidelity.kinds import records_of
+from blend.chunk import ChunkKV, ChunkRecord, Leap, batches, chunk_id, make_record
+from blend.fidelity.kinds import prefixes_of, records_of
 from blend.fidelity.method import WRONG
 from blend.fidelity.methods import LED
 from blend.fidelity.question import Ids, LabPrompt
@@ -52,8 +52,9 @@ class EngineChunks:
 
     def _standing(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
         """The own KV of what stands before chunks: the prefix's, and with the lead that of both."""
-        heads = [prompt.prefix_ids, *([prompt.prefix_ids + self._lead] if kind == LED else [])]
-        return [self._record((), ids) for ids in heads if ids]
+        prefixes = prefixes_of(prompt, self._engine.fingerprint, self._lead)
+        led = prefixes.led_prefixes(map(len, prompt.chunks)) if kind == LED else ()
+        return [*([prefixes.prefix] if prefixes.prefix else []), *led]
 
     def _chunks(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
         records = records_of(prompt, kind, self._engine.fingerprint, self._lead)
@@ -87,10 +88,10 @@ class EngineChunks:
 
     def _compute(self, records: Iterable[ChunkRecord]) -> None:
         """Compute what is not in the store; one call of the engine takes chunks behind one prefix."""
-        behind: dict[Ids, dict[str, ChunkRecord]] = {}
+        behind: dict[tuple[Ids, Leap | None], dict[str, ChunkRecord]] = {}
         for record in records:
             if record.chunk_id not in self._engine.store:
-                behind.setdefault(record.prefix_ids, {})[record.chunk_id] = record
+                behind.setdefault((record.prefix_ids, record.leap), {})[record.chunk_id] = record
         for missing in behind.values():
             for batch in batches(missing.values(), self._engine.max_batch_tokens):
                 self._engine.compute(batch)

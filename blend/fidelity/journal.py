@@ -27,6 +27,7 @@ class Header:
         fingerprint: of the model.
         data: name of the data file.
         data_digest: SHA-256 of its bytes.
+        passages, join: chunks of a prompt, and passages that each is made of.
         threads: of the model; None for the backend's own choice. Times depend on them.
     """
 
@@ -36,6 +37,7 @@ class Header:
     data: str
     data_digest: str
     passages: int
+    join: int
     prefix: str
     question_first: bool
     max_tokens: int

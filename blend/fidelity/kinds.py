@@ -1,10 +1,13 @@
 """Which versions of its chunks a prompt is blended from, for each way to compute chunk KV."""
 
+import sys
+
 from blend.chunk import ChunkRecord, make_record
 from blend.errors import RequestError
 from blend.fidelity.method import WRONG
 from blend.fidelity.methods import ALONE, LED, PREFIXED
 from blend.fidelity.question import Ids, LabPrompt
+from blend.versions import Prefixes
 
 
 def records_of(prompt: LabPrompt, kind: str, fingerprint: str, lead: Ids) -> list[ChunkRecord]:
@@ -17,11 +20,19 @@ def records_of(prompt: LabPrompt, kind: str, fingerprint: str, lead: Ids) -> lis
     Raises:
         RequestError: chunks are not computed in this way.
     """
-    prefix = prompt.prefix_ids
-    behind = {ALONE: (), PREFIXED: prefix, LED: prefix + lead}
-    if kind not in behind:
+    if kind == ALONE:
+        return [make_record(fingerprint, (), ids) for ids in prompt.chunks]
+    if kind not in (PREFIXED, LED):
         raise RequestError(f"got chunks {kind!r}, expected {ALONE}, {PREFIXED}, {LED} or {WRONG}")
+    prefixes = prefixes_of(prompt, fingerprint, lead)
+    versions = [prefixes.versions(ids) for ids in prompt.chunks]
+    if kind == PREFIXED:
+        return [one.plain for one in versions]
     # Right behind the prefix a chunk's plain version is exact.
-    plain = prompt.chunks[:1] if kind == LED and not prompt.before_ids else ()
-    first = [make_record(fingerprint, prefix, ids) for ids in plain]
-    return [*first, *(make_record(fingerprint, behind[kind], ids) for ids in prompt.chunks)]
+    first = versions[:1] if not prompt.before_ids else []
+    return [*(one.plain for one in first), *(one.led or one.plain for one in versions)]
+
+
+def prefixes_of(prompt: LabPrompt, fingerprint: str, lead: Ids) -> Prefixes:
+    """What a prompt's chunks are computed behind. The model is long enough for what is measured."""
+    return Prefixes(fingerprint, prompt.prefix_ids, lead, sys.maxsize)

@@ -5,11 +5,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.fidelity.kinds import records_of
 from blend.fidelity.method import WRONG
 from blend.fidelity.question import Ids, LabPrompt
-from blend.hf.chunks import compute_chunks
+from blend.hf.chunks import Behind, compute_chunks
 from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
 
@@ -27,7 +27,7 @@ class ChunkSource:
         self._fingerprint = fingerprint
         self._encode = PieceTokenizer(tokenizer).encode
         self._lead = lead_ids(self._encode)
-        self._prefixes: dict[Ids, ChunkKV] = {}
+        self._prefixes: dict[Behind, ChunkKV] = {}
         self._prompt: LabPrompt | None = None
         self._known: dict[str, ChunkKV] = {}
 
@@ -54,15 +54,17 @@ class ChunkSource:
         """Let go of everything."""
         self._prompt, self._known, self._prefixes = None, {}, {}
 
-    def _prefix(self, ids: Ids) -> list[ChunkKV]:
-        if ids and ids not in self._prefixes:
-            (self._prefixes[ids],) = compute_chunks(self._model, [make_record(self._fingerprint, (), ids)])
-        return [self._prefixes[ids]] if ids else []
+    def _prefix(self, ids: Ids, leap: Leap | None = None) -> list[ChunkKV]:
+        behind = (ids, leap)
+        if ids and behind not in self._prefixes:
+            record = make_record(self._fingerprint, (), ids, leap)
+            (self._prefixes[behind],) = compute_chunks(self._model, [record], self._prefixes)
+        return [self._prefixes[behind]] if ids else []
 
     def _computed(self, records: Sequence[ChunkRecord]) -> list[ChunkKV]:
         missing = {record.chunk_id: record for record in records if record.chunk_id not in self._known}
         for record in missing.values():
-            self._prefix(record.prefix_ids)
+            self._prefix(record.prefix_ids, record.leap)
         for chunk in compute_chunks(self._model, list(missing.values()), self._prefixes):
             self._known[chunk.record.chunk_id] = chunk
         return [self._known[record.chunk_id] for record in records]

@@ -6,13 +6,17 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from blend.chunk import ChunkKV, ChunkRecord
+from blend.chunk import ChunkKV, ChunkRecord, Leap
 from blend.errors import RequestError
-from blend.hf.decoder import decoder_of
+from blend.hf.decoder import decoder_of, kv_layout
+from blend.leaps import halves, joined, moved
 from blend.models.blendable import check_blendable
 
-PrefixKV = Mapping[tuple[int, ...], ChunkKV]
-"""By their token ids, the own KV of what chunks stand behind: a prefix, or a prefix and the lead."""
+Behind = tuple[tuple[int, ...], Leap | None]
+"""Token ids of what chunks stand behind, and the positions left out among these."""
+
+PrefixKV = Mapping[Behind, ChunkKV]
+"""The own KV of what chunks stand behind: a prefix, or a prefix and the lead."""
 
 
 @torch.no_grad()
@@ -35,9 +39,8 @@ def compute_chunks(
     """
     check_blendable(model.config)
     found: dict[int, ChunkKV] = {}
-    for prefix_ids, places in _by_prefix(records).items():
-        prefix = _prefix(model, prefix_ids, prefixes or {}) if prefix_ids else None
-        batch = _compute_batch(model, [records[place] for place in places], prefix)
+    for behind, places in _by_prefix(records).items():
+        batch = _behind(model, behind, [records[place] for place in places], prefixes or {})
         found.update(zip(places, batch, strict=True))
     return [found[place] for place in range(len(records))]
 
@@ -47,18 +50,38 @@ def compute_chunk(model: PreTrainedModel, record: ChunkRecord) -> ChunkKV:
     return compute_chunks(model, [record])[0]
 
 
-def _by_prefix(records: Sequence[ChunkRecord]) -> dict[tuple[int, ...], list[int]]:
-    groups: dict[tuple[int, ...], list[int]] = {}
+def _by_prefix(records: Sequence[ChunkRecord]) -> dict[Behind, list[int]]:
+    groups: dict[Behind, list[int]] = {}
     for place, record in enumerate(records):
-        groups.setdefault(record.prefix_ids, []).append(place)
+        groups.setdefault((record.prefix_ids, record.leap), []).append(place)
     return groups
 
 
-def _prefix(model: PreTrainedModel, ids: tuple[int, ...], known: PrefixKV) -> ChunkKV:
-    prefix = known.get(ids)
+def _behind(
+    model: PreTrainedModel, behind: Behind, records: Sequence[ChunkRecord], known: PrefixKV
+) -> list[ChunkKV]:
+    ids, leap = behind
+    if ids:
+        return _compute_batch(model, records, _prefix(model, behind, known))
+    if leap is None:
+        return _compute_batch(model, records, None)
+    return [_over_leap(model, record, leap, known) for record in records]
+
+
+def _over_leap(model: PreTrainedModel, record: ChunkRecord, leap: Leap, known: PrefixKV) -> ChunkKV:
+    before, behind = halves("", record)
+    layout = kv_layout(model, before.token_ids, leap.by + 1)
+    front = _prefix(model, (before.token_ids, None), known)
+    front = moved(front, leap.by, layout.table, layout.interleaved)
+    (rest,) = _compute_batch(model, [behind], front)
+    return joined(record, front, rest)
+
+
+def _prefix(model: PreTrainedModel, behind: Behind, known: PrefixKV) -> ChunkKV:
+    prefix, (ids, leap) = known.get(behind), behind
     if prefix is None:
-        (prefix,) = _compute_batch(model, [ChunkRecord("", ids, ())], None)
-    elif (prefix.record.prefix_ids, prefix.record.token_ids) != ((), ids):
+        (prefix,) = _behind(model, ((), leap), [ChunkRecord("", ids, (), leap)], known)
+    elif (prefix.record.prefix_ids, prefix.record.token_ids, prefix.record.leap) != ((), ids, leap):
         raise RequestError(
             f"got KV of {prefix.record.num_tokens} tokens behind {prefix.record.offset} others for a prefix "
             f"of {len(ids)} tokens, expected that of the prefix's own tokens behind nothing"

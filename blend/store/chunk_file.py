@@ -7,6 +7,7 @@
     scores      float32 [T]          optional
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
+    leap        int32 [2]            after, by; optional
 
 Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stands last: it may end anywhere,
 and the others must be aligned.
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 import xxhash
 
-from blend.chunk import ChunkKV, ChunkRecord
+from blend.chunk import ChunkKV, ChunkRecord, Leap
 from blend.store.byte_source import ByteSource, FileBytes, HeldBytes
 from blend.store.chunk_header import (
     LENGTH_BYTES,
@@ -54,6 +55,8 @@ def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
         tensors["scores"] = chunk.scores.to("cpu", torch.float32)
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
+    if chunk.record.leap is not None:
+        tensors["leap"] = torch.tensor([chunk.record.leap.after, chunk.record.leap.by], dtype=torch.int32)
     if packing is not None:
         tensors["kv"] = tensors.pop("kv")
     checksums = {name: _checksum(_bytes_of(tensor)) for name, tensor in tensors.items()}
@@ -87,7 +90,8 @@ class ChunkFile:
     def __init__(self, source: ByteSource, chunk_id: str) -> None:
         self._source = source
         self.parts = read_parts(source, chunk_id)
-        self.record = ChunkRecord(chunk_id, self._ids("token_ids"), self._ids("prefix_ids"))
+        leap = Leap(*self._ids("leap")) if "leap" in self.parts else None
+        self.record = ChunkRecord(chunk_id, self._ids("token_ids"), self._ids("prefix_ids"), leap)
         self.num_layers = self.parts["kv"].num_layers
         self.codec = codec_of(self.parts["kv"])
         self.is_lossless = self.codec.is_lossless and not self.parts["kv"].is_unpacked

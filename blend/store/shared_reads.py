@@ -47,5 +47,5 @@ class SharedReads:
         return self._where(record).open(record)
 
     def _where(self, record: ChunkRecord) -> ChunkSource:
-        is_own = chunk_id(self._scope, record.prefix_ids, record.token_ids) == record.chunk_id
-        return self._own if is_own else self._common
+        own_id = chunk_id(self._scope, record.prefix_ids, record.token_ids, record.leap)
+        return self._own if own_id == record.chunk_id else self._common

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
-from blend.chunk import ChunkRecord
+from blend.chunk import ChunkRecord, Leap, make_record
 from blend.errors import RequestError, StoreError, StoreFull
+
+Behind = tuple[list[int], tuple[int, int] | None]
+"""What chunks stand behind: its token ids, and the positions left out among them as `(after, by)`."""
 
 
 def as_batch(
     records: Sequence[ChunkRecord], not_blendable: str | None = None
-) -> tuple[list[int], list[list[int]]]:
-    """Prefix ids and token ids of chunks, as `BlendWorker` takes them.
+) -> tuple[Behind, list[list[int]]]:
+    """What chunks stand behind, and their token ids, as `BlendWorker` takes them.
 
     Args:
         not_blendable: why the model's chunk KV is of no use, or None.
@@ -18,12 +21,29 @@ def as_batch(
         RequestError: the chunks do not stand behind one prefix.
         StoreError: the model cannot be blended.
     """
-    prefixes = {record.prefix_ids for record in records}
+    prefixes = {(record.prefix_ids, record.leap) for record in records}
     if len(prefixes) != 1:
         raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each")
     if not_blendable is not None:
         raise StoreError(f"chunk KV of this model is of no use: {not_blendable}")
-    return list(prefixes.pop()), [list(record.token_ids) for record in records]
+    prefix_ids, leap = prefixes.pop()
+    behind = list(prefix_ids), None if leap is None else (leap.after, leap.by)
+    return behind, [list(record.token_ids) for record in records]
+
+
+def records_of(model: str, behind: Behind, batch: Sequence[Sequence[int]]) -> list[ChunkRecord]:
+    """The records that a batch was made of.
+
+    Args:
+        model: what chunk ids are made of.
+
+    >>> one = make_record("m", (1, 2), (3,), Leap(after=1, by=9))
+    >>> records_of("m", *as_batch([one])) == [one]
+    True
+    """
+    prefix_ids, numbers = behind
+    leap = None if numbers is None else Leap(*numbers)
+    return [make_record(model, prefix_ids, ids, leap) for ids in batch]
 
 
 def stored_bytes(num_bytes: int, kind: str, problem: str) -> int:

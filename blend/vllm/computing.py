@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import CorruptChunk, StoreError
+from blend.leaps import halves, joined, moved
 from blend.store.base import ChunkStore
+from blend.vllm.chunk_calls import Behind, records_of
 from blend.vllm.compute import computing_chunks
 from blend.vllm.layers import LayerRunner
 from blend.vllm.ranks import Ranks
@@ -52,15 +54,15 @@ class Computing:
         self._steps: Generator[None, None, Stored] | None = None
         self._writer = ThreadPoolExecutor(1, "kvblend-write")
 
-    def at_once(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> Stored:
+    def at_once(self, behind: Behind, batch: list[list[int]], namespace: str) -> Stored:
         """Compute and store chunks of a namespace, and their prefix if it is not stored."""
-        done = _advance(self._compute(prefix_ids, batch, namespace, PIECE_TOKENS), lambda: True)
+        done = _advance(self._compute(behind, batch, namespace, PIECE_TOKENS), lambda: True)
         assert done is not None
         return done
 
-    def begin(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> None:
+    def begin(self, behind: Behind, batch: list[list[int]], namespace: str) -> None:
         """Have them computed by `advance`; what was begun before and not finished is given up."""
-        self._steps = self._compute(prefix_ids, batch, namespace, SLICE_TOKENS)
+        self._steps = self._compute(behind, batch, namespace, SLICE_TOKENS)
 
     def advance(self, goes_on: Callable[[], bool]) -> Stored | None:
         """One slice, and more as long as it may go on; returns what became of the chunks at the end.
@@ -72,22 +74,52 @@ class Computing:
         return _advance(self._steps, goes_on)
 
     def _compute(
-        self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str, piece_tokens: int
+        self, behind: Behind, batch: list[list[int]], namespace: str, piece_tokens: int
     ) -> Generator[None, None, Stored]:
         scope, store = self._stores.scope(namespace), self._stores.of(namespace)
-        records = [make_record(scope, prefix_ids, ids) for ids in batch]
+        records = records_of(scope, behind, batch)
+        ids, leap = records[0].prefix_ids, records[0].leap
         prefix, is_new = None, False
-        if prefix_ids:
-            prefix, is_new = yield from self._prefix(make_record(scope, (), prefix_ids), store, piece_tokens)
-        chunks = yield from computing_chunks(records, prefix, self._layers, self._ranks, piece_tokens)
+        if ids:
+            own = make_record(scope, (), ids, leap)
+            prefix, is_new = yield from self._prefix(scope, own, store, piece_tokens)
+            chunks = yield from self._behind(prefix, records, piece_tokens)
+        else:
+            chunks = yield from self._behind_nothing(scope, records, store, piece_tokens)
         if prefix is not None and is_new:
             problem = yield from self._put(store, prefix)
             if problem is not None:
                 return problem
         return (yield from self._put_all(store, chunks))
 
+    def _behind(
+        self, prefix: ChunkKV | None, records: Sequence[ChunkRecord], piece_tokens: int
+    ) -> Generator[None, None, list[ChunkKV]]:
+        return computing_chunks(records, prefix, self._layers, self._ranks, piece_tokens)
+
+    def _behind_nothing(
+        self, scope: str, records: Sequence[ChunkRecord], store: ChunkStore, piece_tokens: int
+    ) -> Generator[None, None, list[ChunkKV]]:
+        if records[0].leap is None:
+            return (yield from self._behind(None, records, piece_tokens))
+        chunks: list[ChunkKV] = []
+        for record in records:
+            chunks += [(yield from self._over_leap(scope, record, store, piece_tokens))]
+        return chunks
+
+    def _over_leap(
+        self, scope: str, record: ChunkRecord, store: ChunkStore, piece_tokens: int
+    ) -> Generator[None, None, ChunkKV]:
+        """A chunk with a leap among its own tokens; what is in front of it is a prefix."""
+        assert record.leap is not None
+        layers, (before, behind) = self._layers, halves(scope, record)
+        front, _ = yield from self._prefix(scope, before, store, piece_tokens)
+        front = moved(front, record.leap.by, layers.rotary_table, layers.rotary_interleaved)
+        (rest,) = yield from self._behind(front, [behind], piece_tokens)
+        return joined(record, front, rest)
+
     def _prefix(
-        self, record: ChunkRecord, store: ChunkStore, piece_tokens: int
+        self, scope: str, record: ChunkRecord, store: ChunkStore, piece_tokens: int
     ) -> Generator[None, None, tuple[ChunkKV, bool]]:
         """The prefix's own KV, and whether it was computed just now."""
         try:
@@ -98,7 +130,7 @@ class Computing:
         if self._ranks.all_true([chunk is not None])[0]:
             assert chunk is not None
             return chunk, False
-        (computed,) = yield from computing_chunks([record], None, self._layers, self._ranks, piece_tokens)
+        (computed,) = yield from self._behind_nothing(scope, [record], store, piece_tokens)
         return computed, True
 
     def _put_all(self, store: ChunkStore, chunks: Sequence[ChunkKV]) -> Generator[None, None, Stored]:

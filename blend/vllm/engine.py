@@ -115,8 +115,8 @@ class Engine:
         Raises:
             StoreFull: no space left; what was stored stays.
         """
-        prefix_ids, batch = as_batch(records, self.setup.not_blendable)
-        return stored_bytes(*self._thread.rpc("compute_chunks", prefix_ids, batch, self.namespace))
+        behind, batch = as_batch(records, self.setup.not_blendable)
+        return stored_bytes(*self._thread.rpc("compute_chunks", behind, batch, self.namespace))
 
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
@@ -154,8 +154,9 @@ class Engine:
     def records(self, texts: Sequence[str], prefix: str) -> list[ChunkRecord]:
         """Records of all that `precompute` stores: both versions of texts, and what these stand behind."""
         prefixes = self.prefixes(prefix)
-        behind = [record for text in texts for record in prefixes.versions(self.encode(text)).records]
-        return [*prefixes.records, *behind]
+        versions = [prefixes.versions(self.encode(text)) for text in texts]
+        heads = prefixes.heads(one.led.num_tokens for one in versions if one.led is not None)
+        return [*heads, *(record for one in versions for record in one.records)]
 
     # Online: answers
 

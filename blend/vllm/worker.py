@@ -6,6 +6,7 @@ import torch
 from vllm.distributed.kv_transfer import get_kv_transfer_group
 from vllm.platforms import current_platform
 
+from blend.vllm.chunk_calls import Behind
 from blend.vllm.computing import Stored
 from blend.vllm.connector import KVBlendConnector
 from blend.vllm.threads import keep_to_one_core
@@ -24,18 +25,18 @@ class BlendWorker(PlatformWorker):
         keep_to_one_core()
         _connector().attach(self.model_runner)
 
-    def compute_chunks(self, prefix_ids: list[int], batch: list[list[int]], namespace: str) -> Stored:
+    def compute_chunks(self, behind: Behind, batch: list[list[int]], namespace: str) -> Stored:
         """Compute and store chunks of a namespace that stand behind one prefix.
 
         Called by `collective_rpc`, between engine steps, on every rank; rank 0 writes.
         """
         with torch.inference_mode():
-            return _connector().worker.compute(tuple(prefix_ids), batch, namespace)
+            return _connector().worker.compute(behind, batch, namespace)
 
-    def begin_computing(self, prefix_ids: list[int], batch: list[list[int]], namespace: str) -> None:
+    def begin_computing(self, behind: Behind, batch: list[list[int]], namespace: str) -> None:
         """The same in slices; called on every rank, and so is what follows."""
         with torch.inference_mode():
-            _connector().worker.begin_computing(tuple(prefix_ids), batch, namespace)
+            _connector().worker.begin_computing(behind, batch, namespace)
 
     def advance_computing(self, idle_s: float | None) -> tuple[float, Stored | None]:
         """Some slices more; see `WorkerSide.advance_computing`."""

@@ -13,6 +13,7 @@ from blend.errors import NotBlendable, StoreError
 from blend.metrics import Meter
 from blend.store.device import place_on
 from blend.vllm.checks import check_layers
+from blend.vllm.chunk_calls import Behind
 from blend.vllm.computing import Computing, Stored
 from blend.vllm.job import blend
 from blend.vllm.kept import KeptRows
@@ -176,16 +177,16 @@ class WorkerSide:
         rates, self._rates = self._rates, None
         return StepReport(outcomes, rates) if outcomes or rates else None
 
-    def compute(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> Stored:
+    def compute(self, behind: Behind, batch: list[list[int]], namespace: str) -> Stored:
         """Compute and store chunks of a namespace, and their prefix if it is not stored; see `Computing`."""
         if self._computing is None:
             return self._refuses_chunks()
-        return self._computing.at_once(prefix_ids, batch, namespace)
+        return self._computing.at_once(behind, batch, namespace)
 
-    def begin_computing(self, prefix_ids: tuple[int, ...], batch: list[list[int]], namespace: str) -> None:
+    def begin_computing(self, behind: Behind, batch: list[list[int]], namespace: str) -> None:
         """The same in slices, for `advance_computing`."""
         if self._computing is not None:
-            self._computing.begin(prefix_ids, batch, namespace)
+            self._computing.begin(behind, batch, namespace)
 
     def advance_computing(self, idle_s: float | None) -> tuple[float, Stored | None]:
         """Compute some slices of what was begun; only one while a blend waits for its turn.

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.chunk import ChunkRecord, make_record
+from blend.chunk import ChunkRecord, Leap, make_record
 from blend.match import ChunkMatcher
 from tests.reference import matching
 
 
-def record(token_ids: tuple[int, ...], prefix_ids: tuple[int, ...] = ()) -> ChunkRecord:
-    return make_record("m", prefix_ids, token_ids)
+def record(token_ids: tuple[int, ...], prefix_ids: tuple[int, ...] = (), leaps: bool = False) -> ChunkRecord:
+    leap = Leap(after=1, by=5) if leaps and prefix_ids else None
+    return make_record("m", prefix_ids, token_ids, leap)
 
 
 def matcher(*records: ChunkRecord) -> ChunkMatcher:
@@ -29,7 +30,9 @@ HEAD = (0,) * 8
 tails = st.lists(st.integers(0, 1), max_size=12).map(tuple)
 ids = st.builds(lambda head, tail: head + tail, st.sampled_from([(), HEAD]), tails)
 prefixes = st.lists(st.integers(0, 1), max_size=3).map(tuple)
-records = st.lists(st.builds(record, ids, prefixes), max_size=8, unique_by=lambda r: r.chunk_id)
+records = st.lists(
+    st.builds(record, ids, prefixes, st.booleans()), max_size=8, unique_by=lambda r: r.chunk_id
+)
 prompts = st.lists(ids, max_size=3).map(lambda parts: sum(parts, ()))
 
 
@@ -53,7 +56,7 @@ def test_two_matchers_find_what_one_would_of_both(
     common: list[ChunkRecord], own: list[ChunkRecord], prompt: tuple[int, ...]
 ) -> None:
     # The same ids behind the same prefix are another chunk where the key is made of something else.
-    own = [make_record("mine", r.prefix_ids, r.token_ids) for r in own if r.token_ids]
+    own = [make_record("mine", r.prefix_ids, r.token_ids, r.leap) for r in own if r.token_ids]
     common = [r for r in common if r.token_ids]
     assert matcher(*own).find(prompt, matcher(*common)) == matching.find([*common, *own], prompt)
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from blend.chunk import make_record
+from blend.chunk import Leap, make_record
 from blend.plan import make_plan
-from blend.versions import Prefixes, ids_of
+from blend.versions import LEAP_POSITIONS, LONG_TOKENS, Prefixes, ids_of
 
 PREFIX, LEAD, CHUNK = (1, 2, 3), (50, 51, 52, 53), (7, 8, 9)
 PREFIXES = Prefixes("m", PREFIX, LEAD, max_tokens=100)
@@ -35,21 +35,52 @@ def test_a_chunk_too_long_to_stand_behind_prefix_and_lead_has_its_plain_version_
 
 
 def test_prefix_and_lead_are_kept_as_chunks_of_their_own() -> None:
-    assert PREFIXES.records == (make_record("m", (), PREFIX), make_record("m", (), PREFIX + LEAD))
+    assert PREFIXES.heads() == (make_record("m", (), PREFIX), make_record("m", (), PREFIX + LEAD))
     empty = replace(PREFIXES, prefix_ids=())
-    assert (empty.prefix, empty.records) == (None, (make_record("m", (), LEAD),))
+    assert (empty.prefix, empty.heads()) == (None, (make_record("m", (), LEAD),))
 
 
+def test_a_long_chunk_is_led_from_afar() -> None:
+    roomy, long = replace(PREFIXES, max_tokens=5000), tuple(range(LONG_TOKENS))
+    versions, far = roomy.versions(long), Leap(after=3, by=LEAP_POSITIONS)
+    assert versions.plain.leap is None
+    assert versions.led == make_record("m", PREFIX + LEAD, long, far)
+    assert roomy.versions(long[1:]).led == make_record("m", PREFIX + LEAD, long[1:])
+    assert roomy.heads((LONG_TOKENS, LONG_TOKENS + 1)) == (
+        make_record("m", (), PREFIX),
+        make_record("m", (), PREFIX + LEAD, far),
+    )
+    assert len(roomy.heads()) == 3
+    assert make_plan((*PREFIX, *LEAD, *long, 99), [(7, versions.led)]).spans[0].exact is False
+
+
+def test_no_chunk_is_led_from_farther_than_the_model_sees_or_from_nowhere() -> None:
+    long = tuple(range(LONG_TOKENS))
+    farthest = replace(PREFIXES, max_tokens=len(PREFIX + LEAD + long) + LEAP_POSITIONS)
+    near = make_record("m", PREFIX + LEAD, long)
+    led = farthest.versions(long).led
+    assert led is not None and led.leap is not None
+    short = replace(farthest, max_tokens=farthest.max_tokens - 1)
+    assert short.versions(long).led == near
+    assert short.led_prefix(len(long)) == make_record("m", (), PREFIX + LEAD)
+    assert replace(farthest, prefix_ids=()).versions(long).led == make_record("m", LEAD, long)
+    # What was stored when the model was longer, or shorter, is known as the chunk's.
+    assert {led, near} < set(short.ever([long])) and {led, near} < set(farthest.ever([long]))
+
+
+@pytest.mark.parametrize("num_tokens", [3, LONG_TOKENS])
 @pytest.mark.parametrize("prefix", [PREFIX, ()])
-def test_a_stored_record_tells_which_chunk_it_is_a_version_of(prefix: tuple[int, ...]) -> None:
-    stored = replace(PREFIXES, prefix_ids=prefix)
+def test_a_stored_record_tells_which_chunk_it_is_a_version_of(
+    prefix: tuple[int, ...], num_tokens: int
+) -> None:
+    stored = replace(PREFIXES, prefix_ids=prefix, max_tokens=5000)
     asked = Prefixes("m", (4, 4), LEAD, 100)  # of any collection of this model
-    plain, led = stored.versions(CHUNK).records
+    plain, led = stored.versions(range(num_tokens)).records
     assert asked.plain_id(plain) == asked.plain_id(led) == plain.chunk_id
-    assert asked.plain_id(stored.led_prefix) == make_record("m", (), prefix).chunk_id
+    assert asked.plain_id(stored.led_prefix(num_tokens)) == make_record("m", (), prefix).chunk_id
     assert asked.plain_id(make_record("m", (), PREFIX)) == make_record("m", (), PREFIX).chunk_id
 
 
 def test_ids_of_records() -> None:
     assert ids_of([]) == frozenset()
-    assert ids_of(PREFIXES.records) == {record.chunk_id for record in PREFIXES.records}
+    assert ids_of(PREFIXES.heads()) == {record.chunk_id for record in PREFIXES.heads()}

@@ -9,7 +9,7 @@ import pytest
 
 from blend.errors import StoreFull
 from blend.text.lead import lead_ids
-from blend.versions import ids_of
+from blend.versions import LONG_TOKENS, ids_of
 from precompute.config import DEFAULTS
 from precompute.errors import PrecomputeError
 from precompute.events import Computed, Embedded, FileUnreadable, Notice, Planned
@@ -29,9 +29,10 @@ def named(jobs: Jobs, *collections: str) -> set[str]:
     for name in collections or ("docs",):
         collection = Collection.open(jobs.store, name)
         prefixes = jobs.engine.prefixes(collection.settings.prefix)
-        records = [*prefixes.records]
-        for chunk in collection.chunks:
-            records += prefixes.versions(jobs.engine.encode(chunk.text)).records
+        chunks = [jobs.engine.encode(chunk.text) for chunk in collection.chunks]
+        records = [*prefixes.heads(map(len, chunks))]
+        for ids in chunks:
+            records += prefixes.versions(ids).records
         assert collection.manifest.chunk_ids <= ids_of(records)
         keys |= ids_of(records)
     return keys
@@ -105,6 +106,17 @@ def test_a_chunk_too_long_to_stand_behind_the_lead_has_its_plain_version_only(jo
     jobs.write("b.txt", 8, "other")
     assert jobs.run(max_model_len=room).dropped == 2
     assert stored(jobs) == named(jobs)
+
+
+def test_long_chunks_are_led_from_afar_and_short_ones_are_not(jobs: Jobs) -> None:
+    jobs.write("a.txt", 2 * LONG_TOKENS + 10)
+    jobs.run(chunk_tokens=LONG_TOKENS, max_model_len=5000)
+    assert stored(jobs) == named(jobs)
+    assert len(stored(jobs)) == 2 * 3 + 3, "the lead stands behind the prefix, and far behind it"
+    leaps = [record.leap is not None for record in jobs.engine.computed if record.prefix_ids]
+    assert sorted(leaps) == [False] * 4 + [True] * 2
+    jobs.run(chunk_tokens=LONG_TOKENS, max_model_len=5000)
+    assert jobs.engine.computed == []
 
 
 def test_no_lead_is_computed_when_no_chunk_can_stand_behind_it(jobs: Jobs) -> None:

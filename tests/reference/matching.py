@@ -22,7 +22,7 @@ def find(records: Sequence[ChunkRecord], prompt: tuple[int, ...]) -> list[tuple[
 
 
 def _choose(here: list[ChunkRecord], prompt: tuple[int, ...], start: int) -> ChunkRecord:
-    exact = [r for r in here if r.prefix_ids == prompt[:start]]
+    exact = [r for r in here if r.prefix_ids == prompt[:start] and r.leap is None]
     if exact:
         return exact[-1]
     with_prefix = [r for r in here if r.prefix_ids] or here

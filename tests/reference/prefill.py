@@ -12,9 +12,15 @@ KV = tuple[torch.Tensor, torch.Tensor]
 @torch.no_grad()
 def full_prefill(model: PreTrainedModel, token_ids: Sequence[int], first_position: int = 0) -> KV:
     """Keys and values of all tokens, the first standing at `first_position` with nothing before it."""
+    return prefill_at(model, token_ids, range(first_position, first_position + len(token_ids)))
+
+
+@torch.no_grad()
+def prefill_at(model: PreTrainedModel, token_ids: Sequence[int], positions: Sequence[int]) -> KV:
+    """Keys and values of tokens that stand where they are said to stand."""
     cache = DynamicCache(config=model.config)
-    positions = torch.arange(first_position, first_position + len(token_ids))[None]
-    model(input_ids=torch.tensor([token_ids]), position_ids=positions, past_key_values=cache)
+    places = torch.tensor([list(positions)])
+    model(input_ids=torch.tensor([token_ids]), position_ids=places, past_key_values=cache)
     return rows_of(cache)
 
 

@@ -58,6 +58,15 @@ def test_a_passage_joins_others_at_a_random_place(path: Path, zipped: bool) -> N
     assert places == {0, 1, 2, 3}
 
 
+def test_passages_can_be_joined_to_longer_ones(path: Path) -> None:
+    one = read_questions(write(path, NQ), num=1, passages=6).questions[0]
+    joined = read_questions(path, num=1, passages=2, join=3).questions[0]
+    assert joined.passages == ("\n\n".join(one.passages[:3]), "\n\n".join(one.passages[3:]))
+    assert joined.wrong_passages == ("\n\n".join(one.wrong_passages[:3]), "\n\n".join(one.wrong_passages[3:]))
+    with pytest.raises(RequestError, match="enough for 12 right and 12 wrong"):
+        read_questions(path, num=1, passages=4, join=3)
+
+
 def test_a_question_is_the_same_wherever_a_run_begins(path: Path) -> None:
     whole = read_questions(write(path, NQ), num=20, passages=4)
     part = read_questions(path, num=2, skip=5, passages=4)

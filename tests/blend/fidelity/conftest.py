@@ -14,7 +14,7 @@ METHODS = (
     Method("cacheblend", "alone", "deviation", None, 0.15),
     Method("cacheblend", "alone", "deviation", None, 0.5),
 )
-HEADER = Header("tiny", "0" * 64, "random", "q.jsonl", "d" * 64, 2, "Be brief.", False, 4, 0, None)
+HEADER = Header("tiny", "0" * 64, "random", "q.jsonl", "d" * 64, 2, 1, "Be brief.", False, 4, 0, None)
 
 
 @pytest.fixture(scope="session")

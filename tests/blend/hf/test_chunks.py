@@ -6,14 +6,15 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunk import ChunkKV, Leap, make_record
 from blend.errors import RequestError
 from blend.hf import blend, compute_chunk, compute_chunks
-from blend.hf.decoder import decoder_of
+from blend.hf.decoder import decoder_of, kv_layout
+from blend.rope import realign, rotation
 from blend.versions import Prefixes
 from tests.conftest import RandomIds
-from tests.reference.prefill import full_prefill, rows_of
-from tests.reference.tiny_models import ODD_FAMILIES, tiny_model
+from tests.reference.prefill import full_prefill, prefill_at, rows_of
+from tests.reference.tiny_models import FAMILIES, ODD_FAMILIES, tiny_model
 from tests.tolerances import ROTATION, assert_close
 
 
@@ -53,11 +54,34 @@ def test_odd_families_too(family: str, random_ids: RandomIds) -> None:
     assert_close(chunk.values, values[:, 12:])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", [*FAMILIES, *ODD_FAMILIES])
+def test_over_a_leap_a_chunk_is_what_it_is_that_far_behind(family: str, random_ids: RandomIds) -> None:
+    model, prefix, lead, own = tiny_model(family), random_ids(7), random_ids(20), random_ids(30)
+    leap = Leap(after=7, by=200)
+    head, chunk = compute_chunks(
+        model,
+        [make_record("tiny", (), prefix + lead, leap), make_record("tiny", prefix + lead, own, leap)],
+    )
+    keys, values = prefill_at(model, prefix + lead + own, [*range(7), *range(207, 257)])
+    assert_close(torch.cat([head.values, chunk.values], dim=1), values)
+    # As they are stored, keys turn to any place: here each to where it stood.
+    layout = kv_layout(model, own, 300)
+    behind = realign(torch.cat([head.keys[:, 7:], chunk.keys], dim=1), rotation(layout.table, 200))
+    front = realign(head.keys[:, :7], rotation(layout.table, 200))
+    if not layout.interleaved:
+        assert_close(torch.cat([front, behind], dim=1), keys, ROTATION)
+    (again,) = compute_chunks(model, [chunk.record], {(head.record.token_ids, leap): head})
+    assert torch.equal(again.keys, chunk.keys) and torch.equal(again.values, chunk.values)
+    (near,) = compute_chunks(model, [make_record("tiny", prefix + lead, own)])
+    assert not torch.allclose(near.values, chunk.values, atol=1e-3), "it makes a difference"
+
+
 def test_a_prefix_runs_once_for_all_its_chunks_and_never_when_it_is_known(
     llama: PreTrainedModel, random_ids: RandomIds
 ) -> None:
     prefix = random_ids(40)
-    known = {prefix: compute_chunk(llama, make_record("tiny", (), prefix))}
+    known = {(prefix, None): compute_chunk(llama, make_record("tiny", (), prefix))}
     records = [make_record("tiny", prefix, random_ids(num)) for num in (5, 11, 8)]
     computed, shapes = tokens_run(llama, records)
     assert shapes == [(1, 40), (3, 11)]
@@ -74,7 +98,7 @@ def test_a_known_prefix_is_not_written_to_and_not_kept_alive(
     prefix = compute_chunk(llama, make_record("tiny", (), random_ids(6)))
     before = prefix.keys.clone(), prefix.values.clone()
     ids = prefix.record.token_ids
-    (chunk,) = compute_chunks(llama, [make_record("tiny", ids, random_ids(4))], {ids: prefix})
+    (chunk,) = compute_chunks(llama, [make_record("tiny", ids, random_ids(4))], {(ids, None): prefix})
     assert torch.equal(prefix.keys, before[0]) and torch.equal(prefix.values, before[1])
     assert chunk.keys.untyped_storage().nbytes() == chunk.keys.nbytes
 
@@ -84,7 +108,7 @@ def test_kv_of_other_tokens_is_no_prefix(llama: PreTrainedModel, random_ids: Ran
     record = make_record("tiny", ids, random_ids(4))
     for wrong in (make_record("tiny", (), random_ids(6)), make_record("tiny", random_ids(2), ids)):
         with pytest.raises(RequestError, match="for a prefix of 6 tokens"):
-            compute_chunks(llama, [record], {ids: compute_chunk(llama, wrong)})
+            compute_chunks(llama, [record], {(ids, None): compute_chunk(llama, wrong)})
 
 
 def test_a_blend_takes_the_plain_version_first_and_led_ones_behind_it(

@@ -5,17 +5,22 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunk import ChunkKV, Leap, make_record
 
 MakeChunk = Callable[..., ChunkKV]
 
 
 def make(
-    seed: int, tokens: int = 5, dtype: torch.dtype = torch.float32, scores: bool = False, prefix: int = 3
+    seed: int,
+    tokens: int = 5,
+    dtype: torch.dtype = torch.float32,
+    scores: bool = False,
+    prefix: int = 3,
+    leap: Leap | None = None,
 ) -> ChunkKV:
     """A chunk of random numbers: 3 layers, 2 heads of size 4."""
     generator = torch.Generator().manual_seed(seed)
-    record = make_record("model", range(prefix), [seed * 100 + i for i in range(tokens)])
+    record = make_record("model", range(prefix), [seed * 100 + i for i in range(tokens)], leap)
     keys, values = (torch.randn(3, tokens, 2, 4, generator=generator).to(dtype) for _ in range(2))
     return ChunkKV(record, keys, values, torch.rand(tokens, generator=generator) if scores else None)
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.errors import CorruptChunk
 from blend.store.backed import BackedStore
 from blend.store.base import ChunkStore
@@ -96,6 +96,15 @@ def test_what_was_put_is_got_bit_for_bit(
     for _ in range(2):  # the second time from a cache, where there is one
         assert same(store.get(chunk.record), chunk)
     assert store.record(chunk.record.chunk_id) == chunk.record
+
+
+def test_positions_left_out_are_part_of_what_a_chunk_is(store: ChunkStore, make_chunk: MakeChunk) -> None:
+    near, far = make_chunk(1), make_chunk(1, leap=Leap(after=2, by=1000))
+    assert near.record.chunk_id != far.record.chunk_id
+    for chunk in (near, far):
+        store.put(chunk)
+        assert same(store.get(chunk.record), chunk)
+    assert store.record(far.record.chunk_id) == far.record
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from blend import Engine
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.hf import blend, compute_chunks
 from blend.hf.blender import HFBlend
 from blend.sharing import Sharing
@@ -31,7 +31,7 @@ from blend.vllm.request_params import BlendParams
 from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.side_by_side import cores
-from tests.tolerances import assert_close
+from tests.tolerances import ROTATION, assert_close
 
 pytestmark = pytest.mark.engine
 
@@ -159,6 +159,27 @@ def test_chunk_kv_is_the_reference_s(pair: Pair) -> None:
         assert stored is not None, "the prefix is stored beside its chunks"
         assert_close(stored.keys, chunk.keys)
         assert_close(stored.values, chunk.values)
+
+
+def test_chunk_kv_over_a_leap_is_the_reference_s(pair: Pair) -> None:
+    engine, prefix_ids = pair.engine, pair.prefix.token_ids
+    behind, leap = prefix_ids + ids(20, seed=5), Leap(after=len(prefix_ids), by=200)
+    head = make_record(engine.fingerprint, (), behind, leap)
+    one, other = (make_record(engine.fingerprint, behind, ids(num, num), leap) for num in (30, 9))
+    engine.compute([one])  # what it stands behind is computed and stored on the way
+    engine.compute([other])
+    for chunk in compute_chunks(pair.model, [head, one, other]):
+        stored = engine.store.get(chunk.record)
+        assert stored is not None and stored.record == chunk.record
+        assert_close(stored.keys, chunk.keys, ROTATION)
+        assert_close(stored.values, chunk.values)
+    engine.store.delete(head.chunk_id)
+    engine.compute([head])  # as a job has it computed, by itself
+    again = engine.store.get(head)
+    assert again is not None
+    assert_close(again.values, compute_chunks(pair.model, [head])[0].values)
+    for record in (head, one, other):
+        engine.store.delete(record.chunk_id)
 
 
 @pytest.mark.parametrize("selector", ["deviation", "first", "question-late", "all"])

@@ -45,10 +45,10 @@ class StoringEngine(Engine):
         """There is no model to find anything wrong with."""
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
-        (prefix_ids,) = {record.prefix_ids for record in records}
+        ((prefix_ids, leap),) = {(record.prefix_ids, record.leap) for record in records}
         self.calls.append(list(records))
         # As the workers do, who keep the prefix's own KV beside its chunks.
-        for record in (make_record(self.fingerprint, (), prefix_ids), *records):
+        for record in (make_record(self.fingerprint, (), prefix_ids, leap), *records):
             rows = torch.zeros(1, record.num_tokens, 1, 1)
             self.store.put(ChunkKV(record, rows, rows))
         return 0
@@ -112,7 +112,7 @@ def test_the_self_check_takes_all_versions_away_and_leaves_what_was_there_before
     prompt = PROMPTS[0]
     engine.precompute(["somebody's own", prompt.passages[0]], prefix=prompt.prefix)
     before = stored(engine)
-    assert engine.prefixes(prompt.prefix).led_prefix.chunk_id in before
+    assert engine.prefixes(prompt.prefix).led_prefix(1).chunk_id in before
 
     def compare(engine: Engine, prompt: gate.GatePrompt) -> None:
         engine.precompute(prompt.passages, prefix=prompt.prefix)

@@ -1,0 +1,42 @@
+"""Computing over a leap: what stands in front of it is moved away, and the rest is computed behind that.
+
+Rotary attention sees distances only. Keys turned back by the positions that are left out are as far from all
+that follows as they would be with other text between, and what follows keeps the positions that it counts.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.rope import realign, rotation
+
+
+def halves(model: str, record: ChunkRecord) -> tuple[ChunkRecord, ChunkRecord]:
+    """What stands in front of a leap, and what behind, as chunks: the second is to be computed behind the
+    first, once that was `moved`.
+
+    Args:
+        model: fingerprint of the model.
+        record: behind nothing, with a leap among its own tokens.
+    """
+    leap, ids = record.leap, record.token_ids
+    assert leap is not None and not record.prefix_ids and leap.after < len(ids), f"no leap among {record}"
+    front = make_record(model, (), ids[: leap.after])
+    return front, make_record(model, front.token_ids, ids[leap.after :])
+
+
+def moved(front: ChunkKV, by: int, table: torch.Tensor, interleaved: bool) -> ChunkKV:
+    """The same rows `by` positions to the left, below zero.
+
+    Args:
+        table, interleaved: the model's rotary table and layout, see `blend.rope`.
+    """
+    turn = rotation(table.to(front.keys.device), -by)
+    return replace(front, keys=realign(front.keys, turn, interleaved))
+
+
+def joined(record: ChunkRecord, front: ChunkKV, rest: ChunkKV) -> ChunkKV:
+    """Both halves as one chunk; the front was moved."""
+    keys, values = (torch.cat(both, dim=1) for both in ((front.keys, rest.keys), (front.values, rest.values)))
+    return ChunkKV(record, keys, values)
