@@ -10,8 +10,9 @@ from blend.errors import RequestError
 from blend.fidelity.method import NONE, WRONG, Method
 from blend.ratio import parse_ratio
 
-ALONE, PREFIXED, LED = "alone", "prefixed", "led"
-"""Chunk KV computed behind nothing, behind the prefix, or behind the prefix and the lead."""
+ALONE, PREFIXED, LED, ECHOED = "alone", "prefixed", "led", "echoed"
+"""Chunk KV computed behind nothing, behind the prefix, or behind the prefix and the lead; and this with rows
+of a second reading where a prompt holds a text twice, see `blend.fidelity.echo`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ _RULES = {
     "led-question-late": _Rule(LED, "question-late"),
     "led-question-deviation": _Rule(LED, "question-deviation"),
     "led-oracle": _Rule(LED, "oracle"),
+    "echoed-question-late": _Rule(ECHOED, "question-late"),
     "random": _Rule(LED, "random"),
 }
-_REUSE = {"reuse-alone": ALONE, "reuse-prefixed": PREFIXED, "reuse-led": LED}
+_REUSE = {"reuse-alone": ALONE, "reuse-prefixed": PREFIXED, "reuse-led": LED, "reuse-echoed": ECHOED}
 _FLOORS = {"wrong-document": WRONG, "no-context": NONE}
 _DEFAULT = (
     "reuse-alone",
