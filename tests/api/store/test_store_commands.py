@@ -80,6 +80,7 @@ def test_show(shop: Shop, commands: Commands) -> None:
     record = shop.chunks.record(key)
     assert record is not None
     assert (shown["id"], shown["tokens"], shown["behind_tokens"]) == (key, 20, record.offset)
+    assert shown["left_out"] == 0, "a short chunk is as far from its prefix as it stands"
     assert shown["pinned"] and shown["collections"] == ["one"]
     assert shown["parts"]["kv"] == "float32 [2, 2, 20, 1, 4]"
     assert shown["file"] == str(shop.chunks.path(key))
