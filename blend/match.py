@@ -79,8 +79,9 @@ class ChunkMatcher:
         Where the same ids are known behind several prefixes, the record is taken whose prefix is all that
         stands before it, and no position was left out; else the one whose prefix begins as the prompt does,
         for the most tokens; of equals the one with the longer prefix (behind a prefix and the lead, see
-        `blend.versions`, rather than behind the prefix alone); then the one added last. A record without
-        prefix is taken only at the very start, or where there is no other.
+        `blend.versions`, rather than behind the prefix alone), and of those one with positions left out; then
+        the one added last. A record without prefix is taken only at the very start, or where there is no
+        other.
 
         Args:
             beside: more known chunks; of equals, one of this matcher comes first.
@@ -154,10 +155,10 @@ def _goes_on(longer: Ids, shorter: Ids) -> bool:
 
 
 def _best_variant(variants: list[ChunkRecord], prompt: Ids, start: int) -> ChunkRecord:
-    def rank(record: ChunkRecord) -> tuple[bool, bool, int, int]:
+    def rank(record: ChunkRecord) -> tuple[bool, bool, int, int, bool]:
         length = len(record.prefix_ids)
-        common = _num_common(record.prefix_ids, prompt)
-        return common == length == start and record.leap is None, bool(length), common, length
+        common, is_far = _num_common(record.prefix_ids, prompt), record.leap is not None
+        return common == length == start and not is_far, bool(length), common, length, is_far
 
     # `max` keeps the first of equals, and the last added comes first here.
     return max(reversed(variants), key=rank)

@@ -20,7 +20,7 @@ from tests.servers import free_port
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = ("attention-sinks.md", "paged-attention.html")
-CHARACTERS = 4500
+CHARACTERS = 3500
 """Of each page: enough to ask about, and soon precomputed."""
 LIMIT_S = 500
 

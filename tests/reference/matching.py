@@ -27,7 +27,8 @@ def _choose(here: list[ChunkRecord], prompt: tuple[int, ...], start: int) -> Chu
         return exact[-1]
     with_prefix = [r for r in here if r.prefix_ids] or here
     nearest = [r for r in with_prefix if _common(r, prompt) == max(_common(o, prompt) for o in with_prefix)]
-    return [r for r in nearest if r.offset == max(o.offset for o in nearest)][-1]
+    longest = [r for r in nearest if r.offset == max(o.offset for o in nearest)]
+    return [r for r in longest if r.leap][-1] if any(r.leap for r in longest) else longest[-1]
 
 
 def _common(record: ChunkRecord, prompt: tuple[int, ...]) -> int:
