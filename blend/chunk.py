@@ -57,6 +57,16 @@ class ChunkRecord:
     def num_tokens(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def is_echo(self) -> bool:
+        """Whether it was computed right behind its own tokens: a second reading, see `blend.versions`."""
+        return bool(self.token_ids) and self.prefix_ids[-self.num_tokens :] == self.token_ids
+
+    @property
+    def base_ids(self) -> tuple[int, ...]:
+        """Tokens that the first reading stands behind: those that it was computed behind when it is none."""
+        return self.prefix_ids[: -self.num_tokens] if self.is_echo else self.prefix_ids
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkKV:
@@ -167,3 +177,20 @@ def batches(chunks: Iterable[Chunk], max_tokens: int) -> Iterator[list[Chunk]]:
         tokens += chunk.num_tokens
     if batch:
         yield batch
+
+
+def computable_batches(records: Iterable[ChunkRecord], max_tokens: int) -> Iterator[list[ChunkRecord]]:
+    """Records as an engine takes them: each once, those of a batch behind the same, with at most `max_tokens`
+    tokens to run; a larger one goes alone.
+
+    >>> both = [make_record("m", (1,), (n, n)) for n in (7, 8)] + [make_record("m", (2,), (9,))]
+    >>> [len(batch) for batch in computable_batches(both + both, 100)]
+    [2, 1]
+    """
+    groups: dict[tuple[tuple[int, ...], Leap | None, bool], dict[str, ChunkRecord]] = {}
+    for record in records:
+        behind = (record.base_ids, record.leap, record.is_echo)
+        groups.setdefault(behind, {})[record.chunk_id] = record
+    for (_, _, are_echoes), group in groups.items():
+        # An echo is read twice.
+        yield from batches(group.values(), max_tokens // 2 if are_echoes else max_tokens)

@@ -81,7 +81,7 @@ class ChunkMatcher:
         for the most tokens; of equals the one with the longer prefix (behind a prefix and the lead, see
         `blend.versions`, rather than behind the prefix alone), and of those one with positions left out; then
         the one added last. A record without prefix is taken only at the very start, or where there is no
-        other.
+        other; an echo only where there is nothing else.
 
         Args:
             beside: more known chunks; of equals, one of this matcher comes first.
@@ -100,10 +100,16 @@ class ChunkMatcher:
                 continue
             ids = max(here, key=len)
             variants = [record for one in matchers for record in one._variants.get(ids, {}).values()]
-            record = _best_variant(variants, prompt, position)
+            record = _best_variant([one for one in variants if not one.is_echo] or variants, prompt, position)
             found.append((position, record))
             position += record.num_tokens
         return found
+
+    def echo_of(self, record: ChunkRecord) -> ChunkRecord | None:
+        """The second reading of a chunk, behind the first that is given; None when it is not known."""
+        variants = self._variants.get(record.token_ids, {}).values()
+        behind = (record.prefix_ids, record.leap)
+        return next((one for one in variants if one.is_echo and (one.base_ids, one.leap) == behind), None)
 
     def plain_of(self, record: ChunkRecord) -> ChunkRecord:
         """The version whose id is the chunk's, see `blend.versions`; the record itself where it is that one.
@@ -111,7 +117,7 @@ class ChunkMatcher:
         A record counts as led when no known prefix of these ids goes on from its own; the plain one is then
         the one with the longest prefix that its own goes on from.
         """
-        variants = self._variants.get(record.token_ids, {}).values()
+        variants = [one for one in self._variants.get(record.token_ids, {}).values() if not one.is_echo]
         if any(_goes_on(other.prefix_ids, record.prefix_ids) for other in variants):
             return record
         begun = [other for other in variants if _goes_on(record.prefix_ids, other.prefix_ids)]

@@ -1,9 +1,23 @@
 """The plan of a blend: which spans of a prompt are which chunk, as pure integers."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from blend.chunk import ChunkRecord
+from blend.repeats import Interval, repeats, within
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a chunk holds of text that stood in the prompt before it.
+
+    Attributes:
+        record: the chunk's echo, see `blend.versions`.
+        rows: half-open intervals of its rows that are taken from it, ascending.
+    """
+
+    record: ChunkRecord
+    rows: tuple[Interval, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +27,18 @@ class Span:
     Attributes:
         exact: its stored KV equals a full prefill's here (it stands where it was computed, behind
             the very tokens it was computed behind), so it is never selected.
+        again: rows that are taken from another version, or None.
     """
 
     record: ChunkRecord
     start: int
     exact: bool
+    again: Again | None = None
+
+    @property
+    def records(self) -> tuple[ChunkRecord, ...]:
+        """All that its rows are taken from."""
+        return (self.record,) if self.again is None else (self.record, self.again.record)
 
     @property
     def stop(self) -> int:
@@ -66,7 +87,12 @@ class BlendPlan:
         return replace(self, spans=tuple(spans))
 
 
-def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]]) -> BlendPlan:
+EchoOf = Callable[[ChunkRecord], ChunkRecord | None]
+
+
+def make_plan(
+    prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]], echo_of: EchoOf | None = None
+) -> BlendPlan:
     """Plan for a prompt in which chunks were found.
 
     The last token of a prompt is always left to the engine: a chunk that ends the prompt is planned
@@ -75,6 +101,7 @@ def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]
     Args:
         prompt_ids: the whole prompt.
         found: (start, record) pairs in ascending order, without overlap.
+        echo_of: the known echo of a record, or None; without it no rows are taken from echoes.
     """
     spans = tuple(
         Span(record, start, exact=record.leap is None and tuple(prompt_ids[:start]) == record.prefix_ids)
@@ -82,4 +109,18 @@ def make_plan(prompt_ids: Sequence[int], found: Sequence[tuple[int, ChunkRecord]
     )
     stop = min(spans[-1].stop, len(prompt_ids) - 1) if spans else 0
     context = tuple(span for span in spans if span.start < stop)
+    if echo_of is not None:
+        context = _with_echoes(prompt_ids[:stop], context, echo_of)
     return BlendPlan(tuple(prompt_ids[:stop]), context, tuple(prompt_ids[stop:]))
+
+
+def _with_echoes(token_ids: Sequence[int], spans: tuple[Span, ...], echo_of: EchoOf) -> tuple[Span, ...]:
+    echoes = [None if span.exact else echo_of(span.record) for span in spans]
+    if not any(echoes):
+        return spans
+    again = repeats(token_ids)
+    rows = [within(again, span.start, span.stop) for span in spans]
+    return tuple(
+        replace(span, again=Again(echo, own)) if echo and own else span
+        for span, echo, own in zip(spans, echoes, rows, strict=True)
+    )

@@ -56,6 +56,8 @@ def blend_salt(
     for span in plan.spans:
         _add(digest, span.record.chunk_id.encode())
         digest.update(struct.pack("<Q", span.start))
+        # Which of its rows are an echo's follows from the tokens.
+        _add(digest, None if span.again is None else span.again.record.chunk_id.encode())
     _add(digest, None if suffix_ids is None else pack_ids(suffix_ids))
     return digest.hexdigest()
 

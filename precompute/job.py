@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from blend.chunk import ChunkRecord, batches
+from blend.chunk import ChunkRecord, batches, computable_batches
 from blend.errors import StoreFull
 from precompute.chunked import FolderReader, check_folder
 from precompute.config import PrecomputeConfig
@@ -134,7 +134,8 @@ class Precompute:
         start = time.monotonic()
         done = Computed(0, total[0], 0, total[1], 0, 0.0)
         for batch in batches(plan.to_compute, self._engine.max_batch_tokens):
-            num_bytes = sum(map(self._engine.compute, self._missing(plan, batch)))
+            missing = computable_batches(self._missing(plan, batch), self._engine.max_batch_tokens)
+            num_bytes = sum(map(self._engine.compute, missing))
             if self._engine.exchange is not None:
                 self._engine.exchange.send(key for chunk in batch for key in chunk.ids)
             done = Computed(
@@ -176,15 +177,14 @@ class Precompute:
                 "config` shows it) or take fewer documents, and run again"
             )
 
-    def _missing(self, plan: Plan, batch: list[PlannedChunk]) -> Iterator[list[ChunkRecord]]:
-        """The versions of some chunks that are not stored, by what they stand behind."""
+    def _missing(self, plan: Plan, batch: list[PlannedChunk]) -> Iterator[ChunkRecord]:
+        """The versions of some chunks that are not stored, one kind after the other."""
         versions = [plan.prefixes.versions(self._engine.encode(chunk.text)) for chunk in batch]
         found = [one.plain.chunk_id for one in versions]
         assert found == [chunk.chunk_id for chunk in batch], "the engine encodes one text in two ways"
-        for records in ([one.plain for one in versions], [one.led for one in versions]):
-            missing = [record for record in records if record and record.chunk_id in plan.missing]
-            if missing:
-                yield missing
+        kinds = zip(*((one.plain, one.led, one.echo) for one in versions), strict=True)
+        for records in kinds:
+            yield from (record for record in records if record and record.chunk_id in plan.missing)
 
     def _publish(self, plan: Plan, old: Collection | None) -> None:
         config = self._config

@@ -1,9 +1,10 @@
 """Which chunks a collection consists of, and which of them are to be computed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blend.chunk import ChunkRecord
+from blend.text.shared_text import SharedText
 from blend.versions import Prefixes, ids_of
 from precompute.engine import ChunkEngine
 from retriever.filters import Metadata
@@ -34,17 +35,19 @@ class PlannedChunk:
     Attributes:
         chunk_id: key of the plain version, the chunk's id.
         led_id: key of the led version, or None for a chunk that is too long for it.
+        echo_id: key of its echo, or None for a chunk that needs none, or is too long for it.
     """
 
     chunk_id: str
     led_id: str | None
+    echo_id: str | None
     text: str
     num_tokens: int
 
     @property
     def ids(self) -> frozenset[str]:
         """Keys of all its versions."""
-        return frozenset({self.chunk_id} if self.led_id is None else {self.chunk_id, self.led_id})
+        return frozenset(key for key in (self.chunk_id, self.led_id, self.echo_id) if key is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,21 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
     """Turn chunk texts into chunk ids, and look which of them are stored; those on a remote are fetched."""
     prefixes = engine.prefixes(prefix)
     chunks: dict[str, PlannedChunk] = {}
+    shared = SharedText()
     entries = []
     for document in documents:
-        planned = [_planned(prefixes, text, engine.encode(text)) for text in document.texts]
-        for chunk in planned:
+        ids = []
+        for text in document.texts:
+            token_ids = engine.encode(text)
+            chunk = _planned(prefixes, text, token_ids)
+            shared.add(chunk.chunk_id, token_ids)
             chunks.setdefault(chunk.chunk_id, chunk)
-        ids = tuple(chunk.chunk_id for chunk in planned)
-        entries.append(DocumentEntry(document.path, document.title, document.sha256, ids, document.metadata))
+            ids.append(chunk.chunk_id)
+        entries.append(
+            DocumentEntry(document.path, document.title, document.sha256, tuple(ids), document.metadata)
+        )
+    for key in chunks.keys() - shared.keys():
+        chunks[key] = replace(chunks[key], echo_id=None)
     needed = frozenset[str]().union(*(chunk.ids for chunk in chunks.values()))
     if engine.exchange is not None:
         engine.exchange.fetch(needed | _heads(prefixes, chunks.values()))
@@ -109,8 +120,8 @@ def _heads(prefixes: Prefixes, chunks: Iterable[PlannedChunk]) -> frozenset[str]
 
 def _planned(prefixes: Prefixes, text: str, token_ids: list[int]) -> PlannedChunk:
     versions = prefixes.versions(token_ids)
-    led_id = None if versions.led is None else versions.led.chunk_id
-    return PlannedChunk(versions.plain.chunk_id, led_id, text, versions.plain.num_tokens)
+    led_id, echo_id = (None if one is None else one.chunk_id for one in (versions.led, versions.echo))
+    return PlannedChunk(versions.plain.chunk_id, led_id, echo_id, text, versions.plain.num_tokens)
 
 
 def _prefixes_to_compute(

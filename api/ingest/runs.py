@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from api.ingest.folders import DocumentFolder
 from api.ingest.pacing import Interruption, Pace, PacedEmbedder
 from api.library import Library
-from blend.chunk import ChunkRecord, batches
+from blend.chunk import computable_batches
 from blend.versions import Versions
 from precompute.config import DEFAULTS, PrecomputeConfig
 from precompute.engine import ChunkEngine
@@ -150,12 +150,12 @@ class Runs:
         """
         engine = self._engine_of(namespace)
         prefixes, versions = engine.prefixes(DEFAULTS.prefix), _versions(engine, texts)
-        plain, led = [one.plain for one in versions], [one.led for one in versions if one.led is not None]
+        led = [one.led for one in versions if one.led is not None]
         heads = prefixes.heads(record.num_tokens for record in led)
-        groups = (*([record] for record in heads), plain, led)
-        for records in groups:
-            for batch in batches(_missing(engine, records), engine.max_batch_tokens):
-                engine.compute(batch)
+        records = [*heads, *(one.plain for one in versions), *led]
+        missing = (record for record in records if record.chunk_id not in engine.store)
+        for batch in computable_batches(missing, engine.max_batch_tokens):
+            engine.compute(batch)
 
     def unlearn(self, texts: Sequence[str], namespace: str) -> None:
         """Drop such chunks from the store, but for those that a collection needs.
@@ -176,8 +176,3 @@ class Runs:
 def _versions(engine: ChunkEngine, texts: Sequence[str]) -> list[Versions]:
     prefixes = engine.prefixes(DEFAULTS.prefix)
     return [prefixes.versions(engine.encode(text)) for text in texts]
-
-
-def _missing(engine: ChunkEngine, records: Iterable[ChunkRecord]) -> Iterator[ChunkRecord]:
-    distinct = {record.chunk_id: record for record in records}
-    return (record for key, record in distinct.items() if key not in engine.store)

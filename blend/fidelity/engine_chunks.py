@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from blend.chunk import ChunkKV, ChunkRecord, Leap, batches, chunk_id, make_record
+from blend.chunk import ChunkKV, ChunkRecord, chunk_id, computable_batches, make_record
 from blend.fidelity.kinds import prefixes_of, records_of
 from blend.fidelity.method import WRONG
-from blend.fidelity.methods import LED
+from blend.fidelity.methods import ECHOED, LED
 from blend.fidelity.question import Ids, LabPrompt
 from blend.store.disk import DiskStore
 from blend.store.ledger import SUFFIX
@@ -53,7 +53,7 @@ class EngineChunks:
     def _standing(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
         """The own KV of what stands before chunks: the prefix's, and with the lead that of both."""
         prefixes = prefixes_of(prompt, self._engine.fingerprint, self._lead)
-        led = prefixes.led_prefixes(map(len, prompt.chunks)) if kind == LED else ()
+        led = prefixes.led_prefixes(map(len, prompt.chunks)) if kind in (LED, ECHOED) else ()
         return [*([prefixes.prefix] if prefixes.prefix else []), *led]
 
     def _chunks(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
@@ -88,13 +88,9 @@ class EngineChunks:
 
     def _compute(self, records: Iterable[ChunkRecord]) -> None:
         """Compute what is not in the store; one call of the engine takes chunks behind one prefix."""
-        behind: dict[tuple[Ids, Leap | None], dict[str, ChunkRecord]] = {}
-        for record in records:
-            if record.chunk_id not in self._engine.store:
-                behind.setdefault((record.prefix_ids, record.leap), {})[record.chunk_id] = record
-        for missing in behind.values():
-            for batch in batches(missing.values(), self._engine.max_batch_tokens):
-                self._engine.compute(batch)
+        missing = (record for record in records if record.chunk_id not in self._engine.store)
+        for batch in computable_batches(missing, self._engine.max_batch_tokens):
+            self._engine.compute(batch)
 
     def _take_down(self, records: Iterable[ChunkRecord]) -> None:
         for chunk in {record.chunk_id for record in records}:

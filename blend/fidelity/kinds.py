@@ -5,7 +5,7 @@ import sys
 from blend.chunk import ChunkRecord, make_record
 from blend.errors import RequestError
 from blend.fidelity.method import WRONG
-from blend.fidelity.methods import ALONE, LED, PREFIXED
+from blend.fidelity.methods import ALONE, ECHOED, LED, PREFIXED
 from blend.fidelity.question import Ids, LabPrompt
 from blend.versions import Prefixes
 
@@ -22,15 +22,18 @@ def records_of(prompt: LabPrompt, kind: str, fingerprint: str, lead: Ids) -> lis
     """
     if kind == ALONE:
         return [make_record(fingerprint, (), ids) for ids in prompt.chunks]
-    if kind not in (PREFIXED, LED):
-        raise RequestError(f"got chunks {kind!r}, expected {ALONE}, {PREFIXED}, {LED} or {WRONG}")
+    if kind not in (PREFIXED, LED, ECHOED):
+        raise RequestError(f"got chunks {kind!r}, expected {ALONE}, {PREFIXED}, {LED}, {ECHOED} or {WRONG}")
     prefixes = prefixes_of(prompt, fingerprint, lead)
     versions = [prefixes.versions(ids) for ids in prompt.chunks]
     if kind == PREFIXED:
         return [one.plain for one in versions]
     # Right behind the prefix a chunk's plain version is exact.
     first = versions[:1] if not prompt.before_ids else []
-    return [*(one.plain for one in first), *(one.led or one.plain for one in versions)]
+    records = [*(one.plain for one in first), *(one.led or one.plain for one in versions)]
+    if kind == ECHOED:
+        records += [one.echo for one in versions if one.echo is not None]
+    return records
 
 
 def prefixes_of(prompt: LabPrompt, fingerprint: str, lead: Ids) -> Prefixes:

@@ -6,13 +6,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
-from blend.fidelity.echo import with_echo
 from blend.fidelity.kinds import records_of
 from blend.fidelity.method import WRONG
-from blend.fidelity.methods import ECHOED, LED
 from blend.fidelity.question import Ids, LabPrompt
 from blend.hf.chunks import Behind, compute_chunks
-from blend.hf.decoder import kv_layout
 from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
 
@@ -45,8 +42,6 @@ class ChunkSource:
         prefix = self._prefix(prompt.prefix_ids)
         if kind == WRONG:
             return [*prefix, *self._wrong(prompt)]
-        if kind == ECHOED:
-            return [*prefix, *self._echoed(prompt)]
         return [*prefix, *self._computed(records_of(prompt, kind, self._fingerprint, self._lead))]
 
     def behind_lead(self, texts: Sequence[str]) -> list[ChunkKV]:
@@ -69,19 +64,10 @@ class ChunkSource:
     def _computed(self, records: Sequence[ChunkRecord]) -> list[ChunkKV]:
         missing = {record.chunk_id: record for record in records if record.chunk_id not in self._known}
         for record in missing.values():
-            self._prefix(record.prefix_ids, record.leap)
+            self._prefix(record.base_ids, record.leap)
         for chunk in compute_chunks(self._model, list(missing.values()), self._prefixes):
             self._known[chunk.record.chunk_id] = chunk
         return [self._known[record.chunk_id] for record in records]
-
-    def _echoed(self, prompt: LabPrompt) -> list[ChunkKV]:
-        led = self._computed(records_of(prompt, LED, self._fingerprint, self._lead))
-        first, chunks = led[: -len(prompt.chunks)], led[-len(prompt.chunks) :]
-        layout = kv_layout(self._model, prompt.prompt_ids, max(map(len, prompt.chunks)) + 1)
-        echoed = with_echo(
-            chunks, prompt.starts, prompt.prompt_ids, self._computed, layout.table, layout.interleaved
-        )
-        return [*first, *echoed]
 
     def _wrong(self, prompt: LabPrompt) -> list[ChunkKV]:
         """KV of other texts under the records of the right ones."""

@@ -11,8 +11,8 @@ from blend.fidelity.method import NONE, WRONG, Method
 from blend.ratio import parse_ratio
 
 ALONE, PREFIXED, LED, ECHOED = "alone", "prefixed", "led", "echoed"
-"""Chunk KV computed behind nothing, behind the prefix, or behind the prefix and the lead; and this with rows
-of a second reading where a prompt holds a text twice, see `blend.fidelity.echo`."""
+"""Chunk KV computed behind nothing, behind the prefix, or behind the prefix and the lead; and this with
+echoes, for text that a prompt holds twice."""
 
 
 @dataclass(frozen=True, slots=True)

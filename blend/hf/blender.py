@@ -111,7 +111,7 @@ def blend(
 
 
 def _layout(model: PreTrainedModel, plan: BlendPlan) -> KVLayout:
-    farthest = max(plan.num_tokens, *(span.record.offset for span in plan.spans), 1)
+    farthest = max(plan.num_tokens, *(one.offset for span in plan.spans for one in span.records), 1)
     return kv_layout(model, plan.token_ids, farthest + 1)
 
 
@@ -134,7 +134,7 @@ def _find(prompt_ids: Sequence[int], chunks: Sequence[ChunkKV]) -> BlendPlan:
     matcher = ChunkMatcher()
     for chunk in chunks:
         matcher.add(chunk.record)
-    return make_plan(prompt_ids, matcher.find(prompt_ids))
+    return make_plan(prompt_ids, matcher.find(prompt_ids), matcher.echo_of)
 
 
 def _select(

@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from blend.chunk import ChunkKV, ChunkRecord, Leap
+from blend.echoes import second, twice
 from blend.errors import RequestError
 from blend.hf.decoder import decoder_of, kv_layout
 from blend.leaps import halves, joined, moved
@@ -23,7 +24,8 @@ PrefixKV = Mapping[Behind, ChunkKV]
 def compute_chunks(
     model: PreTrainedModel, records: Sequence[ChunkRecord], prefixes: PrefixKV | None = None
 ) -> list[ChunkKV]:
-    """Chunk KV of several chunks; those behind one prefix are one batch, and the prefix is computed once.
+    """Chunk KV of several chunks; those behind one prefix are one batch, and the prefix is computed once. An
+    echo is one behind what its first reading stands behind.
 
     Args:
         model: a decoder with rotary positions.
@@ -39,10 +41,11 @@ def compute_chunks(
     """
     check_blendable(model.config)
     found: dict[int, ChunkKV] = {}
-    for behind, places in _by_prefix(records).items():
-        batch = _behind(model, behind, [records[place] for place in places], prefixes or {})
+    wanted = twice(records)
+    for behind, places in _by_prefix(wanted).items():
+        batch = _behind(model, behind, [wanted[place] for place in places], prefixes or {})
         found.update(zip(places, batch, strict=True))
-    return [found[place] for place in range(len(records))]
+    return second(records, [found[place] for place in range(len(records))])
 
 
 def compute_chunk(model: PreTrainedModel, record: ChunkRecord) -> ChunkKV:

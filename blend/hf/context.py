@@ -9,6 +9,7 @@ from blend.chunk import ChunkKV
 from blend.errors import RequestError
 from blend.hf.decoder import KVLayout
 from blend.plan import BlendPlan, Span
+from blend.repeats import within
 from blend.rope import realign, rotation
 
 
@@ -39,11 +40,22 @@ def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV])
         _check(layout, span, chunk)
         rows = slice(span.start, min(span.stop, plan.num_tokens))
         own = slice(0, rows.stop - rows.start)  # a chunk that ends the prompt lends all but its last row
-        turn = rotation(layout.table, span.start - chunk.record.offset)
-        keys[:, rows] = realign(chunk.keys[:, own].to(layout.device), turn, layout.interleaved)
-        values[:, rows] = chunk.values[:, own].to(layout.device)
+        keys[:, rows], values[:, rows] = _moved(layout, chunk, own, span.start)
         cold[rows], exact[rows] = False, span.exact and chunk.is_lossless
+        echo = None if span.again is None else stored.get(span.again.record.chunk_id)
+        if span.again is not None and echo is not None:
+            _check(layout, span, echo)
+            for first, stop in within(span.again.rows, 0, own.stop):
+                again = slice(span.start + first, span.start + stop)
+                keys[:, again], values[:, again] = _moved(layout, echo, slice(first, stop), span.start)
     return Context(keys, values, cold, exact)
+
+
+def _moved(layout: KVLayout, chunk: ChunkKV, own: slice, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some rows of a chunk whose first one stands at `start`."""
+    turn = rotation(layout.table, start - chunk.record.offset)
+    keys = realign(chunk.keys[:, own].to(layout.device), turn, layout.interleaved)
+    return keys, chunk.values[:, own].to(layout.device)
 
 
 def _check(layout: KVLayout, span: Span, chunk: ChunkKV) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from blend.chunk import ChunkRecord, batches
+from blend.chunk import ChunkRecord, computable_batches
 from blend.cost import shape_of_folder
 from blend.errors import NotBlendable, StoreError
 from blend.speed.arm import BLEND, PLAIN, Arm
@@ -156,8 +156,8 @@ class VllmEngines:
         return engine.setup.settings.gate_key if isinstance(engine, Engine) else None
 
     def _compute(self, records: Sequence[ChunkRecord]) -> None:
-        missing = [record for record in records if record.chunk_id not in self._blending.store]
-        for batch in batches(missing, self._blending.max_batch_tokens):
+        missing = (record for record in records if record.chunk_id not in self._blending.store)
+        for batch in computable_batches(missing, self._blending.max_batch_tokens):
             self._blending.compute(batch)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from blend.chunk import ChunkRecord, Leap, make_record
 from blend.errors import RequestError, StoreError, StoreFull
 
-Behind = tuple[list[int], tuple[int, int] | None]
-"""What chunks stand behind: its token ids, and the positions left out among them as `(after, by)`."""
+Behind = tuple[list[int], tuple[int, int] | None, bool]
+"""What chunks stand behind: its token ids, the positions left out among them as `(after, by)`, and whether
+the chunks themselves stand there once more, and are echoes."""
 
 
 def as_batch(
@@ -21,13 +22,13 @@ def as_batch(
         RequestError: the chunks do not stand behind one prefix.
         StoreError: the model cannot be blended.
     """
-    prefixes = {(record.prefix_ids, record.leap) for record in records}
+    prefixes = {(record.base_ids, record.leap, record.is_echo) for record in records}
     if len(prefixes) != 1:
         raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each")
     if not_blendable is not None:
         raise StoreError(f"chunk KV of this model is of no use: {not_blendable}")
-    prefix_ids, leap = prefixes.pop()
-    behind = list(prefix_ids), None if leap is None else (leap.after, leap.by)
+    base_ids, leap, are_echoes = prefixes.pop()
+    behind = list(base_ids), None if leap is None else (leap.after, leap.by), are_echoes
     return behind, [list(record.token_ids) for record in records]
 
 
@@ -37,13 +38,13 @@ def records_of(model: str, behind: Behind, batch: Sequence[Sequence[int]]) -> li
     Args:
         model: what chunk ids are made of.
 
-    >>> one = make_record("m", (1, 2), (3,), Leap(after=1, by=9))
-    >>> records_of("m", *as_batch([one])) == [one]
-    True
+    >>> far, echo = make_record("m", (1, 2), (3,), Leap(after=1, by=9)), make_record("m", (1, 2, 3), (3,))
+    >>> [records_of("m", *as_batch([one])) == [one] for one in (far, echo)]
+    [True, True]
     """
-    prefix_ids, numbers = behind
+    base_ids, numbers, are_echoes = behind
     leap = None if numbers is None else Leap(*numbers)
-    return [make_record(model, prefix_ids, ids, leap) for ids in batch]
+    return [make_record(model, [*base_ids, *(ids if are_echoes else ())], ids, leap) for ids in batch]
 
 
 def stored_bytes(num_bytes: int, kind: str, problem: str) -> int:

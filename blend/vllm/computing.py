@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.echoes import second, twice
 from blend.errors import CorruptChunk, StoreError
 from blend.leaps import halves, joined, moved
 from blend.store.base import ChunkStore
@@ -78,14 +79,16 @@ class Computing:
     ) -> Generator[None, None, Stored]:
         scope, store = self._stores.scope(namespace), self._stores.of(namespace)
         records = records_of(scope, behind, batch)
-        ids, leap = records[0].prefix_ids, records[0].leap
+        wanted = twice(records)
+        ids, leap = wanted[0].prefix_ids, wanted[0].leap
         prefix, is_new = None, False
         if ids:
             own = make_record(scope, (), ids, leap)
             prefix, is_new = yield from self._prefix(scope, own, store, piece_tokens)
-            chunks = yield from self._behind(prefix, records, piece_tokens)
+            chunks = yield from self._behind(prefix, wanted, piece_tokens)
         else:
-            chunks = yield from self._behind_nothing(scope, records, store, piece_tokens)
+            chunks = yield from self._behind_nothing(scope, wanted, piece_tokens)
+        chunks = second(records, chunks)
         if prefix is not None and is_new:
             problem = yield from self._put(store, prefix)
             if problem is not None:
@@ -98,22 +101,23 @@ class Computing:
         return computing_chunks(records, prefix, self._layers, self._ranks, piece_tokens)
 
     def _behind_nothing(
-        self, scope: str, records: Sequence[ChunkRecord], store: ChunkStore, piece_tokens: int
+        self, scope: str, records: Sequence[ChunkRecord], piece_tokens: int
     ) -> Generator[None, None, list[ChunkKV]]:
         if records[0].leap is None:
             return (yield from self._behind(None, records, piece_tokens))
         chunks: list[ChunkKV] = []
         for record in records:
-            chunks += [(yield from self._over_leap(scope, record, store, piece_tokens))]
+            chunks += [(yield from self._over_leap(scope, record, piece_tokens))]
         return chunks
 
     def _over_leap(
-        self, scope: str, record: ChunkRecord, store: ChunkStore, piece_tokens: int
+        self, scope: str, record: ChunkRecord, piece_tokens: int
     ) -> Generator[None, None, ChunkKV]:
-        """A chunk with a leap among its own tokens; what is in front of it is a prefix."""
+        """A chunk with a leap among its own tokens."""
         assert record.leap is not None
         layers, (before, behind) = self._layers, halves(scope, record)
-        front, _ = yield from self._prefix(scope, before, store, piece_tokens)
+        # Computed, and not read where it is stored: there it may be of this rank's heads.
+        (front,) = yield from self._behind(None, [before], piece_tokens)
         front = moved(front, record.leap.by, layers.rotary_table, layers.rotary_interleaved)
         (rest,) = yield from self._behind(front, [behind], piece_tokens)
         return joined(record, front, rest)
@@ -130,7 +134,7 @@ class Computing:
         if self._ranks.all_true([chunk is not None])[0]:
             assert chunk is not None
             return chunk, False
-        (computed,) = yield from self._behind_nothing(scope, [record], store, piece_tokens)
+        (computed,) = yield from self._behind_nothing(scope, [record], piece_tokens)
         return computed, True
 
     def _put_all(self, store: ChunkStore, chunks: Sequence[ChunkKV]) -> Generator[None, None, Stored]:

@@ -1,19 +1,20 @@
 """The cached rows of one request's context, layer by layer: stored rows of this rank's heads, realigned."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 import torch
 
+from blend.chunk import ChunkRecord
 from blend.plan import BlendPlan, Span
-from blend.rope import Rotation, realign_, rotation, side_by_side
+from blend.rope import realign_, rotation, side_by_side
 from blend.select.choose import open_inexact
 from blend.vllm.clock import Clock
 from blend.vllm.layers import LayerRunner
 from blend.vllm.messages import BlendTask
 from blend.vllm.ranks import Ranks
 from blend.vllm.reading import ChunkLayers, Reading, Rows, until_there
+from blend.vllm.shelf import Loaded, Shelf
 
 MAX_AHEAD_BYTES = 256 << 20
 """Of rows that the question probe has realigned and that wait for recomputing, a blend's."""
@@ -78,45 +79,6 @@ class Context(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A span of the plan with its stored KV, and the rotation to its place."""
-
-    span: Span
-    chunk: ChunkLayers
-    turn: Rotation
-    is_lossless: bool
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether its rows are a full prefill's: stored here, and stored whole."""
-        return self.span.exact and self.is_lossless
-
-
-@dataclass(frozen=True, slots=True)
-class _Shelf:
-    """Where the rows of every layer come from and go to; the same for all layers.
-
-    Attributes:
-        parts: chunks with the rows wanted of each, in the order of the context.
-        turn: of all these rows; None when there are none.
-        rows: int64 [M], where they go.
-        num_rows: of the result.
-    """
-
-    parts: tuple[tuple[Loaded, slice], ...]
-    turn: Rotation | None
-    rows: torch.Tensor
-    num_rows: int
-
-    def place(self, covered: torch.Tensor) -> torch.Tensor:
-        """Rows [M, H, D] at their places, the others zero: [num_rows, H, D]."""
-        if covered.shape[0] == self.num_rows:
-            return covered
-        placed = covered.new_zeros(self.num_rows, *covered.shape[1:])
-        return placed.index_copy_(0, self.rows, covered)
-
-
 class StoredContext:
     """The rows of a plan's chunks, realigned to their places; implements `Context`.
 
@@ -139,19 +101,21 @@ class StoredContext:
         self._reading = reading
         self._lost = reading.lost
         found = reading.chunks([span.record for span in wanted])
+        echoes = self._echoes(wanted)
         self.plan = task.plan
         self.start = task.start
         # A chunk that one rank cannot read is cold on all: the ranks must select the same tokens.
         readable = ranks.all_true([chunk is not None for chunk in found])
-        self.unreadable = tuple(s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok)
+        unreadable = [s.record.chunk_id for s, ok in zip(wanted, readable, strict=True) if not ok]
+        self.unreadable = (*unreadable, *(key for key, echo in echoes.items() if echo is None))
         whole = ranks.all_true([chunk is None or chunk.is_lossless for chunk in found])
         # Spans before the start too, where they were asked for.
         self._loaded = [
-            self._place(span, chunk, is_lossless=lossless)
+            self._place(span, span.record, chunk, is_lossless=lossless, echo=self._echo(span, echoes))
             for span, chunk, ok, lossless in zip(wanted, found, readable, whole, strict=True)
             if ok and chunk is not None
         ]
-        self._shelves: dict[int, _Shelf] = {}
+        self._shelves: dict[int, Shelf] = {}
         self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._ahead_bytes = 0
         covered = self.covered()
@@ -164,9 +128,32 @@ class StoredContext:
             self.exact_from_first[one.span.start : self._stop(one)] = one.is_exact
         self.plan = open_inexact(task.plan, self.exact_from_first, task.ratio)
 
-    def _place(self, span: Span, chunk: ChunkLayers, *, is_lossless: bool) -> Loaded:
-        turn = rotation(self._runner.rotary_table, span.start - span.record.offset)
-        return Loaded(span, chunk, turn, is_lossless)
+    def _echoes(self, wanted: Sequence[Span]) -> dict[str, ChunkLayers | None]:
+        """What was found of echoes, by their ids; None on all ranks for what one of them cannot read."""
+        records = {span.again.record.chunk_id: span.again.record for span in wanted if span.again}
+        found = self._reading.chunks(list(records.values()))
+        readable = self._ranks.all_true([chunk is not None for chunk in found])
+        return {key: chunk if ok else None for key, chunk, ok in zip(records, found, readable, strict=True)}
+
+    def _echo(self, span: Span, echoes: Mapping[str, ChunkLayers | None]) -> Loaded | None:
+        """A span's echo; what is lacking of it is taken from the chunk itself."""
+        record = None if span.again is None else span.again.record
+        chunk = None if record is None else echoes[record.chunk_id]
+        if record is None or chunk is None:
+            return None
+        return self._place(span, record, chunk, is_lossless=False)
+
+    def _place(
+        self,
+        span: Span,
+        record: ChunkRecord,
+        chunk: ChunkLayers,
+        *,
+        is_lossless: bool,
+        echo: Loaded | None = None,
+    ) -> Loaded:
+        turn = rotation(self._runner.rotary_table, span.start - record.offset)
+        return Loaded(span, chunk, turn, is_lossless, echo)
 
     def ready(self, layer: int, clock: Clock) -> Generator[None, None, None]:
         """Yields until a layer's rows are there; on all ranks or none.
@@ -227,7 +214,7 @@ class StoredContext:
             self._ahead_bytes += _nbytes(rows)
         return rows
 
-    def _cached_rows(self, layer: int, shelf: "_Shelf", room: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cached_rows(self, layer: int, shelf: Shelf, room: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """Realigned rows of a shelf, and room behind them, in memory of their own."""
         runner, num_rows = self._runner, len(shelf.rows)
         shape = (num_rows + room, runner.num_kv_heads, runner.head_size)
@@ -249,21 +236,22 @@ class StoredContext:
         )
         return keys, values
 
-    def _shelf(self, first: int) -> "_Shelf":
+    def _shelf(self, first: int) -> Shelf:
         if first not in self._shelves:
             self._shelves[first] = self._make_shelf(first)
         return self._shelves[first]
 
-    def _make_shelf(self, first: int) -> "_Shelf":
-        parts, rows = [], [torch.empty(0, dtype=torch.int64)]
+    def _make_shelf(self, first: int) -> Shelf:
+        parts: list[tuple[Loaded, slice]] = []
+        rows = [torch.empty(0, dtype=torch.int64)]
         for one in self._loaded:
             begin, stop = max(one.span.start, first), self._stop(one)
             if begin < stop:
                 # Positions begin .. stop of the context are rows begin - span.start .. of the chunk.
-                parts.append((one, slice(begin - one.span.start, stop - one.span.start)))
+                parts += one.parts(slice(begin - one.span.start, stop - one.span.start))
                 rows.append(torch.arange(begin - first, stop - first))
         turn = side_by_side([(one.turn, own.stop - own.start) for one, own in parts]) if parts else None
-        return _Shelf(
+        return Shelf(
             tuple(parts), turn, torch.cat(rows).to(self._runner.device), self.plan.num_tokens - first
         )
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from blend.chunk import ChunkRecord, batches
+from blend.chunk import ChunkRecord, computable_batches
 from blend.config import DEFAULT_MODEL, DEFAULTS
 from blend.errors import RequestError
 from blend.namespace import check_namespace, salted
@@ -22,7 +22,7 @@ from blend.select import check_rule
 from blend.store.disk import DiskStore
 from blend.text.frame import SEPARATOR
 from blend.text.prompt_ids import PromptIds
-from blend.versions import Prefixes
+from blend.versions import Prefixes, to_store
 from blend.vllm.answer import Answer, Ask, Delta
 from blend.vllm.chunk_calls import as_batch, stored_bytes
 from blend.vllm.engine_thread import EngineThread
@@ -121,8 +121,9 @@ class Engine:
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
 
-        A chunk is stored in two versions, see `blend.versions`. The chunk id is the plain version's. With a
-        remote, what is there is fetched and not computed, and what is not there is sent in the background.
+        A chunk is stored in two versions, and in a third where it shares text with another of these, see
+        `blend.versions`. The chunk id is the plain version's. With a remote, what is there is fetched and not
+        computed, and what is not there is sent in the background.
 
         Args:
             texts: pieces of documents, each short enough for a prompt.
@@ -132,31 +133,32 @@ class Engine:
             RequestError: a text is empty.
             StoreFull: no space left; what was stored stays.
         """
-        prefixes = self.prefixes(prefix)
-        versions = [prefixes.versions(self.encode(text)) for text in texts]
-        for text, one in zip(texts, versions, strict=True):
-            if not one.plain.num_tokens:
+        kinds = self._to_store(texts, prefix)
+        for text, record in zip(texts, kinds[0], strict=True):
+            if not record.num_tokens:
                 raise RequestError(f"got an empty chunk ({text!r}), expected text")
-        stored = [record.chunk_id for one in versions for record in one.records]
+        stored = [record.chunk_id for records in kinds for record in records]
         if self.exchange is not None:
             self.exchange.fetch(stored)
-        self._compute_missing(one.plain for one in versions)
-        self._compute_missing(one.led for one in versions if one.led is not None)
+        for records in kinds:
+            self._compute_missing(records)
         if self.exchange is not None:
             self.exchange.send(stored)
-        return [one.plain.chunk_id for one in versions]
+        return [record.chunk_id for record in kinds[0]]
+
+    def _to_store(self, texts: Sequence[str], prefix: str) -> tuple[list[ChunkRecord], ...]:
+        return to_store(self.prefixes(prefix), [self.encode(text) for text in texts])
 
     def _compute_missing(self, records: Iterable[ChunkRecord]) -> None:
-        missing = {r.chunk_id: r for r in records if r.chunk_id not in self.store}
-        for batch in batches(missing.values(), self.max_batch_tokens):
+        missing = (record for record in records if record.chunk_id not in self.store)
+        for batch in computable_batches(missing, self.max_batch_tokens):
             self.compute(batch)
 
     def records(self, texts: Sequence[str], prefix: str) -> list[ChunkRecord]:
-        """Records of all that `precompute` stores: both versions of texts, and what these stand behind."""
-        prefixes = self.prefixes(prefix)
-        versions = [prefixes.versions(self.encode(text)) for text in texts]
-        heads = prefixes.heads(one.led.num_tokens for one in versions if one.led is not None)
-        return [*heads, *(record for one in versions for record in one.records)]
+        """Records of all that `precompute` stores: the versions of texts, and what these stand behind."""
+        plain, led, echoes = self._to_store(texts, prefix)
+        heads = self.prefixes(prefix).heads(record.num_tokens for record in led)
+        return [*heads, *plain, *led, *echoes]
 
     # Online: answers
 

@@ -64,7 +64,7 @@ def blend(
     with clock.time("load"):
         first_row = 0 if rule.probe_layer is None or rule.question_layers is not None else task.start
         wanted = wanted_spans(task.plan, first_row)
-        records = [span.record for span in wanted]
+        records = [record for span in wanted for record in span.records]
         reading = Reading(store, records, runner.num_layers, beside=reads_beside)
     try:
         yield from until_there(lambda: [reading.is_open()], ranks, clock)

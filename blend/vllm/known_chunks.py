@@ -69,6 +69,11 @@ class KnownChunks:
         self._common._refresh()
         return self._matcher.find(prompt_ids, self._common._matcher)
 
+    def echo_of(self, record: ChunkRecord) -> ChunkRecord | None:
+        """The second reading of a chunk that was found, see `ChunkMatcher.echo_of`."""
+        own = self._matcher.echo_of(record)
+        return own if own is not None or self._common is None else self._common.echo_of(record)
+
     def use_of(self, span: Span) -> ChunkUse:
         """A span under the id that users know, that of the chunk's plain version; see `blend.versions`."""
         if self._common is not None and span.record.chunk_id not in self._matcher:

@@ -50,7 +50,8 @@ class BlendOutcome:
         ratio, residual: see `BlendStats`.
         failed: why the blend was given up, or None; the engine then prefills the context itself.
         reason: the same in a word.
-        unreadable: ids of chunks that were planned but could not be read, and were computed cold.
+        unreadable: ids of chunks that were planned but could not be read, and were computed cold; and of
+            echoes, in whose place the chunks' first readings were taken.
         selected: context positions that were computed, where the task asked for them.
         states: of the task's rows, where it asked for them.
         scores: of the last of the context's rows, where it asked for them; see `blend.detail`.

@@ -111,7 +111,8 @@ class SchedulerSide:
             return self._refused(request, terms, stats, refusal)
         assert request.prompt_token_ids is not None
         known = self._known.of(params.namespace)
-        plan = make_plan(request.prompt_token_ids, known.find(request.prompt_token_ids))
+        found = known.find(request.prompt_token_ids)
+        plan = make_plan(request.prompt_token_ids, found, known.echo_of)
         rule = selector(terms.selector)
         if self._is_own(params) or params.recompute_ratio is not None:  # who asks for a blend gets one
             why = self._floor.why_not(plan, rule, terms.ratio)

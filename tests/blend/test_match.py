@@ -61,6 +61,27 @@ def test_two_matchers_find_what_one_would_of_both(
     assert matcher(*own).find(prompt, matcher(*common)) == matching.find([*common, *own], prompt)
 
 
+def test_an_echo_is_found_through_its_first_reading_alone() -> None:
+    ids, prefix = tuple(range(20)), (70, 71)
+    plain, led = record(ids, prefix), record(ids, (*prefix, 80))
+    echo, other = record(ids, (*led.prefix_ids, *ids)), record(ids, (*prefix, 81, *ids))
+    known = matcher(plain, echo, led, other)
+    assert known.find((*prefix, *ids, 5, *ids, 6)) == [(2, plain), (23, led)]
+    assert (known.echo_of(led), known.echo_of(plain)) == (echo, None)
+    assert known.plain_of(led) == known.plain_of(plain) == plain
+    known.remove(echo.chunk_id)
+    assert known.echo_of(led) is None
+    assert matcher(echo).find((9, *ids, 5)) == [(1, echo)], "where there is nothing else"
+
+
+def test_an_echo_behind_other_distances_is_another_chunks() -> None:
+    ids, behind = tuple(range(20)), (70, 71)
+    led = make_record("m", behind, ids, Leap(1, 9))
+    near, far = make_record("m", behind + ids, ids), make_record("m", behind + ids, ids, Leap(1, 9))
+    assert matcher(led, near).echo_of(led) is None
+    assert matcher(led, near, far).echo_of(led) == far
+
+
 def test_chunks_are_found_in_any_order_and_twice() -> None:
     a, b = record(tuple(range(20))), record(tuple(range(50, 60)))
     prompt = (99, *b.token_ids, *a.token_ids, 98, *b.token_ids, 97)

@@ -6,7 +6,7 @@ import pytest
 
 from blend.chunk import Leap, make_record
 from blend.plan import make_plan
-from blend.versions import LEAP_POSITIONS, LONG_TOKENS, Prefixes, ids_of
+from blend.versions import LEAP_POSITIONS, LONG_TOKENS, Prefixes, ids_of, to_store
 
 PREFIX, LEAD, CHUNK = (1, 2, 3), (50, 51, 52, 53), (7, 8, 9)
 PREFIXES = Prefixes("m", PREFIX, LEAD, max_tokens=100)
@@ -79,6 +79,38 @@ def test_a_stored_record_tells_which_chunk_it_is_a_version_of(
     assert asked.plain_id(plain) == asked.plain_id(led) == plain.chunk_id
     assert asked.plain_id(stored.led_prefix(num_tokens)) == make_record("m", (), prefix).chunk_id
     assert asked.plain_id(make_record("m", (), PREFIX)) == make_record("m", (), PREFIX).chunk_id
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, ()])
+@pytest.mark.parametrize("num_tokens", [3, LONG_TOKENS])
+def test_an_echo_stands_behind_its_first_reading(prefix: tuple[int, ...], num_tokens: int) -> None:
+    prefixes = replace(PREFIXES, prefix_ids=prefix, max_tokens=5000)
+    chunk = tuple(range(100, 100 + num_tokens))
+    plain, led, echo = (one := prefixes.versions(chunk)).plain, one.led, one.echo
+    assert led is not None and echo is not None
+    assert echo == make_record("m", (*led.prefix_ids, *chunk), chunk, led.leap)
+    assert (echo.is_echo, echo.base_ids) == (True, led.prefix_ids)
+    assert not plain.is_echo and not led.is_echo and led.base_ids == led.prefix_ids
+    assert one.records == (plain, led), "not every chunk's is stored"
+    assert prefixes.plain_id(echo) == plain.chunk_id
+    assert echo in set(prefixes.ever([chunk]))
+
+
+def test_a_chunk_too_long_to_be_read_twice_has_no_echo() -> None:
+    fits = replace(PREFIXES, max_tokens=len(PREFIX + LEAD + CHUNK + CHUNK))
+    assert fits.versions(CHUNK).echo is not None
+    too_long = replace(fits, max_tokens=fits.max_tokens - 1).versions(CHUNK)
+    assert too_long.led is not None and too_long.echo is None
+    assert PREFIXES.versions(()).echo is None
+
+
+def test_echoes_are_stored_of_chunks_that_share_text() -> None:
+    roomy = replace(PREFIXES, max_tokens=5000)
+    chunks = [tuple(range(a, a + 200)) for a in (1000, 1100, 2000)]
+    plain, led, echoes = to_store(roomy, chunks)
+    versions = [roomy.versions(ids) for ids in chunks]
+    assert (plain, led) == ([one.plain for one in versions], [one.led for one in versions])
+    assert echoes == [one.echo for one in versions[:2]]
 
 
 def test_ids_of_records() -> None:

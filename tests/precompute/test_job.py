@@ -108,6 +108,28 @@ def test_a_chunk_too_long_to_stand_behind_the_lead_has_its_plain_version_only(jo
     assert stored(jobs) == named(jobs)
 
 
+def test_chunks_that_share_text_are_stored_with_their_echoes(jobs: Jobs) -> None:
+    jobs.write("a.txt", 300, "word")
+    jobs.write("b.txt", 220, "word")  # two thirds of its text is the other's
+    jobs.write("c.txt", 200, "other")
+    jobs.run(chunk_tokens=400)
+    plain_ids = {path: ids[0] for path, ids in entries(jobs).items()}
+    echoes = [record for record in map(jobs.engine.store.record, stored(jobs)) if record and record.is_echo]
+    prefixes = jobs.engine.prefixes("Be brief.")
+    assert {prefixes.plain_id(echo) for echo in echoes} == {plain_ids["a.txt"], plain_ids["b.txt"]}
+    (jobs.folder / "a.txt").unlink()
+    jobs.run(chunk_tokens=400)
+    assert stored(jobs) >= named(jobs)
+    left = [record for record in map(jobs.engine.store.record, stored(jobs)) if record]
+    assert plain_ids["a.txt"] not in {prefixes.plain_id(record) for record in left}, "and go with them"
+
+
+def entries(jobs: Jobs) -> dict[str, tuple[str, ...]]:
+    """Chunk ids of each document of the collection."""
+    documents = Collection.open(jobs.store, "docs").manifest.documents
+    return {document.path: document.chunk_ids for document in documents}
+
+
 def test_long_chunks_are_led_from_afar_and_short_ones_are_not(jobs: Jobs) -> None:
     jobs.write("a.txt", 2 * LONG_TOKENS + 10)
     jobs.run(chunk_tokens=LONG_TOKENS, max_model_len=5000)

@@ -22,6 +22,7 @@ def find(records: Sequence[ChunkRecord], prompt: tuple[int, ...]) -> list[tuple[
 
 
 def _choose(here: list[ChunkRecord], prompt: tuple[int, ...], start: int) -> ChunkRecord:
+    here = [r for r in here if r.prefix_ids[len(r.prefix_ids) - r.num_tokens :] != r.token_ids] or here
     exact = [r for r in here if r.prefix_ids == prompt[:start] and r.leap is None]
     if exact:
         return exact[-1]

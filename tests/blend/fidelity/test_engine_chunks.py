@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.errors import RequestError
 from blend.fidelity.engine_chunks import EngineChunks
 from blend.fidelity.lab_chunks import ChunkSource
@@ -15,6 +15,7 @@ from blend.fidelity.question import LabPrompt
 from blend.store.disk import DiskStore
 from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
+from blend.vllm.chunk_calls import as_batch
 from tests.blend.text.conftest import byte_level
 
 KINDS = ("alone", "prefixed", "led", "wrong")
@@ -46,11 +47,12 @@ class StoringEngine:
         return PieceTokenizer(TOKENIZER).encode(text)
 
     def compute(self, records: Sequence[ChunkRecord]) -> None:
-        (prefix_ids,) = {record.prefix_ids for record in records}
+        (prefix_ids, numbers, _), _ = as_batch(records)
+        leap = None if numbers is None else Leap(*numbers)
         self.computed += records
         for record in records:
             self.store.put(kv(record))
-        prefix = make_record(self.fingerprint, (), prefix_ids)
+        prefix = make_record(self.fingerprint, (), prefix_ids, leap)
         if prefix_ids and prefix.chunk_id not in self.store:
             self.store.put(kv(prefix))
 

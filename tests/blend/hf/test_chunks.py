@@ -77,6 +77,27 @@ def test_over_a_leap_a_chunk_is_what_it_is_that_far_behind(family: str, random_i
     assert not torch.allclose(near.values, chunk.values, atol=1e-3), "it makes a difference"
 
 
+@pytest.mark.parametrize("leap", [None, Leap(after=7, by=200)])
+def test_an_echo_is_the_second_reading_of_its_chunk(
+    model: PreTrainedModel, random_ids: RandomIds, leap: Leap | None
+) -> None:
+    behind, own, longer = random_ids(20), random_ids(11), random_ids(30)
+    records = [
+        make_record("tiny", behind, longer, leap),
+        make_record("tiny", behind + own, own, leap),
+        make_record("tiny", behind + longer, longer, leap),
+    ]
+    led, *echoes = compute_chunks(model, records)
+    assert [chunk.record for chunk in (led, *echoes)] == records
+    positions = range(20) if leap is None else [*range(7), *range(207, 220)]
+    for chunk in echoes:
+        both = chunk.record.token_ids * 2
+        places = [*positions, *range(positions[-1] + 1, positions[-1] + 1 + len(both))]
+        _, values = prefill_at(model, behind + both, places)
+        assert_close(chunk.values, values[:, -len(both) // 2 :])
+    assert not torch.allclose(led.values, echoes[1].values, atol=1e-3), "it makes a difference"
+
+
 def test_a_prefix_runs_once_for_all_its_chunks_and_never_when_it_is_known(
     llama: PreTrainedModel, random_ids: RandomIds
 ) -> None:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from blend.chunk import ChunkKV, ChunkRecord, make_record
-from blend.plan import make_plan
+from blend.plan import Again, make_plan
+from blend.repeats import REPEAT_TOKENS
+from blend.rope import realign, rotation
 from blend.store.memory import MemoryStore
 from blend.vllm import context as module
 from blend.vllm.context import StoredContext, wanted_spans
@@ -22,12 +24,12 @@ WITH_GAP = make_plan((1, 2, 10, 11, 12, 99, 20, 21, 30), [(0, PREFIX), (2, CHUNK
 
 
 def chunk(record: ChunkRecord) -> ChunkKV:
-    generator = torch.Generator().manual_seed(record.token_ids[0])
+    generator = torch.Generator().manual_seed(record.offset + record.token_ids[0])
     shape = (LAYERS, len(record.token_ids), HEADS, SIZE)
     return ChunkKV(record, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
 
 
-def context(plan: Any, start: int = 0) -> StoredContext:
+def context(plan: Any, start: int = 0, lost: tuple[str, ...] = ()) -> StoredContext:
     angle = torch.arange(16.0)[:, None] * torch.tensor([1.0, 0.1])
     runner: Any = SimpleNamespace(
         rotary_table=torch.cat([angle.cos(), angle.sin()], dim=1),
@@ -41,9 +43,11 @@ def context(plan: Any, start: int = 0) -> StoredContext:
     task = BlendTask("r", plan, start, (0,), 0.5, "question-late", 0.05)
     wanted = wanted_spans(plan, 0)
     store = MemoryStore()
-    for span in wanted:
-        store.put(chunk(span.record))
-    reading = Reading(store, [span.record for span in wanted], LAYERS, beside=False)
+    records = [record for span in wanted for record in span.records]
+    for record in records:
+        if record.chunk_id not in lost:
+            store.put(chunk(record))
+    reading = Reading(store, records, LAYERS, beside=False)
     assert reading.is_open()
     return StoredContext(task, wanted, reading, runner, ranks)
 
@@ -63,6 +67,36 @@ def test_rows_that_were_seen_before_are_the_same_and_writable(plan, first):
             for ours, theirs in zip(given, right, strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
                 ours.fill_(7)  # the caller's to write to
+
+
+SHARED = tuple(range(20, 30))
+FIRST, SECOND = make_record("m", (1, 2), (10, *SHARED)), make_record("m", (1, 2), (*SHARED, 40, 41))
+ECHO = make_record("m", (1, 2, *SECOND.token_ids), SECOND.token_ids)
+TWICE = make_plan(
+    (1, 2, *FIRST.token_ids, 9, *SECOND.token_ids, 50),
+    [(0, PREFIX), (2, FIRST), (14, SECOND)],
+    lambda record: ECHO if record == SECOND else None,
+)
+
+
+@pytest.mark.parametrize("first", [0, 14, 20, 23, 25])
+def test_rows_whose_text_stood_before_are_the_echo_s(first):
+    again = slice(REPEAT_TOKENS - 1, len(SHARED))
+    assert TWICE.spans[2].again == Again(ECHO, ((again.start, again.stop),))
+    given, plain = context(TWICE, start=first), context(TWICE, start=first, lost=(ECHO.chunk_id,))
+    assert (given.unreadable, plain.unreadable) == ((), (ECHO.chunk_id,))
+    led, echo = chunk(SECOND), chunk(ECHO)
+    for layer in range(LAYERS):
+        (keys, values), (_, without) = given.at_layer(layer), plain.at_layer(layer)
+        skipped = max(0, first - 14)  # of the second chunk
+        expected = led.values[layer].clone()
+        torch.testing.assert_close(without[-12 + skipped :], expected[skipped:], rtol=0, atol=0)
+        expected[again] = echo.values[layer, again]
+        torch.testing.assert_close(values[-12 + skipped :], expected[skipped:], rtol=0, atol=0)
+        turns = [rotation(given._runner.rotary_table, 14 - record.offset) for record in (SECOND, ECHO)]
+        expected = realign(led.keys[layer], turns[0])
+        expected[again] = realign(echo.keys[layer], turns[1])[again]
+        torch.testing.assert_close(keys[-12 + skipped :], expected[skipped:])
 
 
 def test_no_more_is_kept_than_the_limit(monkeypatch):

@@ -69,7 +69,7 @@ def test_a_namespaces_chunks_blend_its_own_requests_alone(engine: Engine, passag
     own = passages[21:23]
     workers = engine._thread  # a tenant's own engine would be one more engine to start
     batch = [engine.encode(text) for text in own]
-    stored = workers.rpc("compute_chunks", (list(engine.prefix_ids(PREFIX)), None), batch, "acme")
+    stored = workers.rpc("compute_chunks", (list(engine.prefix_ids(PREFIX)), None, False), batch, "acme")
     assert stored_bytes(*stored) > 0
     request = ask(engine, "What do these say?", [*own, *common], recompute_ratio=0.1)
     answers = {}

@@ -161,6 +161,53 @@ def test_chunk_kv_is_the_reference_s(pair: Pair) -> None:
         assert_close(stored.values, chunk.values)
 
 
+def test_text_that_comes_again_is_the_reference_s(pair: Pair) -> None:
+    engine, prefix_ids = pair.engine, pair.prefix.token_ids
+    own = pair.records[0].token_ids[-20:] + ids(12, seed=8)
+    chunk, echo = (make_record(engine.fingerprint, behind, own) for behind in (prefix_ids, prefix_ids + own))
+    engine.compute([chunk])
+    computed, right = compute_chunks(pair.model, [chunk, echo])
+    # A tiny model's echo differs little from its chunk: one that differs more shows whose rows are taken.
+    loud = ChunkKV(echo, right.keys, 5 * right.values)
+    engine.store.put(loud)
+    known = (computed, loud)
+    prompt = (*prefix_ids, *pair.records[0].token_ids, 3, *own, 3, *ids(6, seed=99))
+    deadline = time.monotonic() + 30
+    while (answer := engine.submit(ask(pair, prompt, 0.0, "first"))).stats.cold_tokens > 2:
+        assert time.monotonic() < deadline, answer.stats  # new chunks are seen within a second
+    for ratio, selector in ((0.0, "first"), (0.1, "question-late")):
+        blended, without = (
+            blend(pair.model, prompt, (*pair.chunks, *some), recompute_ratio=ratio, selector=selector)
+            for some in (known, known[:1])
+        )
+        expected = generated(pair, prompt, blended)[0]
+        agrees(engine.submit(ask(pair, prompt, ratio, selector)), expected)
+        assert not torch.allclose(expected, generated(pair, prompt, without)[0], atol=1e-3), "it counts"
+    for record in (chunk, echo):
+        engine.store.delete(record.chunk_id)
+
+
+@pytest.mark.parametrize("leap", [None, Leap(after=5, by=200)])
+def test_an_echo_is_the_reference_s(pair: Pair, leap: Leap | None) -> None:
+    engine, own = pair.engine, [ids(num, seed=num) for num in (18, 37)]
+    head, *echoes = (
+        make_record(engine.fingerprint, behind, chunk, leap)
+        for behind, chunk in [
+            ((), pair.prefix.token_ids),
+            *((pair.prefix.token_ids + chunk, chunk) for chunk in own),
+        ]
+    )
+    engine.compute(echoes)
+    for chunk in compute_chunks(pair.model, echoes):
+        stored = engine.store.get(chunk.record)
+        assert stored is not None and stored.record == chunk.record
+        assert_close(stored.keys, chunk.keys, ROTATION)
+        assert_close(stored.values, chunk.values)
+    for record in (head, *echoes):
+        if record != pair.prefix:
+            engine.store.delete(record.chunk_id)
+
+
 def test_chunk_kv_over_a_leap_is_the_reference_s(pair: Pair) -> None:
     engine, prefix_ids = pair.engine, pair.prefix.token_ids
     behind, leap = prefix_ids + ids(20, seed=5), Leap(after=len(prefix_ids), by=200)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.errors import RequestError
 from blend.store.disk import DiskStore
 from blend.text.lead import lead_ids
 from blend.versions import Prefixes, ids_of
 from blend.vllm import gate
+from blend.vllm.chunk_calls import as_batch
 from blend.vllm.engine import Engine
 from blend.vllm.gate_prompts import PROMPTS
 
@@ -45,7 +46,8 @@ class StoringEngine(Engine):
         """There is no model to find anything wrong with."""
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
-        ((prefix_ids, leap),) = {(record.prefix_ids, record.leap) for record in records}
+        (prefix_ids, numbers, _), _ = as_batch(records)
+        leap = None if numbers is None else Leap(*numbers)
         self.calls.append(list(records))
         # As the workers do, who keep the prefix's own KV beside its chunks.
         for record in (make_record(self.fingerprint, (), prefix_ids, leap), *records):
