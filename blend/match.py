@@ -41,9 +41,12 @@ class ChunkMatcher:
         ids = record.token_ids
         if record.chunk_id in self._records or not ids:
             return
-        # Thousands of chunks stand behind one prefix: all of them hold one copy of it.
-        prefix = self._prefixes.setdefault(record.prefix_ids, record.prefix_ids)
-        record = self._records[record.chunk_id] = replace(record, prefix_ids=prefix)
+        # Thousands of chunks stand behind one prefix, in several versions: of all ids there is one copy.
+        known = self._variants.get(ids)
+        ids = next(iter(known.values())).token_ids if known else ids
+        base = self._prefixes.setdefault(record.base_ids, record.base_ids)
+        prefix = base + ids if record.is_echo else base
+        record = self._records[record.chunk_id] = replace(record, token_ids=ids, prefix_ids=prefix)
         self._max_tokens = max(self._max_tokens, len(ids))
         if ids in self._variants:
             self._variants[ids][record.chunk_id] = record

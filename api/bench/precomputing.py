@@ -109,7 +109,7 @@ def run_job(engine: Engine, embedder: Embedder, material: Material, store: Path)
 def run_prefill(engine: Engine, material: Material) -> Prefill:
     """Prefill all chunks at once, plain; what stands before them is in the cache, as it would be."""
     salt = uuid4().hex  # nothing of an earlier repetition is found
-    engine.submit(_ask((material.prefixes.prefix_ids + material.prefixes.lead_ids), salt))
+    engine.submit(_ask(material.prefixes.prefix_ids + material.prefixes.lead_ids, salt))
     plain_tokens, plain_s = _batch(engine, material.plain, salt)
     led_tokens, led_s = _batch(engine, material.led, salt)
     return Prefill(plain_tokens + led_tokens, plain_s + led_s, plain_tokens, plain_s)

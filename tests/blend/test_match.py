@@ -182,6 +182,17 @@ def test_all_chunks_share_one_copy_of_their_prefix() -> None:
     assert first.prefix_ids is second.prefix_ids
 
 
+def test_all_versions_of_a_chunk_share_one_copy_of_its_ids() -> None:
+    ids, behind = tuple(range(1000, 1020)), (2000, 2001)
+    led = record(ids, behind)
+    echo = record(tuple(map(int, map(str, ids))), tuple(map(int, map(str, behind + ids))))
+    known = matcher(led, echo)
+    first, second = known.find((9, *ids, 9))[0][1], known.echo_of(led)
+    assert second == echo and second is not None
+    assert second.token_ids is first.token_ids
+    assert all(one is other for one, other in zip(second.prefix_ids, behind + first.token_ids, strict=True))
+
+
 def test_of_variants_behind_foreign_prefixes_the_last_added_wins() -> None:
     old, new, bare = record((7, 8), (1,)), record((7, 8), (2,)), record((7, 8))
     assert matcher(old, new, bare).find((3, 7, 8)) == [(1, new)]
