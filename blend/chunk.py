@@ -67,6 +67,11 @@ class ChunkRecord:
         """Tokens that the first reading stands behind: those that it was computed behind when it is none."""
         return self.prefix_ids[: -self.num_tokens] if self.is_echo else self.prefix_ids
 
+    @property
+    def behind(self) -> tuple[tuple[int, ...], Leap | None, bool]:
+        """What it has in common with chunks that are computed in one call: `base_ids`, `leap`, `is_echo`."""
+        return self.base_ids, self.leap, self.is_echo
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkKV:
@@ -189,8 +194,7 @@ def computable_batches(records: Iterable[ChunkRecord], max_tokens: int) -> Itera
     """
     groups: dict[tuple[tuple[int, ...], Leap | None, bool], dict[str, ChunkRecord]] = {}
     for record in records:
-        behind = (record.base_ids, record.leap, record.is_echo)
-        groups.setdefault(behind, {})[record.chunk_id] = record
+        groups.setdefault(record.behind, {})[record.chunk_id] = record
     for (_, _, are_echoes), group in groups.items():
         # An echo is read twice.
         yield from batches(group.values(), max_tokens // 2 if are_echoes else max_tokens)

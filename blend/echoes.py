@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord
 
 
 def twice(records: Sequence[ChunkRecord]) -> list[ChunkRecord]:
     """What is to be computed for echoes: their tokens twice, behind what the first reading stands behind.
-    Chunks that are no echoes stay."""
+    Chunks that are no echoes stay. What is read twice is not stored, so it has no key."""
     return [
-        make_record("", one.base_ids, one.token_ids * 2, one.leap) if one.is_echo else one for one in records
+        ChunkRecord("", one.token_ids * 2, one.base_ids, one.leap) if one.is_echo else one for one in records
     ]
 
 

@@ -8,22 +8,21 @@ from dataclasses import replace
 
 import torch
 
-from blend.chunk import ChunkKV, ChunkRecord, make_record
+from blend.chunk import ChunkKV, ChunkRecord
 from blend.rope import realign, rotation
 
 
-def halves(model: str, record: ChunkRecord) -> tuple[ChunkRecord, ChunkRecord]:
+def halves(record: ChunkRecord) -> tuple[ChunkRecord, ChunkRecord]:
     """What stands in front of a leap, and what behind, as chunks: the second is to be computed behind the
-    first, once that was `moved`.
+    first, once that was `moved`. Neither is stored, so they have no keys.
 
     Args:
-        model: fingerprint of the model.
         record: behind nothing, with a leap among its own tokens.
     """
     leap, ids = record.leap, record.token_ids
     assert leap is not None and not record.prefix_ids and leap.after < len(ids), f"no leap among {record}"
-    front = make_record(model, (), ids[: leap.after])
-    return front, make_record(model, front.token_ids, ids[leap.after :])
+    front = ids[: leap.after]
+    return ChunkRecord("", front, ()), ChunkRecord("", ids[leap.after :], front)
 
 
 def moved(front: ChunkKV, by: int, table: torch.Tensor, interleaved: bool) -> ChunkKV:

@@ -81,13 +81,14 @@ class Prefixes:
         no prompt."""
         return make_record(self.model, (), self.prefix_ids + self.lead_ids, self._leap(num_tokens))
 
-    def led_prefixes(self, lengths: Iterable[int]) -> tuple[ChunkRecord, ...]:
-        """Prefix and lead for chunks of such lengths, each once."""
-        return tuple({self._leap(num): self.led_prefix(num) for num in lengths}.values())
-
     def heads(self, lengths: Iterable[int] = (1, LONG_TOKENS)) -> tuple[ChunkRecord, ...]:
-        """All that chunks of such lengths stand behind; unless given, that any can stand behind."""
-        return (*(() if self.prefix is None else (self.prefix,)), *self.led_prefixes(lengths))
+        """All that chunks stand behind, each once, the prefix first.
+
+        Args:
+            lengths: of chunks that are led; unless given, all that any can stand behind.
+        """
+        led = {self._leap(num): self.led_prefix(num) for num in lengths}
+        return (*(() if self.prefix is None else (self.prefix,)), *led.values())
 
     def versions(self, token_ids: Sequence[int]) -> Versions:
         """All versions of a chunk."""

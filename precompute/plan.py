@@ -128,7 +128,5 @@ def _prefixes_to_compute(
     engine: ChunkEngine, prefixes: Prefixes, chunks: Iterable[PlannedChunk], missing: frozenset[str]
 ) -> Iterator[ChunkRecord]:
     # Prompts begin with the prefix. Prefix and lead stand in none: only chunks are computed behind them.
-    if prefixes.prefix is not None and engine.store.record(prefixes.prefix.chunk_id) is None:
-        yield prefixes.prefix
-    led = prefixes.led_prefixes(chunk.num_tokens for chunk in chunks if chunk.led_id in missing)
-    yield from (record for record in led if engine.store.record(record.chunk_id) is None)
+    heads = prefixes.heads(chunk.num_tokens for chunk in chunks if chunk.led_id in missing)
+    yield from (record for record in heads if engine.store.record(record.chunk_id) is None)

@@ -53,8 +53,7 @@ class EngineChunks:
     def _standing(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
         """The own KV of what stands before chunks: the prefix's, and with the lead that of both."""
         prefixes = prefixes_of(prompt, self._engine.fingerprint, self._lead)
-        led = prefixes.led_prefixes(map(len, prompt.chunks)) if kind in (LED, ECHOED) else ()
-        return [*([prefixes.prefix] if prefixes.prefix else []), *led]
+        return list(prefixes.heads(map(len, prompt.chunks) if kind in (LED, ECHOED) else ()))
 
     def _chunks(self, prompt: LabPrompt, kind: str) -> list[ChunkRecord]:
         records = records_of(prompt, kind, self._engine.fingerprint, self._lead)

@@ -72,7 +72,7 @@ def _behind(
 
 
 def _over_leap(model: PreTrainedModel, record: ChunkRecord, leap: Leap, known: PrefixKV) -> ChunkKV:
-    before, behind = halves("", record)
+    before, behind = halves(record)
     layout = kv_layout(model, before.token_ids, leap.by + 1)
     front = _prefix(model, (before.token_ids, None), known)
     front = moved(front, leap.by, layout.table, layout.interleaved)

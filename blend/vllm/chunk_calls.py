@@ -22,7 +22,7 @@ def as_batch(
         RequestError: the chunks do not stand behind one prefix.
         StoreError: the model cannot be blended.
     """
-    prefixes = {(record.base_ids, record.leap, record.is_echo) for record in records}
+    prefixes = {record.behind for record in records}
     if len(prefixes) != 1:
         raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each")
     if not_blendable is not None:

@@ -84,10 +84,10 @@ class Computing:
         prefix, is_new = None, False
         if ids:
             own = make_record(scope, (), ids, leap)
-            prefix, is_new = yield from self._prefix(scope, own, store, piece_tokens)
+            prefix, is_new = yield from self._prefix(own, store, piece_tokens)
             chunks = yield from self._behind(prefix, wanted, piece_tokens)
         else:
-            chunks = yield from self._behind_nothing(scope, wanted, piece_tokens)
+            chunks = yield from self._behind_nothing(wanted, piece_tokens)
         chunks = second(records, chunks)
         if prefix is not None and is_new:
             problem = yield from self._put(store, prefix)
@@ -101,21 +101,19 @@ class Computing:
         return computing_chunks(records, prefix, self._layers, self._ranks, piece_tokens)
 
     def _behind_nothing(
-        self, scope: str, records: Sequence[ChunkRecord], piece_tokens: int
+        self, records: Sequence[ChunkRecord], piece_tokens: int
     ) -> Generator[None, None, list[ChunkKV]]:
         if records[0].leap is None:
             return (yield from self._behind(None, records, piece_tokens))
         chunks: list[ChunkKV] = []
         for record in records:
-            chunks += [(yield from self._over_leap(scope, record, piece_tokens))]
+            chunks += [(yield from self._over_leap(record, piece_tokens))]
         return chunks
 
-    def _over_leap(
-        self, scope: str, record: ChunkRecord, piece_tokens: int
-    ) -> Generator[None, None, ChunkKV]:
+    def _over_leap(self, record: ChunkRecord, piece_tokens: int) -> Generator[None, None, ChunkKV]:
         """A chunk with a leap among its own tokens."""
         assert record.leap is not None
-        layers, (before, behind) = self._layers, halves(scope, record)
+        layers, (before, behind) = self._layers, halves(record)
         # Computed, and not read where it is stored: there it may be of this rank's heads.
         (front,) = yield from self._behind(None, [before], piece_tokens)
         front = moved(front, record.leap.by, layers.rotary_table, layers.rotary_interleaved)
@@ -123,7 +121,7 @@ class Computing:
         return joined(record, front, rest)
 
     def _prefix(
-        self, scope: str, record: ChunkRecord, store: ChunkStore, piece_tokens: int
+        self, record: ChunkRecord, store: ChunkStore, piece_tokens: int
     ) -> Generator[None, None, tuple[ChunkKV, bool]]:
         """The prefix's own KV, and whether it was computed just now."""
         try:
@@ -134,7 +132,7 @@ class Computing:
         if self._ranks.all_true([chunk is not None])[0]:
             assert chunk is not None
             return chunk, False
-        (computed,) = yield from self._behind_nothing(scope, [record], piece_tokens)
+        (computed,) = yield from self._behind_nothing([record], piece_tokens)
         return computed, True
 
     def _put_all(self, store: ChunkStore, chunks: Sequence[ChunkKV]) -> Generator[None, None, Stored]:
