@@ -19,6 +19,7 @@ RUN python -m venv /opt/venv \
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY api api
+COPY bench bench
 COPY blend blend
 COPY demo demo
 COPY precompute precompute

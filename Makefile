@@ -16,12 +16,12 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
 
-# Two processes, each with a core of its own (tests/side_by_side.py). A GPU's memory is one engine's at a time.
+# Two processes with a core each (tests/support/side_by_side.py). A GPU's memory is one engine's at a time.
 ABREAST_cpu := -n 2 --no-loadscope-reorder
 
 FAST := not engine and not model and not slow and not exhaustive and not gpu
 
-.PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test exhaustive check clean
+.PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test exhaustive docs check clean
 
 setup: $(READY)
 
@@ -82,6 +82,9 @@ test: setup install-redis install-chromium install-promtool install-clients
 
 exhaustive: setup
 	$(BIN)/python -m pytest -m exhaustive
+
+docs: setup
+	$(BIN)/python docs/generate.py
 
 check: setup install-redis install-promtool
 	$(BIN)/ruff format --check .

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from blend.errors import BlendError
 
 if TYPE_CHECKING:
-    from blend.vllm.answer import Answer as Answer
-    from blend.vllm.answer import Delta as Delta
-    from blend.vllm.engine import Engine as Engine
+    from blend.vllm.engine.answer import Answer as Answer
+    from blend.vllm.engine.answer import Delta as Delta
+    from blend.vllm.engine.engine import Engine as Engine
 
 __all__ = ["Answer", "BlendError", "Delta", "Engine"]
 
-_LAZY = {"Answer": "blend.vllm.answer", "Delta": "blend.vllm.answer", "Engine": "blend.vllm.engine"}
+_LAZY = {
+    "Answer": "blend.vllm.engine.answer",
+    "Delta": "blend.vllm.engine.answer",
+    "Engine": "blend.vllm.engine.engine",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,12 +5,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.ask import both
-from api.ask_local import LocalAsker
-from api.compare import compare
-from api.library import Library
-from api.options import RagOptions
-from api.question import Question
+from api.cli.ask import both
+from api.cli.ask_local import LocalAsker
+from api.cli.compare import compare
+from api.cli.question import Question
+from api.server.chat.options import RagOptions
+from api.server.collections.library import Library
 from blend import Engine
 from precompute.config import DEFAULTS, PrecomputeConfig
 from precompute.job import Precompute

@@ -5,8 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from blend.config import DEFAULT_MODEL
 from blend.errors import BlendError
+from blend.settings.defaults import DEFAULT_MODEL
 from blend.store.config import load_config
 from precompute.config import DEFAULTS, PrecomputeConfig
 from precompute.errors import PrecomputeError
@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> int:
     # The parser complains of every oddity that it can cope with; what it cannot is reported by us.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
-    from blend.vllm.engine import Engine
+    from blend.vllm.engine.engine import Engine
     from retriever.embed import open_embedder
 
     embedder = open_embedder(args.embedder)

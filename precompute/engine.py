@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from blend.chunk import ChunkRecord
+from blend.chunks.chunk import ChunkRecord
+from blend.chunks.versions import Prefixes
 from blend.store.base import ChunkStore
-from blend.store.exchange import Exchange
-from blend.versions import Prefixes
+from blend.store.remote.exchange import Exchange
 
 
 class ChunkEngine(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from blend.chunk import ChunkRecord, batches, computable_batches
+from blend.chunks.chunk import ChunkRecord, batches, computable_batches
 from blend.errors import StoreFull
 from precompute.chunked import FolderReader, check_folder
 from precompute.config import PrecomputeConfig

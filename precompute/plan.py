@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from blend.chunk import ChunkRecord
-from blend.text.shared_text import SharedText
-from blend.versions import Prefixes, ids_of
+from blend.chunks.chunk import ChunkRecord
+from blend.chunks.shared_text import SharedText
+from blend.chunks.versions import Prefixes, ids_of
 from precompute.engine import ChunkEngine
 from retriever.filters import Metadata
 from retriever.manifest import DocumentEntry

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blend.versions import ids_of
+from blend.chunks.versions import ids_of
 from precompute.engine import ChunkEngine
 from precompute.journal import Journal, ids_of_other_journals
 from retriever.collection import Collection

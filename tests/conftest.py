@@ -13,9 +13,9 @@ from hypothesis import settings
 from transformers import PreTrainedModel
 
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
-from tests.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
-from tests.servers import stop_all
-from tests.side_by_side import arrange, is_one_of_several, scheduler, take_a_core
+from tests.support.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
+from tests.support.servers import stop_all
+from tests.support.side_by_side import arrange, is_one_of_several, scheduler, take_a_core
 
 # How long one example takes says more about the machine's other work than about the code.
 settings.register_profile("kvblend", deadline=None)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("api", "blend", "demo", "precompute", "retriever")
-FOLDERS = {*PACKAGES, "tests"}
+PACKAGES = ("api", "bench", "blend", "demo", "precompute", "retriever")
+FOLDERS = {*PACKAGES, "docs", "tests"}
 MAY_IMPORT = {
     "api": {"blend", "precompute", "retriever"},
+    "bench": {"api", "blend", "precompute", "retriever"},
     "blend": set(),
     "demo": {"api", "blend", "precompute", "retriever"},
     "precompute": {"blend", "retriever"},
@@ -68,7 +69,7 @@ def test_vllm_is_imported_in_one_place(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_only_the_api_knows_http(path: Path) -> None:
-    if path.relative_to(ROOT).parts[0] in ("api", "demo") or path == EMBEDDING_CLIENT:
+    if path.relative_to(ROOT).parts[0] in ("api", "bench", "demo") or path == EMBEDDING_CLIENT:
         return
     assert not HTTP & {top(module) for module in imports(path)}
 
@@ -105,9 +106,9 @@ def test_the_top_level_folders_are_the_stages_of_the_data() -> None:
 
 
 def test_every_package_is_installed() -> None:
-    found = {".".join(path.relative_to(ROOT).parent.parts) for path in SOURCES}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
-    for package in found:
+    included = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {pattern.rstrip("*") for pattern in included} == set(PACKAGES)
+    for package in {".".join(path.relative_to(ROOT).parent.parts) for path in SOURCES}:
         docstring = ast.get_docstring(
             ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text())
         )
@@ -128,7 +129,7 @@ def test_the_plugin_of_vllm_is_there() -> None:
 
 def test_help_comes_without_loading_torch_or_vllm() -> None:
     script = (
-        "import sys\nfrom api.cli import main\n"
+        "import sys\nfrom api.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert not {'torch', 'vllm', 'transformers'} & set(sys.modules)\n"
     )

@@ -1,6 +1,5 @@
 """The README's commands do what it says, run as they stand there."""
 
-import ast
 import os
 import re
 import signal
@@ -14,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import pass_on_verdicts
-from tests.servers import free_port
+from tests.support.served import pass_on_verdicts
+from tests.support.servers import free_port
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -143,12 +142,3 @@ def chunk_texts(place: Path) -> str:
 def run_python(source: str, place: Path, environment: dict[str, str]) -> str:
     (place / "example.py").write_text(source)
     return run(f"{sys.executable} example.py", place, environment)
-
-
-def test_the_tree_names_every_module_with_its_gloss() -> None:
-    for package in ("precompute", "retriever", "blend", "api", "demo"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if path.name != "__init__.py":
-                gloss = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0].rstrip(".")
-                line = rf"^ +{re.escape(path.name)} +{re.escape(gloss)}$"
-                assert re.search(line, README, flags=re.M), f"{path.name}: {gloss}"

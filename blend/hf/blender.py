@@ -14,22 +14,22 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from blend.chunk import ChunkKV
-from blend.config import DEFAULTS
-from blend.correct import Corrector, Identity
+from blend.chunks.chunk import ChunkKV
 from blend.errors import RequestError
 from blend.hf.context import Context, realign_chunks
 from blend.hf.decoder import KVLayout, kv_layout, project, run
 from blend.hf.probe import question_attention
-from blend.match import ChunkMatcher
+from blend.maths.correct import Corrector, Identity
 from blend.models.blendable import check_blendable
-from blend.plan import BlendPlan, make_plan
-from blend.ratio import Ratio, check_ratio
+from blend.plan.match import ChunkMatcher
+from blend.plan.plan import BlendPlan, make_plan
+from blend.plan.ratio import Ratio, check_ratio
+from blend.report.stats import BlendStats, ChunkUse
 from blend.select import selector as selector_of
 from blend.select.base import Selector, SelectorInput
 from blend.select.choose import open_inexact
 from blend.select.selection import Selection, select
-from blend.stats import BlendStats, ChunkUse
+from blend.settings.defaults import DEFAULTS
 
 Keep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """From a layer, and the cached and fresh values [S, H, D] of the selected rows, to bool [S]: rows whose

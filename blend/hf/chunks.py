@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from blend.chunk import ChunkKV, ChunkRecord, Leap
-from blend.echoes import second, twice
+from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap
+from blend.chunks.echoes import second, twice
+from blend.chunks.position_gap import halves, joined, moved
 from blend.errors import RequestError
 from blend.hf.decoder import decoder_of, kv_layout
-from blend.leaps import halves, joined, moved
 from blend.models.blendable import check_blendable
 
 Behind = tuple[tuple[int, ...], Leap | None]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from blend.chunk import ChunkKV
+from blend.chunks.chunk import ChunkKV
 from blend.errors import RequestError
 from blend.hf.decoder import KVLayout
-from blend.plan import BlendPlan, Span
-from blend.repeats import within
-from blend.rope import realign, rotation
+from blend.maths.rope import realign, rotation
+from blend.plan.plan import BlendPlan, Span
+from blend.plan.repeats import within
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import torch
 from transformers import Cache, PreTrainedModel
 
 from blend.errors import ModelError, NotBlendable
-from blend.rope import realign, rotation
+from blend.maths.rope import realign, rotation
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From a layer's index and the fresh keys and values [S, H, D] of the tokens that run, to the keys and

@@ -6,10 +6,10 @@ from contextlib import contextmanager, suppress
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from blend.attention import OpenAttention, mix
 from blend.hf.context import Context
 from blend.hf.decoder import Stop, run
-from blend.plan import BlendPlan
+from blend.maths.attention import OpenAttention, mix
+from blend.plan.plan import BlendPlan
 from blend.select.base import LayerPart, layers_of, probe_tokens
 
 _IMPLEMENTATION = "kvblend_question_probe"

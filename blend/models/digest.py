@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from blend.config import default_cache
+from blend.settings.defaults import default_cache
 
 
 @dataclass(frozen=True, slots=True)

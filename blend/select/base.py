@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from blend.plan import BlendPlan
+from blend.plan.plan import BlendPlan
 
 MAX_PROBE_TOKENS = 128
 """Tokens at the end of the suffix that the question probe runs: a long conversation costs no prefill."""

@@ -2,8 +2,8 @@
 
 import torch
 
-from blend.plan import BlendPlan
-from blend.ratio import Ratio, check_ratio
+from blend.plan.plan import BlendPlan
+from blend.plan.ratio import Ratio, check_ratio
 
 
 def choose(

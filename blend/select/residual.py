@@ -6,7 +6,7 @@ prefill's: the less of the residual is left, the closer the answer.
 
 import torch
 
-from blend.plan import BlendPlan
+from blend.plan.plan import BlendPlan
 from blend.select.choose import exact_rows
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from blend.errors import RequestError
-from blend.ratio import AUTO, Ratio, auto_needs_question
+from blend.plan.ratio import AUTO, Ratio, auto_needs_question
 from blend.select.base import Selector, SelectorInput
 from blend.select.choose import choose
 from blend.select.residual import ratio_for, residual

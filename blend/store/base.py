@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from blend.chunk import ChunkKV, ChunkRecord
+from blend.chunks.chunk import ChunkKV, ChunkRecord
 
 
 class ChunkReader(Protocol):

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from blend.config import DEFAULTS, default_cache
 from blend.errors import ConfigError
-from blend.layered import Group, Said, read_yaml, section
-from blend.setting_values import (
+from blend.settings.defaults import DEFAULTS, default_cache
+from blend.settings.layered import Group, Said, read_yaml, section
+from blend.settings.values import (
     UNLIMITED,
     a_count,
     a_path,
@@ -23,7 +23,7 @@ from blend.setting_values import (
     a_size_or_auto,
     a_size_or_none,
 )
-from blend.store.remote_url import check_url
+from blend.store.remote.url import check_url
 
 FILE = "store.yaml"
 VARIABLE = "KVBLEND_STORE"
@@ -47,7 +47,7 @@ class StoreConfig:
         namespace_memory_bytes: the same for the chunks of each namespace, see `blend.namespace`.
         codec: name of what packs the chunks that are written, see `blend.store.codecs`. Chunks are read
             whatever packed them.
-        remote: URL of a server that engines share, see `blend.store.remote_url`; None for no such tier.
+        remote: URL of a server that engines share, see `blend.store.remote.url`; None for no such tier.
         remote_bytes: most bytes of each model's chunks there; None for as many as the server takes.
         remote_deadline_ms: how long fetching one chunk from there may take; then it is computed.
         remote_piece_bytes: of the largest value on the server.

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from blend.metrics import Meter
-from blend.store.backed import BackedStore
+from blend.report.metrics import Meter
 from blend.store.base import ChunkStore
-from blend.store.cached import CachedStore
 from blend.store.codecs import codec
 from blend.store.config import StoreConfig
-from blend.store.device import DeviceStore, resolve_device_bytes
-from blend.store.disk import DiskStore
 from blend.store.layout import mark_of_folder
-from blend.store.place import Place
-from blend.store.remote import RemoteStore
+from blend.store.remote.remote import RemoteStore
+from blend.store.tiers.backed import BackedStore
+from blend.store.tiers.cached import CachedStore
+from blend.store.tiers.device import DeviceStore, resolve_device_bytes
+from blend.store.tiers.disk import DiskStore
+from blend.store.tiers.place import Place
 
 
 def open_store(

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from blend.chunks.versions import Prefixes
 from blend.text.frame import ChatFrame
 from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
-from blend.versions import Prefixes
 
 
 class PromptIds:

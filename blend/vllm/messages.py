@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata, KVConnectorWorkerMetadata
 
-from blend.controller import Rates
-from blend.detail import TokenState
-from blend.plan import BlendPlan
-from blend.ratio import Ratio
-from blend.vllm.refusal import Reason
+from blend.plan.plan import BlendPlan
+from blend.plan.ratio import Ratio
+from blend.report.detail import TokenState
+from blend.vllm.scheduler.controller import Rates
+from blend.vllm.scheduler.refusal import Reason
 
 
 @dataclass(frozen=True, slots=True)

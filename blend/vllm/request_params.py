@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from blend.ratio import AUTO, Ratio
+from blend.plan.ratio import AUTO, Ratio
 
 KEY = "kvblend"
 """Our own place in `kv_transfer_params`, in requests and in answers."""
 
 FORCED = "kvblend_forced"
-"""Place of an answer that is given, in `SamplingParams.extra_args`; see `blend.vllm.forcing`."""
+"""Place of an answer that is given, in `SamplingParams.extra_args`; see `blend.vllm.engine.forcing`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,22 +6,22 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from blend.config import DEFAULTS
+from blend.chunks.namespace import scoped
 from blend.errors import ConfigError
-from blend.metrics import Meter
-from blend.namespace import scoped
-from blend.ratio import Ratio
-from blend.sharing import Sharing
+from blend.plan.ratio import Ratio
+from blend.plan.sharing import Sharing
+from blend.report.metrics import Meter
+from blend.settings.defaults import DEFAULTS
 from blend.store.base import ChunkStore
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES, REMOTE_VARIABLE, StoreConfig
-from blend.store.disk import DiskStore
-from blend.store.exchange import Exchange
 from blend.store.layout import chunks_folder, mark_of
-from blend.store.place import Place
-from blend.store.remote_url import HIDDEN, hide
-from blend.store.remote_view import RemoteView
+from blend.store.remote.exchange import Exchange
+from blend.store.remote.url import HIDDEN, hide
+from blend.store.remote.view import RemoteView
 from blend.store.stack import open_remote, open_store
-from blend.vllm.known_chunks import BothLists, ChunkList
+from blend.store.tiers.disk import DiskStore
+from blend.store.tiers.place import Place
+from blend.vllm.scheduler.known_chunks import BothLists, ChunkList
 
 ATTENTIONS = ("auto", "paged", "dense")
 
@@ -40,7 +40,7 @@ class Settings:
         kept_bytes: most bytes that each worker keeps of blends to top up.
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
-            `blend.vllm.recompute`.
+            `blend.vllm.layers.recompute`.
         disk_bytes, memory_bytes, namespace_memory_bytes, codec, remote_bytes, remote_deadline_ms,
             remote_piece_bytes, device_bytes: see `blend.store.config.StoreConfig`.
         remote: as there, but without secrets: vLLM logs what it is started with. What has some is left in

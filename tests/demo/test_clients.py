@@ -11,8 +11,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.server_process import Served
-from tests.demo.operate_files import labels, metrics
+from tests.support.operate_files import labels, metrics
+from tests.support.server_process import Served
 
 pytestmark = pytest.mark.engine
 

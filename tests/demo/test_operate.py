@@ -15,9 +15,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from blend.metrics import Kind
+from blend.report.metrics import Kind
 from blend.vllm.exposition import METRICS
-from tests.demo.operate_files import OPERATE, dashboard, labels, metrics, panel_expressions, rules
+from tests.support.operate_files import OPERATE, dashboard, labels, metrics, panel_expressions, rules
 
 ROOT = OPERATE.parents[1]
 BIN = Path(sys.executable).parent

@@ -8,8 +8,8 @@ import pytest
 from precompute.config import PrecomputeConfig
 from precompute.events import Event, Finished
 from precompute.job import Precompute
-from tests.precompute.fake_engine import FakeEngine
-from tests.retriever.word_embedder import WordEmbedder
+from tests.support.fake_engine import FakeEngine
+from tests.support.word_embedder import WordEmbedder
 
 
 class Jobs:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from precompute.cli import add_parser, run
-from tests.served import Precomputed
+from tests.support.served import Precomputed
 
 ROOT = Path(__file__).parents[2]
 

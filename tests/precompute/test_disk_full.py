@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.precompute.apart import reports_of, write_documents
+from tests.support.apart import reports_of, write_documents
 
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blend.chunks.versions import LONG_TOKENS, ids_of
 from blend.errors import StoreFull
 from blend.text.lead import lead_ids
-from blend.versions import LONG_TOKENS, ids_of
 from precompute.config import DEFAULTS
 from precompute.errors import PrecomputeError
 from precompute.events import Computed, Embedded, FileUnreadable, Notice, Planned

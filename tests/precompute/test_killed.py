@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.precompute.apart import Reports, reports_of, write_documents
+from tests.support.apart import Reports, reports_of, write_documents
 
 # Documents of a job that had finished before, of the one that is killed, of the one that goes on.
 SCENARIOS = {

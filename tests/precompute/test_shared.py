@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from blend.store import exchange as exchange_module
-from blend.store.exchange import Exchange
-from blend.store.remote import RemoteStore
+from blend.store.remote import exchange as exchange_module
+from blend.store.remote.exchange import Exchange
+from blend.store.remote.remote import RemoteStore
 from precompute.config import PrecomputeConfig
 from precompute.events import Event, Notice
 from precompute.job import Precompute
-from tests.precompute.fake_engine import FakeEngine
-from tests.retriever.word_embedder import WordEmbedder
-from tests.servers import RedisServer
+from tests.support.fake_engine import FakeEngine
+from tests.support.servers import RedisServer
+from tests.support.word_embedder import WordEmbedder
 
 
 class Machine:

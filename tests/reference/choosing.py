@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from blend.plan import BlendPlan
+from blend.plan.plan import BlendPlan
 
 
 def choose(

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from blend.cost import ModelShape
-from blend.speed.arm import BLEND, PLAIN, Arm
-from blend.speed.backend import Reply, Request
-from blend.speed.prompts import Ids
-from blend.stats import BlendStats
+from bench.cost import ModelShape
+from bench.ttft.arm import BLEND, PLAIN, Arm
+from bench.ttft.backend import Reply, Request
+from bench.ttft.prompts import Ids
+from blend.report.stats import BlendStats
 from tests.blend.text.conftest import byte_level
 
 MS_PER_TOKEN = 2.0
@@ -17,7 +17,7 @@ SHAPE = ModelShape(
 
 
 class FakeEngines:
-    """Every token that is computed takes the same time; see `blend.speed.backend.Backend`.
+    """Every token that is computed takes the same time; see `bench.ttft.backend.Backend`.
 
     Attributes:
         asked: engine, arm and requests of each call, in order.

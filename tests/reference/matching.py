@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from blend.chunk import ChunkRecord
+from blend.chunks.chunk import ChunkRecord
 
 
 def find(records: Sequence[ChunkRecord], prompt: tuple[int, ...]) -> list[tuple[int, ChunkRecord]]:

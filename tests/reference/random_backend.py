@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from blend.fidelity.backend import Outcome, Reference
-from blend.fidelity.method import Method
-from blend.fidelity.question import LabPrompt
+from bench.fidelity.backend import Outcome, Reference
+from bench.fidelity.method import Method
+from bench.fidelity.question import LabPrompt
 from tests.blend.text.conftest import byte_level
 
 VOCAB_SIZE = 40

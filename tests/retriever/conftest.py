@@ -10,7 +10,7 @@ from retriever.collection import Collection
 from retriever.filters import Metadata
 from retriever.manifest import DocumentEntry, Settings
 from retriever.publish import ChunkText, publish
-from tests.retriever.word_embedder import WordEmbedder
+from tests.support.word_embedder import WordEmbedder
 
 MakeCollection = Callable[..., Collection]
 

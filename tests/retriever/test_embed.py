@@ -8,7 +8,7 @@ import torch
 
 from retriever.embed import TransformerEmbedder, open_embedder
 from retriever.errors import EmbedderError
-from tests.retriever.tiny_encoder import WORDS, save_encoder
+from tests.support.tiny_encoder import WORDS, save_encoder
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from retriever.embed import TransformerEmbedder
 from retriever.errors import EmbedderError
 from retriever.late_interaction import LateInteraction
 from retriever.rerank import open_reranker
-from tests.retriever.embedding_server import embedding_server
-from tests.retriever.tiny_encoder import MAX_TOKENS, WORDS, save_encoder
+from tests.support.embedding_server import embedding_server
+from tests.support.tiny_encoder import MAX_TOKENS, WORDS, save_encoder
 
 
 @pytest.fixture(scope="module")

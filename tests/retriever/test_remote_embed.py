@@ -11,8 +11,8 @@ from retriever.embed import open_embedder
 from retriever.errors import CollectionError, EmbedderError
 from retriever.remote_embed import KEY, MAX_BATCH_TEXTS, MAX_RETRIES, RemoteEmbedder
 from retriever.retrieve import Retriever
-from tests.retriever.embedding_server import Service, embedding_server
-from tests.retriever.word_embedder import WordEmbedder
+from tests.support.embedding_server import Service, embedding_server
+from tests.support.word_embedder import WordEmbedder
 
 
 @pytest.fixture

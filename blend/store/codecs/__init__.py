@@ -5,7 +5,7 @@ One codec is one file; a line in `_KNOWN` makes it known everywhere. A file says
 
 import torch
 
-from blend.chunk import ChunkRecord
+from blend.chunks.chunk import ChunkRecord
 from blend.errors import ConfigError
 from blend.store.codecs.base import Codec
 from blend.store.codecs.cachegen import CacheGen

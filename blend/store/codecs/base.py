@@ -10,7 +10,7 @@ class Codec(Protocol):
 
     The same layer gives the same bytes every time, with the same versions of its libraries. What it wrote
     is read with no setting: whatever steers it is in the payload. A layer is decoded alone. Checksums are
-    the file's affair (`blend.store.chunk_file`): a payload is never decoded before it is verified.
+    the file's affair (`file_format.chunk_file`): a payload is never decoded before it is verified.
 
     Attributes:
         name: what users write.

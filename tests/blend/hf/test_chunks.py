@@ -6,16 +6,16 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, Leap, make_record
+from blend.chunks.chunk import ChunkKV, Leap, make_record
+from blend.chunks.versions import Prefixes
 from blend.errors import RequestError
 from blend.hf import blend, compute_chunk, compute_chunks
 from blend.hf.decoder import decoder_of, kv_layout
-from blend.rope import realign, rotation
-from blend.versions import Prefixes
+from blend.maths.rope import realign, rotation
 from tests.conftest import RandomIds
 from tests.reference.prefill import full_prefill, prefill_at, rows_of
 from tests.reference.tiny_models import FAMILIES, ODD_FAMILIES, tiny_model
-from tests.tolerances import ROTATION, assert_close
+from tests.support.tolerances import ROTATION, assert_close
 
 
 def tokens_run(model: PreTrainedModel, *arguments: Any) -> tuple[list[ChunkKV], list[tuple[int, ...]]]:

@@ -4,11 +4,11 @@ from statistics import fmean
 
 import pytest
 
-from blend.fidelity.calibrate import built_in_questions
-from blend.fidelity.hf_backend import HFBackend
-from blend.fidelity.methods import methods
-from blend.fidelity.run import LabSettings, prompt_builder
-from blend.fidelity.scores import score
+from bench.fidelity.calibrate import built_in_questions
+from bench.fidelity.hf_backend import HFBackend
+from bench.fidelity.methods import methods
+from bench.fidelity.run import LabSettings, prompt_builder
+from bench.fidelity.scores import score
 
 pytestmark = pytest.mark.model
 

@@ -3,12 +3,12 @@
 import torch
 from transformers import PreTrainedModel
 
+from blend.chunks.versions import Prefixes
 from blend.hf import blend, compute_chunks
-from blend.repeats import REPEAT_TOKENS
-from blend.versions import Prefixes
+from blend.plan.repeats import REPEAT_TOKENS
 from tests.conftest import RandomIds
 from tests.reference.prefill import full_prefill, rows_of
-from tests.tolerances import ROTATION, assert_close
+from tests.support.tolerances import ROTATION, assert_close
 
 
 def test_rows_whose_text_stood_before_are_the_echo_s(model: PreTrainedModel, random_ids: RandomIds) -> None:

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import ModelError, NotBlendable, RequestError
 from blend.hf import blend, compute_chunk, compute_chunks
-from blend.plan import BlendPlan
+from blend.plan.plan import BlendPlan
 from tests.conftest import RandomIds
 from tests.reference.prefill import decode_selected, full_prefill, greedy, rows_of
 from tests.reference.tiny_models import ODD_FAMILIES, tiny_model
-from tests.tolerances import ROTATION, assert_close
+from tests.support.tolerances import ROTATION, assert_close
 
 
 def chunks_of(model: PreTrainedModel, prefix: Sequence[int], *texts: Sequence[int]) -> list[ChunkKV]:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import make_record
-from blend.cost import blend_flops, shape_of
-from blend.fidelity.narrowing import Narrowing
+from bench.cost import blend_flops, shape_of
+from bench.fidelity.narrowing import Narrowing
+from blend.chunks.chunk import make_record
 from blend.hf import blend, compute_chunks
 from tests.conftest import RandomIds
 from tests.reference.prefill import rows_of

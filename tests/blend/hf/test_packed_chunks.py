@@ -3,14 +3,14 @@
 import pytest
 from transformers import PreTrainedModel
 
-from blend.chunk import make_record
+from blend.chunks.chunk import make_record
 from blend.hf import blend, compute_chunks
 from blend.store.codecs import CODECS
 from blend.store.codecs.base import Codec
-from blend.store.recoding import recoded
+from blend.store.file_format.recoding import recoded
 from tests.conftest import RandomIds
 from tests.reference.prefill import full_prefill, rows_of
-from tests.tolerances import assert_close
+from tests.support.tolerances import assert_close
 
 LOSSY = [one for one in CODECS.values() if not one.is_lossless]
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import make_record
+from blend.chunks.chunk import make_record
 from blend.hf.context import Context
 from blend.hf.probe import question_attention
-from blend.plan import BlendPlan, make_plan
+from blend.plan.plan import BlendPlan, make_plan
 from blend.select.base import MAX_PROBE_TOKENS
 from tests.reference.prefill import full_prefill
 from tests.reference.tiny_models import VOCAB_SIZE

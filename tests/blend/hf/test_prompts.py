@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunks.chunk import ChunkKV, make_record
 from blend.hf import blend, compute_chunks
-from blend.match import ChunkMatcher
-from blend.plan import make_plan
+from blend.plan.match import ChunkMatcher
+from blend.plan.plan import make_plan
 from tests.reference.prefill import decode_selected, full_prefill, greedy, rows_of
 from tests.reference.tiny_models import VOCAB_SIZE
-from tests.tolerances import assert_close
+from tests.support.tolerances import assert_close
 
 
 def _draw(num: int, seed: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunks.chunk import ChunkKV, make_record
 from blend.hf import blend, compute_chunks
 from tests.reference.prefill import full_prefill, rows_of
 from tests.reference.tiny_models import VOCAB_SIZE

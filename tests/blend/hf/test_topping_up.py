@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import RequestError
 from blend.hf import blend, compute_chunks
 from tests.conftest import RandomIds
 from tests.reference.prefill import full_prefill, greedy, rows_of
-from tests.tolerances import assert_close
+from tests.support.tolerances import assert_close
 
 Ids = tuple[int, ...]
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from blend.errors import ModelError
 from blend.models.convert import convert_gguf
 from tests.blend.models.conftest import CHAT_TEMPLATE
-from tests.blend.models.gguf_writer import interleave, write_gguf
+from tests.support.gguf_writer import interleave, write_gguf
 
 IDS = torch.tensor([[5, 17, 200, 33, 81, 7, 150, 99, 4, 260]])
 

@@ -9,12 +9,12 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from blend.config import DEFAULT_MODEL
 from blend.errors import ModelError
 from blend.models import resolve as resolve_module
 from blend.models.resolve import PACKAGED, ModelFolder, resolve
+from blend.settings.defaults import DEFAULT_MODEL
 from tests.blend.models.conftest import CHAT_TEMPLATE
-from tests.blend.models.gguf_writer import write_gguf
+from tests.support.gguf_writer import write_gguf
 
 
 @pytest.fixture(autouse=True)

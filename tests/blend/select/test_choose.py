@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.chunk import make_record
+from blend.chunks.chunk import make_record
 from blend.errors import RequestError
-from blend.plan import BlendPlan, make_plan
+from blend.plan.plan import BlendPlan, make_plan
 from blend.select.choose import choose, open_inexact
 from tests.reference import choosing
 

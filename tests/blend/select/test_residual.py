@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blend.chunk import make_record
+from blend.chunks.chunk import make_record
 from blend.errors import RequestError
-from blend.plan import make_plan
+from blend.plan.plan import make_plan
 from blend.select import selector
 from blend.select.base import SelectorInput
 from blend.select.residual import residual

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from blend.chunk import make_record
+from blend.chunks.chunk import make_record
 from blend.errors import RequestError
-from blend.plan import make_plan
+from blend.plan.plan import make_plan
 from blend.select import register, selector
 from blend.select.base import SelectorInput
 from blend.select.choose import choose

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from blend.chunk import ChunkKV, Leap, make_record
+from blend.chunks.chunk import ChunkKV, Leap, make_record
 
 MakeChunk = Callable[..., ChunkKV]
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from blend.config import DEFAULTS
 from blend.errors import ConfigError
-from blend.store.backed import BackedStore
-from blend.store.cached import CachedStore
+from blend.settings.defaults import DEFAULTS
 from blend.store.codecs import CODECS
 from blend.store.config import KEYS, StoreConfig, load_config
-from blend.store.device import DeviceStore
-from blend.store.disk import DiskStore
-from blend.store.place import MEMORY
-from blend.store.remote import RemoteStore
+from blend.store.remote.remote import RemoteStore
 from blend.store.stack import open_store
+from blend.store.tiers.backed import BackedStore
+from blend.store.tiers.cached import CachedStore
+from blend.store.tiers.device import DeviceStore
+from blend.store.tiers.disk import DiskStore
+from blend.store.tiers.place import MEMORY
 
 
 @pytest.fixture(autouse=True)

@@ -10,16 +10,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blend.chunk import ChunkKV, ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.errors import CorruptChunk
-from blend.store.backed import BackedStore
 from blend.store.base import ChunkStore
-from blend.store.cached import CachedStore
-from blend.store.device import DeviceStore, place_on
-from blend.store.disk import DiskStore
-from blend.store.memory import MemoryStore
-from blend.store.remote import RemoteStore
-from tests.servers import cluster_url, mark_of_path, redis_url, s3_url
+from blend.store.remote.remote import RemoteStore
+from blend.store.tiers.backed import BackedStore
+from blend.store.tiers.cached import CachedStore
+from blend.store.tiers.device import DeviceStore, place_on
+from blend.store.tiers.disk import DiskStore
+from blend.store.tiers.memory import MemoryStore
+from tests.support.servers import cluster_url, mark_of_path, redis_url, s3_url
 
 MakeChunk = Callable[..., ChunkKV]
 

@@ -14,13 +14,13 @@ from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
-from blend.metrics import Meter, Readings
-from blend.store.tier_meter import HITS, TierMeter
-from blend.vllm.blend_metrics import count_blend, count_found, count_match, count_refused
+from blend.report.metrics import Meter, Readings
+from blend.store.tiers.tier_meter import HITS, TierMeter
 from blend.vllm.connector import KVBlendConnector
 from blend.vllm.exposition import METRICS, BlendProm, ConnectorStats
 from blend.vllm.messages import BlendOutcome
-from blend.vllm.refusal import Reason
+from blend.vllm.scheduler.blend_metrics import count_blend, count_found, count_match, count_refused
+from blend.vllm.scheduler.refusal import Reason
 
 OUTCOME = BlendOutcome(
     "r", exact_tokens=10, reused_tokens=70, recomputed_tokens=15, cold_tokens=5, load_ms=2.0, select_ms=400.0

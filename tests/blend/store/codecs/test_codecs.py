@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blend.chunk import ChunkKV, make_record
+from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import ConfigError
 from blend.store.codecs import CODECS, by_tag, codec, fitting, tag_of
 from blend.store.codecs.base import Codec

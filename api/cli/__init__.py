@@ -1,0 +1,1 @@
+"""The `kvblend` command and its subcommands."""

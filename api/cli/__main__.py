@@ -1,0 +1,7 @@
+"""`python -m api.cli` is the `kvblend` command."""
+
+import sys
+
+from api.cli.main import main
+
+sys.exit(main())

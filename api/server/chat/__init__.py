@@ -1,0 +1,1 @@
+"""A chat or completion request: from `rag` and `blend` in its body to statistics in its answer."""

@@ -1,0 +1,79 @@
+"""A chat request that brings documents becomes one that holds their chunks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from api.server.chat.conversation import Message, has_system_role, lay_out, plain_messages, question_of
+from api.server.chat_documents.forms import ChatDocument, given_documents
+from api.server.chat_documents.learning import Learning
+from api.server.errors import FieldError
+from api.server.ingest.settings import IngestSettings
+from precompute.config import DEFAULTS
+
+_FORMS = TypeAdapter(list[str | ChatDocument])
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A conversation with documents in it.
+
+    Attributes:
+        messages: with the documents' chunks at the start of the first user message, in their order.
+        sources: which document a chunk is of, by its id.
+    """
+
+    messages: list[Message]
+    sources: Mapping[str, str]
+
+
+class ChatDocuments:
+    """Puts the documents of chat requests into their conversations, where retrieved chunks would stand.
+
+    They stand behind the prefix that collections have by default: that is what they are computed behind.
+
+    Args:
+        tokenizer: the served model's.
+    """
+
+    def __init__(self, learning: Learning, tokenizer: Any, settings: IngestSettings) -> None:
+        self._learning = learning
+        self._system_role = has_system_role(tokenizer)
+        self._settings = settings
+
+    async def lay_out(self, documents: Sequence[Any], asked: Iterable[Mapping[str, Any]]) -> LaidOut:
+        """The conversation that is sent to the model.
+
+        Args:
+            documents: in any of the forms, see `api.server.chat_documents.forms`.
+            asked: the conversation as the client sent it.
+
+        Raises:
+            FieldError: a document has no text, they are too many or too long, or there is no question.
+        """
+        messages = plain_messages(asked)
+        question_of(messages)
+        given = given_documents(
+            _read(documents),
+            max_documents=self._settings.max_chat_documents,
+            max_chars=self._settings.max_chat_chars,
+        )
+        chunks = await self._learning.chunks(given)
+        texts = [chunk.text for of_one in chunks for chunk in of_one]
+        sources = {
+            chunk.chunk_id: document.source
+            for document, of_one in zip(given, chunks, strict=True)
+            for chunk in of_one
+        }
+        return LaidOut(lay_out(messages, DEFAULTS.prefix, texts, system_role=self._system_role), sources)
+
+
+def _read(documents: Sequence[Any]) -> list[str | ChatDocument]:
+    try:
+        return _FORMS.validate_python(list(documents))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = f"documents.{first['loc'][0]}"
+        raise FieldError(f"{field}: expected a string, or an object with `text` or `data`", field) from None

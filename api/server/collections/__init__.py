@@ -1,0 +1,1 @@
+"""The collections that a server has loaded, and the routes that show them."""

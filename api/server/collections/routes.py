@@ -1,0 +1,187 @@
+"""What is in the server's collections, over HTTP: which there are, their chunks, and searching them."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from api.server.chat.options import SearchBody
+from api.server.collections.library import Library
+from api.server.errors import FieldError, error_responses
+from retriever.collection import Chunk, Collection
+from retriever.errors import QueryError
+from retriever.retrieve import Hit
+
+MAX_PAGE = 100
+
+_ERRORS = error_responses(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+class CollectionObject(BaseModel):
+    """A collection.
+
+    Attributes:
+        chunks, tokens: each chunk counted once, in however many documents it stands.
+        model: name of the model whose chunk KV was computed.
+        prefix: text before the first chunk.
+    """
+
+    object: Literal["collection"] = "collection"
+    name: str
+    documents: int
+    chunks: int
+    tokens: int
+    model: str
+    embedder: str
+    prefix: str
+
+
+class CollectionList(BaseModel):
+    """The server's collections."""
+
+    object: Literal["list"] = "list"
+    data: list[CollectionObject]
+
+
+class ChunkObject(BaseModel):
+    """A chunk where it first stands; `tokens` are the served model's."""
+
+    object: Literal["collection.chunk"] = "collection.chunk"
+    id: str
+    source: str
+    title: str
+    text: str
+    tokens: int
+
+
+class ChunkList(BaseModel):
+    """A page of chunks; the next one is asked for with the last one's id as `after`."""
+
+    object: Literal["list"] = "list"
+    data: list[ChunkObject]
+    has_more: bool
+
+
+class HitObject(BaseModel):
+    """A chunk that was found, see `retriever.retrieve.Hit`; `metadata` is its document's."""
+
+    object: Literal["collection.hit"] = "collection.hit"
+    chunk_id: str
+    score: float | None
+    source: str
+    title: str
+    text: str
+    tokens: int
+    metadata: dict[str, str | float | bool | list[str | float | bool]]
+
+
+class HitList(BaseModel):
+    """What a search found, in the order asked for."""
+
+    object: Literal["list"] = "list"
+    data: list[HitObject]
+
+
+def collections_router(library: Library) -> APIRouter:
+    """Routes that read a library and change nothing."""
+    router = APIRouter(prefix="/v1/collections", tags=["collections"])
+
+    @router.get("")
+    async def list_collections() -> CollectionList:
+        """The server's collections."""
+        return CollectionList(data=[_collection_object(one) for one in library.collections()])
+
+    @router.get("/{name}", responses=_ERRORS)
+    async def retrieve_collection(name: str) -> CollectionObject:
+        """One collection."""
+        return _collection_object(library.collection(name))
+
+    @router.get("/{name}/chunks", responses=_ERRORS)
+    async def list_chunks(
+        name: str,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 20,
+        document: str | None = None,
+    ) -> ChunkList:
+        """Chunks in their documents' order, each once; of one document, if one is named."""
+        listed = _chunks(library.collection(name), document)
+        start = _place_after(listed, after)
+        page = listed[start : start + limit]
+        return ChunkList(data=page, has_more=start + limit < len(listed))
+
+    @router.post("/{name}/search", responses=_ERRORS)
+    async def search_collection(name: str, body: SearchBody) -> HitList:
+        """Chunks that suit a query, best first unless asked for otherwise."""
+        # Embedding takes milliseconds of computing, which other requests need not wait for.
+        hits = await asyncio.to_thread(_search, library, name, body)
+        return HitList(data=[_hit_object(hit) for hit in hits])
+
+    return router
+
+
+def _collection_object(collection: Collection) -> CollectionObject:
+    settings = collection.settings
+    return CollectionObject(
+        name=settings.name,
+        documents=len(collection.documents),
+        chunks=len(collection.chunks),
+        tokens=sum(chunk.num_tokens for chunk in collection.chunks),
+        model=settings.model,
+        embedder=settings.embedder,
+        prefix=settings.prefix,
+    )
+
+
+def _chunks(collection: Collection, document: str | None) -> list[ChunkObject]:
+    if document is not None and document not in collection.documents:
+        raise FieldError(
+            f"document: got {document[:80]!r}, expected the path of a document "
+            f"of {collection.settings.name!r}",
+            "document",
+        )
+    listed: dict[str, ChunkObject] = {}
+    for entry in collection.manifest.documents:
+        if document is None or entry.path == document:
+            for chunk_id in entry.chunk_ids:
+                chunk = collection.chunks[collection.rows[chunk_id]]
+                listed.setdefault(chunk_id, _chunk_object(chunk, entry.path, entry.title))
+    return list(listed.values())
+
+
+def _chunk_object(chunk: Chunk, source: str, title: str) -> ChunkObject:
+    return ChunkObject.model_construct(
+        id=chunk.chunk_id, source=source, title=title, text=chunk.text, tokens=chunk.num_tokens
+    )
+
+
+def _place_after(listed: list[ChunkObject], after: str | None) -> int:
+    if after is None:
+        return 0
+    for place, chunk in enumerate(listed):
+        if chunk.id == after:
+            return place + 1
+    raise FieldError(f"after: got {after[:80]!r}, expected the id of a chunk of this list", "after")
+
+
+def _search(library: Library, name: str, body: SearchBody) -> list[Hit]:
+    try:
+        return library.search(name, body.query, body.search())
+    except QueryError as error:
+        raise FieldError(str(error), error.option or "query") from None
+
+
+def _hit_object(hit: Hit) -> HitObject:
+    metadata: Any = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in hit.metadata.items()
+    }
+    return HitObject(
+        chunk_id=hit.chunk_id,
+        score=hit.score,
+        source=hit.source,
+        title=hit.title,
+        text=hit.text,
+        tokens=hit.num_tokens,
+        metadata=metadata,
+    )

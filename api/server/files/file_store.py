@@ -1,0 +1,201 @@
+"""Uploaded files in a folder: bytes and a record each, both on disk before anybody is told of them.
+
+::
+
+    <store>/files/
+        file-<id>.data    the bytes as they came, synced and renamed into place
+        file-<id>.json    the record, written last: bytes without one are nothing
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from api.server.errors import NotThere
+from api.server.files.records import Record, Records, new_id
+from api.server.ingest.errors import TooLarge
+from api.server.ingest.settings import DEFAULTS
+from blend.errors import BlendError
+
+COPY_BYTES = 1 << 20
+TEMPORARY = ".incoming-{}.tmp"
+ABANDONED_S = 24 * 3600
+"""A temporary file so old is of a server that was killed: one that shares the store may be writing others."""
+
+
+class FileDamaged(BlendError):
+    """An uploaded file's bytes are not what was uploaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """How much may be uploaded.
+
+    Attributes:
+        max_file_bytes: of one file; it is read into memory when it becomes a document.
+        max_total_bytes: of all files of the store together.
+    """
+
+    max_file_bytes: int = DEFAULTS.max_document_bytes
+    max_total_bytes: int = DEFAULTS.max_files_bytes
+
+
+DEFAULT_LIMITS = FileLimits()
+
+
+class FileRecord(Record):
+    """What is known of an uploaded file.
+
+    Attributes:
+        filename: as the client named it, checked by `api.server.files.names`.
+        num_bytes, sha256: of its bytes.
+        expires_s: seconds since 1970 from when on it is gone; None: it stays.
+    """
+
+    filename: str
+    purpose: str
+    num_bytes: int
+    sha256: str
+    expires_s: float | None = None
+
+
+class FileStore:
+    """The files of a store. Methods touch the disk: call them on a thread. Safe from several threads.
+
+    Args:
+        store: the store's folder.
+    """
+
+    def __init__(self, store: Path, limits: FileLimits = DEFAULT_LIMITS) -> None:
+        self.folder = store / "files"
+        self.limits = limits
+        self._records = Records(self.folder, FileRecord)
+        self._remove_abandoned()
+
+    def add(
+        self, source: IO[bytes], filename: str, purpose: str, namespace: str, lives_s: int | None = None
+    ) -> FileRecord:
+        """Keep a file. When this returns, it is on disk.
+
+        Args:
+            source: read from where it stands to its end.
+            lives_s: seconds until it expires.
+
+        Raises:
+            TooLarge: it is, or the store is full.
+            OSError: it cannot be written.
+        """
+        key, now = new_id("file-"), time.time()
+        with self._temporary() as path:
+            num_bytes, sha256 = self._copy(source, path)
+            held = sum(record.num_bytes for record in self._records.all())
+            if held + num_bytes > self.limits.max_total_bytes:
+                raise TooLarge(
+                    f"file: got {num_bytes} bytes; files hold {held} of {self.limits.max_total_bytes} bytes: "
+                    "delete some first"
+                )
+            os.replace(path, self._data(key))
+        record = FileRecord(
+            id=key,
+            namespace=namespace,
+            created_s=now,
+            filename=filename,
+            purpose=purpose,
+            num_bytes=num_bytes,
+            sha256=sha256,
+            expires_s=None if lives_s is None else now + lives_s,
+        )
+        self._records.put(record)  # syncs the folder, so the bytes' name is there before the record's
+        return record
+
+    def get(self, key: str, namespace: str) -> FileRecord:
+        """A file's record.
+
+        Raises:
+            NotThere: there is none of that id, it has expired, or it is somebody else's.
+        """
+        record = self._records.get(key)
+        if record is None or record.namespace != namespace or self._is_over(record):
+            raise NotThere(f"no file {key[:80]!r}: expected the id of an uploaded file")
+        return record
+
+    def read(self, record: FileRecord) -> bytes:
+        """A file's bytes, as they were uploaded.
+
+        Raises:
+            NotThere: it was deleted meanwhile.
+            FileDamaged: they are not what was uploaded.
+        """
+        try:
+            data = self._data(record.id).read_bytes()
+        except FileNotFoundError:
+            raise NotThere(f"no file {record.id!r}: it was deleted") from None
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise FileDamaged(f"file {record.id!r} is not what was uploaded: delete it and upload it again")
+        return data
+
+    def all(self, namespace: str) -> list[FileRecord]:
+        """Records of a namespace, the oldest first."""
+        return [one for one in self._records.all() if one.namespace == namespace and not self._is_over(one)]
+
+    def remove(self, record: FileRecord) -> None:
+        """Take a file away: its record first."""
+        self._records.remove(record.id)
+        self._data(record.id).unlink(missing_ok=True)
+
+    def _is_over(self, record: FileRecord) -> bool:
+        if record.expires_s is None or time.time() < record.expires_s:
+            return False
+        self.remove(record)
+        return True
+
+    def _data(self, key: str) -> Path:
+        return self.folder / f"{key}.data"
+
+    def _copy(self, source: IO[bytes], path: Path) -> tuple[int, str]:
+        """Copy to a new file and sync it; how many bytes they were, and their digest."""
+        digest, num_bytes = hashlib.sha256(), 0
+        with open(path, "xb") as file:
+            while piece := source.read(COPY_BYTES):
+                num_bytes += len(piece)
+                check_size(num_bytes, self.limits)
+                digest.update(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        return num_bytes, digest.hexdigest()
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / TEMPORARY.format(uuid4().hex)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _remove_abandoned(self) -> None:
+        for path in self.folder.glob(TEMPORARY.format("*")):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink(missing_ok=True)
+
+
+def check_size(num_bytes: int, limits: FileLimits) -> None:
+    """Refuse a file that is too large.
+
+    Raises:
+        TooLarge: it is.
+    """
+    if num_bytes > limits.max_file_bytes:
+        raise too_large(limits)
+
+
+def too_large(limits: FileLimits) -> TooLarge:
+    """What is said of a file over its limit."""
+    return TooLarge(f"file: got more than {limits.max_file_bytes} bytes, which is the most that one may have")

@@ -1,0 +1,93 @@
+"""The routes under `/v1/files`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.server.errors import error_responses
+from api.server.files.file_store import FileRecord, FileStore
+from api.server.files.objects import FileDeleted, FileList, FileObject, file_list, file_object
+from api.server.files.paging import Direction, Wanted, page
+from api.server.files.upload import FORM, receive
+from api.server.surface.keys import namespace_of
+
+MAX_LISTED = 10_000
+
+Forget = Callable[[FileRecord], Awaitable[None]]
+"""Takes a file out of wherever else it is used, before it is deleted."""
+
+
+def files_router(files: FileStore, forget: Forget) -> APIRouter:
+    """The routes over a store's files."""
+    router = APIRouter(prefix="/v1/files", tags=["files"])
+    _add_all(router, files)
+    _add_one(router, files, forget)
+    return router
+
+
+def _add_all(router: APIRouter, files: FileStore) -> None:
+    @router.post("", responses=error_responses(400, 413), openapi_extra=FORM)
+    async def create_file(request: Request) -> FileObject:
+        """Upload a file."""
+        async with receive(request, files.limits) as upload:
+            record = await asyncio.to_thread(
+                files.add,
+                upload.file,
+                upload.filename,
+                upload.fields.purpose,
+                namespace_of(request),
+                upload.fields.seconds,
+            )
+        return file_object(record)
+
+    @router.get("", responses=error_responses(400))
+    async def list_files(
+        request: Request,
+        purpose: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
+        order: Direction = "desc",
+        after: str | None = None,
+    ) -> FileList:
+        """The uploaded files, the newest first unless told otherwise."""
+        records = await asyncio.to_thread(files.all, namespace_of(request))
+        wanted = [one for one in records if purpose is None or one.purpose == purpose]
+        return file_list(page(wanted, Wanted(limit, order, after)))
+
+
+def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
+    @router.get("/{file_id}", responses=error_responses(404))
+    async def retrieve_file(file_id: str, request: Request) -> FileObject:
+        """One file."""
+        return file_object(await asyncio.to_thread(files.get, file_id, namespace_of(request)))
+
+    @router.get(
+        "/{file_id}/content",
+        response_class=Response,
+        responses={
+            200: {
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+            },
+            **error_responses(404, 500),
+        },
+    )
+    async def retrieve_file_content(file_id: str, request: Request) -> Response:
+        """A file's bytes, as they were uploaded."""
+        record = await asyncio.to_thread(files.get, file_id, namespace_of(request))
+        data = await asyncio.to_thread(files.read, record)
+        named = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
+        return Response(
+            data,
+            media_type="application/octet-stream",
+            headers={"Content-Disposition": named, "X-Content-Type-Options": "nosniff"},
+        )
+
+    @router.delete("/{file_id}", responses=error_responses(404))
+    async def delete_file(file_id: str, request: Request) -> FileDeleted:
+        """Delete a file, and take it out of every vector store."""
+        record = await asyncio.to_thread(files.get, file_id, namespace_of(request))
+        await forget(record)
+        await asyncio.to_thread(files.remove, record)
+        return FileDeleted(id=record.id)

@@ -1,0 +1,135 @@
+"""An upload: one file and its fields, in the multipart form that OpenAI's clients send, streamed to disk."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from api.server.errors import FieldError, wrong_field
+from api.server.files.file_store import FileLimits, check_size, too_large
+from api.server.files.names import check_filename
+
+MAX_FIELDS = 8
+MAX_FIELD_BYTES = 4096
+FORM_BYTES = 64 << 10
+"""Boundaries, headers and fields around the file."""
+
+Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data"]
+
+
+class UploadFields(BaseModel):
+    """The form's fields besides the file, as OpenAI's clients name them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    purpose: Purpose
+    anchor: Annotated[Literal["created_at"] | None, Field(alias="expires_after[anchor]")] = None
+    seconds: Annotated[int | None, Field(alias="expires_after[seconds]", ge=3600, le=2_592_000)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A received upload; `file` is open while the context lasts that gave it."""
+
+    file: BinaryIO
+    filename: str
+    fields: UploadFields
+
+
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": list(Purpose.__args__)},  # type: ignore[attr-defined]
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+                    },
+                }
+            }
+        },
+    }
+}
+"""The form in OpenAPI's words: FastAPI would read a form whole before anybody could count its bytes."""
+
+
+@asynccontextmanager
+async def receive(request: Request, limits: FileLimits) -> AsyncGenerator[Upload, None]:
+    """Read an upload; what is large lies in a temporary file, never in memory.
+
+    Raises:
+        FieldError: it is no such form, or a field of it is wrong.
+        TooLarge: the file is; no more of it than that was kept.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise FieldError("file: got no multipart/form-data, expected a form with file and purpose", "file")
+    form = await _parse(request, limits)
+    try:
+        yield _checked(form, limits)
+    finally:
+        await form.close()
+
+
+async def _parse(request: Request, limits: FileLimits) -> FormData:
+    parser = MultiPartParser(
+        request.headers,
+        _counted(request, limits),
+        max_files=1,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
+    try:
+        return await parser.parse()
+    except _TooMuch:
+        raise too_large(limits) from None
+    except (MultiPartException, UnicodeError) as error:
+        what = error.message if isinstance(error, MultiPartException) else str(error)
+        raise FieldError(f"file: got a form that cannot be read: {what}", "file") from None
+
+
+class _TooMuch(MultiPartException):
+    """The parser closes its files when it sees one of its own errors, and only then."""
+
+
+async def _counted(request: Request, limits: FileLimits) -> AsyncGenerator[bytes, None]:
+    most, seen = limits.max_file_bytes + FORM_BYTES, 0
+    async for piece in request.stream():
+        seen += len(piece)
+        if seen <= most:
+            yield piece
+        elif (
+            seen > 2 * most
+        ):  # up to there: a body left unread resets the connection before the answer is seen
+            break
+    if seen > most:
+        raise _TooMuch("too large")
+
+
+def _checked(form: FormData, limits: FileLimits) -> Upload:
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise FieldError("file: got none, expected a form with file and purpose", "file")
+    check_size(file.size or 0, limits)
+    fields = {key: value for key, value in form.multi_items() if isinstance(value, str)}
+    return Upload(file.file, check_filename(file.filename or ""), _fields(fields))
+
+
+def _fields(said: Mapping[str, str]) -> UploadFields:
+    try:
+        fields = UploadFields.model_validate(said)
+    except ValidationError as error:
+        raise wrong_field(error, str(error.errors(include_url=False)[0]["loc"][0])) from None
+    if (fields.anchor is None) != (fields.seconds is None):
+        raise FieldError("expires_after: expected both anchor and seconds, or neither", "expires_after")
+    return fields

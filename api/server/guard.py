@@ -1,0 +1,102 @@
+"""The engine as the HTTP routes see it."""
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from copy import copy
+from typing import Any
+
+from api.server.chat.options import check_transfer_params
+from api.server.surface.draining import Drain
+from api.server.surface.keys import namespace_in_force
+from api.server.surface.namespace_salt import with_salt
+from api.server.surface.record import EngineCall, begin_call
+from blend.errors import EngineNotReady
+from blend.vllm.request_params import KEY
+
+
+class GuardedEngine:
+    """vLLM's engine client, with what requests say about blending checked on the way in.
+
+    Every route ends in `generate` or `encode`, also those that take sampling parameters as they are, so this
+    is the one place where a client's engine parameters cannot slip by, where every prompt gets the cache salt
+    of its caller's namespace, and where all answers are counted. All else is the client's own.
+
+    Args:
+        client: vLLM's `EngineClient`.
+        drain: lets requests finish before the engine is shut down; None waits for none.
+        stop: ends then what else uses the engine.
+    """
+
+    def __init__(
+        self, client: Any, drain: Drain | None = None, stop: Callable[[], None] | None = None
+    ) -> None:
+        self._client = client
+        self._drain = drain
+        self._stop = stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    @property
+    def dead_error(self) -> EngineNotReady:
+        """What routes raise when the engine has died before an answer was begun."""
+        return EngineNotReady("the engine has died; restart the server (its log says why)")
+
+    def generate(self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
+        """As `EngineClient.generate`; what is wrong with the request is raised at once, not when iterated.
+
+        Raises:
+            FieldError: the request carries engine parameters that clients may not set.
+        """
+        extra = getattr(sampling_params, "extra_args", None) or {}
+        check_transfer_params(extra.get("kv_transfer_params"))
+        namespace = namespace_in_force.get()
+        params = _within(namespace, sampling_params)
+        outputs = self._client.generate(with_salt(prompt, namespace), params, request_id, **kwargs)
+        return self._outputs(outputs, begin_call(sampling_params))
+
+    def encode(self, prompt: Any, pooling_params: Any, request_id: str, *args: Any, **kwargs: Any) -> Any:
+        """As `EngineClient.encode`."""
+        salted = with_salt(prompt, namespace_in_force.get())
+        outputs = self._client.encode(salted, pooling_params, request_id, *args, **kwargs)
+        return self._outputs(outputs, begin_call(pooling_params))
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """As `EngineClient.shutdown`, once requests have finished. vLLM calls it in a thread of its own."""
+        if self._drain is not None:
+            self._drain.wait()
+        try:
+            if self._stop is not None:
+                self._stop()
+        finally:
+            self._client.shutdown(timeout=timeout)
+
+    async def _outputs(
+        self, outputs: AsyncGenerator[Any, None], call: EngineCall
+    ) -> AsyncGenerator[Any, None]:
+        async with aclosing(outputs):
+            try:
+                async for output in outputs:
+                    call.see(output)
+                    yield output
+            except Exception as error:
+                if self._client.errored:
+                    raise self.dead_error from error
+                raise
+            finally:
+                call.ended_ns = time.time_ns()
+
+
+def _within(namespace: str, sampling_params: Any) -> Any:
+    """Sampling parameters that have a request blended from its namespace's chunks, and from everybody's."""
+    if not namespace:
+        return sampling_params
+    own = copy(sampling_params)  # a request of several prompts asks with the same ones again
+    extra = own.extra_args or {}
+    transfer = extra.get("kv_transfer_params") or {}
+    own.extra_args = {
+        **extra,
+        "kv_transfer_params": {**transfer, KEY: {**(transfer.get(KEY) or {}), "namespace": namespace}},
+    }
+    return own

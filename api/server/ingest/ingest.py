@@ -1,0 +1,258 @@
+"""Managed collections, and the jobs that bring them up to date while the server runs."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from api.server.collections.library import Library
+from api.server.ingest.errors import BadUpload, Busy, CollectionExists, NotManaged, TooLarge, UnknownDocument
+from api.server.ingest.folders import DocumentFolder, check_metadata, managed_names, names_being_removed
+from api.server.ingest.job import JobState, Upload
+from api.server.ingest.jobs import Jobs
+from api.server.ingest.pacing import Interruption
+from api.server.ingest.paths import check_path
+from api.server.ingest.runs import Runs
+from api.server.ingest.settings import DEFAULTS, IngestSettings
+from api.server.ingest.unfinished import Task, Unfinished
+from api.server.ingest.worker import Worker
+from api.server.surface.keys import namespace_in_force
+from retriever.errors import CollectionError, RetrieverError
+from retriever.filters import Metadata
+from retriever.layout import list_collections, read_manifest
+
+logger = logging.getLogger(__name__)
+
+
+class Ingest:
+    """Changes collections that the server manages. Its methods belong to the server's event loop.
+
+    Between `start` and `close` its worker does what is asked, one run at a time.
+
+    Args:
+        library: the server's collections.
+        fingerprint: of the served model.
+
+    Attributes:
+        worker: does all runs.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        runs: Runs,
+        interruption: Interruption,
+        fingerprint: str,
+        settings: IngestSettings = DEFAULTS,
+    ) -> None:
+        self.settings = settings
+        self._library = library
+        self._store: Path = library.store
+        self._runs = runs
+        self._fingerprint = fingerprint
+        self._jobs = Jobs(settings.kept_jobs)
+        self._unfinished = Unfinished(library.store)
+        self.worker = Worker(runs, self._jobs, self._unfinished, interruption)
+        self._changing = asyncio.Lock()
+        self._creating: set[str] = set()
+
+    async def start(self) -> None:
+        """Serve the managed collections of this model, others' too, and go on with what was not ended."""
+        for name in names_being_removed(self._store):
+            self.worker.remove(name)
+        for name in {*managed_names(self._store)}.difference(list_collections(self._store)):
+            with suppress(OSError):  # it was being created when the server was stopped
+                DocumentFolder(self._store, name).path.rmdir()
+        managed = partial(managed_names, self._store)
+        for name in await asyncio.to_thread(self._library.follow, managed, self._fingerprint):
+            for task in self._unfinished.read(name):
+                self._jobs.add(task)
+        self.worker.start()
+
+    async def close(self) -> None:
+        """Stop the present run; the next start goes on with it."""
+        await self.worker.close()
+
+    async def create(self, name: str, *, prefix: str | None = None, chunk_tokens: int | None = None) -> None:
+        """Make an empty managed collection; it is there, and searched, when this returns.
+
+        It belongs to the namespace of the request that makes it.
+
+        Args:
+            chunk_tokens: most tokens of a chunk; the server's default when None.
+
+        Raises:
+            CollectionExists: there is one of that name.
+            BadUpload: the name is not one.
+        """
+        try:
+            folder = DocumentFolder(self._store, name)
+        except CollectionError as error:
+            raise BadUpload(str(error)) from None
+        there = folder.exists() or name in (*list_collections(self._store), *self._creating)
+        if there or name in names_being_removed(self._store):
+            raise CollectionExists(
+                f"there is a collection {name!r} already: take another name, or remove it first"
+            )
+        self._creating.add(name)
+        try:
+            await asyncio.to_thread(self._runs.create, name, prefix, chunk_tokens, namespace_in_force.get())
+        finally:
+            self._creating.discard(name)
+
+    async def remove(self, name: str) -> None:
+        """Remove a managed collection with its documents, and what only it needed; its jobs fail.
+
+        Raises:
+            UnknownCollection: there is none of that name.
+            NotManaged: it is not the server's.
+        """
+        async with self._changing:
+            folder = self._folder(name)
+            await asyncio.to_thread(folder.set_aside)
+            jobs = self._jobs.unended(name)
+            self._jobs.end(jobs, "the collection was removed", {})
+            self._unfinished.write(name, ())
+            await asyncio.to_thread(self._library.remove, name)
+            removed = self.worker.remove(name)
+        await removed
+
+    async def put(self, name: str, path: str, data: bytes, metadata: Metadata | None = None) -> str:
+        """Add or replace a document; see `put_many`. Returns the job's id."""
+        return await self.put_many(name, [Upload(path, data, metadata or {})])
+
+    async def put_many(self, name: str, documents: Sequence[Upload]) -> str:
+        """Add or replace documents in one job; returns its id. They lie on the disk when this returns.
+
+        Raises:
+            UnknownCollection, NotManaged: there is no such managed collection.
+            BadUpload: a path or a description cannot be stored; nothing was, unless a path is a folder's.
+            TooLarge: a document, or their number, is over its limit; nothing was stored.
+            Busy: as many jobs wait as may wait.
+        """
+        self._check(documents)
+        async with self._changing:
+            folder = self._folder(name)
+            self._check_room()
+            return await self._add(name, [document.path for document in documents], folder.write, documents)
+
+    async def drop(self, name: str, path: str) -> str:
+        """Remove a document; returns the job's id. When the job has completed, it is in no answer.
+
+        Raises:
+            UnknownCollection, NotManaged: there is no such managed collection.
+            BadUpload: the path is none.
+            UnknownDocument: the collection has no document of that path.
+        """
+        async with self._changing:
+            folder = self._folder(name)
+            if not folder.has(path):
+                raise UnknownDocument(f"no document {path[:200]!r} in collection {name!r}")
+            return await self._add(name, [path], folder.delete, [path], removes=True)
+
+    def manages(self, name: str) -> bool:
+        """Whether a collection is one of those that may be changed here."""
+        return name in self._library.names and DocumentFolder(self._store, name).exists()
+
+    def job(self, job_id: str) -> JobState:
+        """A job as it stands.
+
+        Raises:
+            UnknownJob: there is none of that id, or it ended long ago.
+        """
+        return self._jobs.state(job_id)
+
+    def jobs(self, name: str) -> list[JobState]:
+        """Jobs of a collection, the newest first; of those that ended, the last ones.
+
+        Raises:
+            UnknownCollection: there is none of that name.
+        """
+        self._library.prefix_of(name)
+        return self._jobs.of(name)
+
+    async def finished(self, job_id: str) -> JobState:
+        """The job when it has ended.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        async for state in self.updates(job_id):
+            last = state
+        return last
+
+    def updates(self, job_id: str) -> AsyncIterator[JobState]:
+        """The job as it stands, and again whenever it has come further, until it has ended.
+
+        Raises:
+            UnknownJob: there is none of that id; at once.
+        """
+        self._jobs.state(job_id)
+        return self._jobs.updates(job_id)
+
+    def _check(self, documents: Sequence[Upload]) -> None:
+        settings = self.settings
+        if not 0 < len(documents) <= settings.max_documents:
+            raise TooLarge(f"got {len(documents)} documents, expected 1 to {settings.max_documents} in a job")
+        for document in documents:
+            check_path(document.path)
+            check_metadata(document.path, document.metadata, settings.max_metadata_bytes)
+            if len(document.data) > settings.max_document_bytes:
+                raise TooLarge(
+                    f"document {document.path!r}: got {len(document.data):,} bytes, expected at most "
+                    f"{settings.max_document_bytes:,}"
+                )
+
+    def _check_room(self) -> None:
+        waiting = len(self._jobs.unended())
+        if waiting >= self.settings.max_waiting_jobs:
+            raise Busy(f"{waiting} jobs wait already: try again when some have ended")
+
+    def _folder(self, name: str) -> DocumentFolder:
+        """Where a managed collection's documents lie."""
+        if self._library.namespace_of(name) != namespace_in_force.get():
+            raise NotManaged(
+                f"collection {name!r} belongs to no namespace: with a key it can be read, and not changed"
+            )
+        folder = DocumentFolder(self._store, name)
+        if not folder.exists():
+            raise NotManaged(
+                f"collection {name!r} comes from a folder of its owner's: change it there, and run "
+                "kvblend precompute"
+            )
+        return folder
+
+    async def _add(
+        self,
+        name: str,
+        paths: Sequence[str],
+        change: Callable[..., None],
+        arguments: Sequence[object],
+        *,
+        removes: bool = False,
+    ) -> str:
+        """Change the folder, then have the collection brought up to date with it."""
+        task = Task(f"job-{uuid.uuid4().hex}", name, tuple(dict.fromkeys(paths)), removes, time.time())
+
+        def on_disk() -> None:
+            for argument in arguments:
+                change(argument)
+            self._unfinished.write(name, [*(job.task for job in self._jobs.unended(name)), task])
+
+        await asyncio.to_thread(on_disk)
+        self._jobs.add(task)
+        self.worker.wake(hurries=removes)
+        return task.id
+
+
+def managed_model(store: Path) -> str | None:
+    """The model that all managed collections of a store were computed with, where it is one."""
+    models = set()
+    for name in managed_names(store):
+        with suppress(RetrieverError):
+            models.add(read_manifest(store, name).settings.model)
+    return models.pop() if len(models) == 1 else None

@@ -1,0 +1,187 @@
+"""Collections that come, change and go, over HTTP."""
+
+import json
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.server.errors import FieldError, error_responses
+from api.server.ingest.errors import TooLarge, UnknownJob
+from api.server.ingest.ingest import Ingest
+from api.server.ingest.job import DocumentStatus, JobState, Status
+from retriever.filters import Metadata
+
+EVENT_STREAM = "text/event-stream"
+
+_BAD, _UNKNOWN = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
+_CONFLICT, _UNAVAILABLE = HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE
+_UPLOAD = (_BAD, _UNKNOWN, _CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+class NewCollection(BaseModel):
+    """A collection to be made.
+
+    Attributes:
+        name: letters, digits, '.', '_' and '-', the first a letter or a digit, at most 100.
+        prefix: text before the first chunk in every prompt; a plain instruction unless given.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    prefix: str | None = Field(default=None, max_length=20_000)
+
+
+class CreatedCollection(BaseModel):
+    """A collection that was made; it is empty."""
+
+    object: Literal["collection"] = "collection"
+    name: str
+
+
+class DeletedCollection(BaseModel):
+    """A collection that is no more."""
+
+    object: Literal["collection.deleted"] = "collection.deleted"
+    name: str
+    deleted: bool = True
+
+
+class JobObject(BaseModel):
+    """A job; see `JobState`."""
+
+    object: Literal["collection.job"] = "collection.job"
+    id: str
+    collection: str
+    status: Status
+    error: str | None
+    documents: dict[str, DocumentStatus]
+    errors: dict[str, str]
+    chunks_done: int
+    chunks_total: int
+    created_at: float
+
+
+class JobList(BaseModel):
+    """A collection's jobs, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+
+
+def ingest_router(ingest: Ingest) -> APIRouter:
+    """Routes that change managed collections, and tell how far that has come."""
+    router = APIRouter(prefix="/v1/collections", tags=["collections"])
+    _add_collections(router, ingest)
+    _add_documents(router, ingest)
+    _add_jobs(router, ingest)
+    return router
+
+
+def _add_collections(router: APIRouter, ingest: Ingest) -> None:
+    @router.post("", status_code=HTTPStatus.CREATED, responses=error_responses(_BAD, _CONFLICT, _UNAVAILABLE))
+    async def create_collection(body: NewCollection) -> CreatedCollection:
+        """Make an empty collection, whose documents are put and deleted over HTTP."""
+        await ingest.create(body.name, prefix=body.prefix)
+        return CreatedCollection(name=body.name)
+
+    @router.delete("/{name}", responses=error_responses(_BAD, _UNKNOWN, _CONFLICT))
+    async def delete_collection(name: str) -> DeletedCollection:
+        """Remove a collection with its documents; it is in no answer when this returns."""
+        await ingest.remove(name)
+        return DeletedCollection(name=name)
+
+
+def _add_documents(router: APIRouter, ingest: Ingest) -> None:
+    body = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+
+    @router.put(
+        "/{name}/documents/{path:path}",
+        status_code=HTTPStatus.ACCEPTED,
+        responses=error_responses(*_UPLOAD),
+        openapi_extra={"requestBody": {"required": True, **body}},
+    )
+    async def put_document(
+        name: str,
+        path: str,
+        request: Request,
+        metadata: Annotated[str, Query(description="One flat JSON object, for filters.")] = "{}",
+    ) -> JobObject:
+        """Add or replace a document: the body is the file, its path's suffix says of which kind."""
+        described = _metadata(metadata)
+        data = await _body(request, ingest.settings.max_document_bytes)
+        return _job(ingest.job(await ingest.put(name, path, data, described)))
+
+    @router.delete(
+        "/{name}/documents/{path:path}",
+        status_code=HTTPStatus.ACCEPTED,
+        responses=error_responses(_BAD, _UNKNOWN, _CONFLICT),
+    )
+    async def delete_document(name: str, path: str) -> JobObject:
+        """Remove a document; it is in no answer once the job has completed."""
+        return _job(ingest.job(await ingest.drop(name, path)))
+
+
+def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
+    @router.get("/{name}/jobs", responses=error_responses(_BAD, _UNKNOWN))
+    async def list_jobs(name: str) -> JobList:
+        """Jobs that go on, and the last ones that ended."""
+        return JobList(data=[_job(state) for state in ingest.jobs(name)])
+
+    @router.get(
+        "/{name}/jobs/{job_id}",
+        response_model=JobObject,
+        responses={
+            **error_responses(_BAD, _UNKNOWN),
+            200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "model": JobObject},
+        },
+    )
+    async def retrieve_job(
+        name: str, job_id: str, accept: Annotated[str | None, Header()] = None
+    ) -> Response:
+        """A job; with `Accept: text/event-stream` as events, each the job as it stands, until it ends."""
+        state = ingest.job(job_id)
+        if state.collection != name:
+            raise UnknownJob(f"no job {job_id[:80]!r} of collection {name!r}")
+        if EVENT_STREAM in (accept or ""):
+            return EventSourceResponse(_events(ingest.updates(job_id)))
+        return JSONResponse(_job(state).model_dump(mode="json"))
+
+
+def _job(state: JobState) -> JobObject:
+    return JobObject.model_validate(state, from_attributes=True)
+
+
+async def _events(states: AsyncIterator[JobState]) -> AsyncIterator[ServerSentEvent]:
+    async for state in states:
+        yield ServerSentEvent(_job(state).model_dump_json(), event=f"job.{state.status}")
+
+
+def _metadata(given: str) -> Metadata:
+    try:
+        said = json.loads(given, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise FieldError(f"metadata: got no JSON ({error}), expected one object", "metadata") from None
+    if not isinstance(said, dict):
+        raise FieldError(f"metadata: got {type(said).__name__}, expected one JSON object", "metadata")
+    return said
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON's")
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """The body, refused as soon as it is too long."""
+    parts, num_bytes = [], 0
+    async for part in request.stream():
+        num_bytes += len(part)
+        if num_bytes > max_bytes:
+            raise TooLarge(f"got a document of over {max_bytes:,} bytes, expected no more; split it")
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,176 @@
+"""Bodies are held to their size, and JSON to what every route can read, before a route sees them."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.server.errors import error_response
+from api.server.ingest.errors import TooLarge
+from api.server.surface.limits import Limits
+from api.server.surface.paths import route_path
+from blend.errors import RequestError
+
+# Possessive, and an unfinished one runs to the end: no body makes it look at a byte twice.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE = re.compile("[\ud800-\udfff]")
+_DOCUMENT = re.compile(r"/v1/collections/[^/]+/documents/.")
+_NO_JSON = ("multipart/", "application/x-www-form-urlencoded", "application/octet-stream", "text/")
+_OPENING = b"[{"
+_NAMES = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+
+
+def check_json(body: bytes, max_depth: int) -> None:
+    """Refuse JSON that some route would stumble over.
+
+    Args:
+        body: what a client sent; an empty one is left to the route.
+
+    Raises:
+        RequestError: it is no JSON object in UTF-8, is nested too deeply, or holds a number or a character
+            that JSON can spell and nothing behind it can take.
+
+    >>> check_json(b'{"a": [1, 2.5, null]}', max_depth=2)
+    """
+    if not body:
+        return
+    if (depth := _depth(body)) > max_depth:
+        raise RequestError(
+            f"got JSON nested {depth} deep, expected at most {max_depth} (the server's --max-json-depth)"
+        )
+    try:
+        text = body.decode("utf-8")
+        data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body: got bytes that are not UTF-8 at offset {error.start}") from None
+    except ValueError as error:
+        said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise RequestError(f"the body: expected JSON: {said}") from None
+    if not isinstance(data, dict):  # no route takes anything else, and not every route would see it coming
+        raise RequestError(f"the body: got {_NAMES.get(type(data), 'a number')}, expected a JSON object")
+    # Half of a pair stands in an escape only: UTF-8 has no bytes for it.
+    if _SURROGATE.search(body) and _LONE.search(json.dumps(data, ensure_ascii=False)):
+        raise RequestError("the body: got half of a surrogate pair (\\ud800 to \\udfff), expected characters")
+
+
+def _depth(body: bytes) -> int:
+    """How deep arrays and objects stand inside each other; of no JSON, something."""
+    depth = deepest = 0
+    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", body)):
+        depth += 1 if bracket in _OPENING else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"got {name}, expected a number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"got {text[:40]}, expected a number below 1.8e308")
+    return number
+
+
+class CheckBodies:
+    """ASGI middleware that refuses bodies which are too large, or JSON that cannot be read.
+
+    JSON is read whole first; uploads are counted as they stream by.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return await self.app(scope, receive, send)
+        is_upload = _is_upload(scope)
+        limit = self._limits.upload_bytes if is_upload else self._limits.body_bytes
+        too_large = self._too_large(limit, is_upload=is_upload)
+        declared = Headers(scope=scope).get("Content-Length", "")
+        if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
+            return await error_response(too_large)(scope, receive, send)
+        if is_upload:
+            return await _Counted(receive, send, limit).run(self.app, scope, too_large)
+        try:
+            body, gone = await _read(receive, limit, too_large)
+            check_json(body, self._limits.json_depth)
+        except (TooLarge, RequestError) as error:
+            return await error_response(error)(scope, receive, send)
+        await self.app(scope, _replay(body, gone, receive), send)
+
+    def _too_large(self, limit: int, *, is_upload: bool) -> TooLarge:
+        what, flag = ("an upload", "--max-upload-bytes") if is_upload else ("a body", "--max-body-bytes")
+        return TooLarge(f"got {what} of more than {limit} bytes: send less at once, or raise {flag}")
+
+
+def _is_upload(scope: Scope) -> bool:
+    """Whether a body is a file: of a form or of a document's own route. All others are JSON."""
+    media_type = Headers(scope=scope).get("Content-Type", "").strip().lower()
+    is_document = scope["method"] == "PUT" and _DOCUMENT.match(route_path(scope))
+    return bool(is_document) or media_type.startswith(_NO_JSON)
+
+
+async def _read(receive: Receive, limit: int, too_large: TooLarge) -> tuple[bytes, Message | None]:
+    """A whole body; and the message that came in its place when the client has left."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"", message
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts), None
+
+
+def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
+    """Gives a body that has been read, then what else comes."""
+    waiting = [gone or {"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+class _Counted:
+    """An upload that is counted on its way; past its limit the route is told that it has ended."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._left = limit
+        self._is_begun = False
+
+    async def run(self, app: Callable[..., Any], scope: Scope, too_large: TooLarge) -> None:
+        try:
+            await app(scope, self.receive, self.send)
+        except Exception:
+            if self._left >= 0 or self._is_begun:
+                raise  # else it is what became of an upload that was cut short
+        if self._left < 0 and not self._is_begun:
+            await error_response(too_large)(scope, self._receive, self._send)
+
+    async def receive(self) -> Message:
+        if self._left < 0:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return message if self._left >= 0 else {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        # Whatever a route says to half of an upload is not the client's answer.
+        if self._left >= 0 or self._is_begun:
+            self._is_begun = True
+            await self._send(message)

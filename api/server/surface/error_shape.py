@@ -1,0 +1,134 @@
+"""Every error that leaves the server has OpenAI's shape, whichever route or mounted app it is from."""
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.server.errors import error_response
+from blend.errors import BlendError, RequestError
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ("message", "type", "param", "code")
+_VALIDATION = "fastapi.dependencies.utils"
+_CLIENTS_FAULT = {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
+"""Statuses that OpenAI's API does not have, and what it answers in their place."""
+
+
+def in_shape(status: int, body: bytes) -> tuple[HTTPStatus, bytes]:
+    """An error's status and body as OpenAI's clients understand them.
+
+    What else a body says stays: the clients of `/v1/messages` look for `"type": "error"` beside `error`.
+
+    Args:
+        body: whatever the route said: JSON of any shape, or text.
+
+    >>> in_shape(404, b'{"detail":"Not Found"}')[1]
+    b'{"error": {"message": "Not Found", "type": "NotFoundError", "param": null, "code": 404}}'
+    """
+    known = _known(status)
+    data = _read(body)
+    said = data.get("error") if isinstance(data, Mapping) else None
+    if isinstance(said, Mapping) and isinstance(said.get("message"), str):
+        if set(FIELDS) <= set(said) and said["code"] == known:
+            return known, body
+        kept = dict(said)
+    else:
+        kept = {"message": _message(said or data) or known.phrase}
+    error = {"type": type_of(known), "param": None, **kept, "code": known.value}
+    others = dict(data) if isinstance(data, Mapping) and isinstance(said, Mapping) else {}
+    ordered = {key: error[key] for key in (*FIELDS, *(key for key in error if key not in FIELDS))}
+    return known, json.dumps({**others, "error": ordered}).encode()
+
+
+def type_of(status: HTTPStatus) -> str:
+    """The name of a status's error.
+
+    >>> type_of(HTTPStatus.METHOD_NOT_ALLOWED)
+    'MethodNotAllowedError'
+    """
+    name = status.phrase.title().replace(" ", "").replace("-", "")
+    return name if name.endswith("Error") else f"{name}Error"
+
+
+def _known(status: int) -> HTTPStatus:
+    try:
+        return _CLIENTS_FAULT.get(HTTPStatus(status), HTTPStatus(status))
+    except ValueError:  # a number that HTTP has no name for
+        return HTTPStatus.BAD_REQUEST if status < 500 else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", errors="replace").strip()
+
+
+def _message(said: Any) -> str:
+    if isinstance(said, Mapping):
+        said = said.get("message") or said.get("detail") or said
+    return said if isinstance(said, str) else json.dumps(said)
+
+
+def is_about_the_body(error: BaseException) -> bool:
+    """Whether an error was raised while a request's body was read and checked, by whichever validator."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == _VALIDATION for frame, _ in frames)
+
+
+class ShapeErrors:
+    """ASGI middleware that puts errors into OpenAI's shape; other answers pass untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        start: Message | None = None
+        body, is_begun = b"", False
+
+        async def shaped(message: Message) -> None:
+            nonlocal start, body, is_begun
+            is_begun = True
+            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+                start = message
+            elif start is None or message["type"] != "http.response.body":
+                await send(message)
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    await _send_shaped(start, body, send)
+
+        try:
+            await self.app(scope, receive, shaped)
+        except Exception as error:
+            if is_begun:
+                raise
+            await error_response(_of(error))(scope, receive, send)
+
+
+def _of(error: Exception) -> Exception:
+    """An error that nobody has foreseen, as one of the table's."""
+    if is_about_the_body(error):
+        return RequestError(
+            f"the body does not have the form that this route expects ({type(error).__name__})"
+        )
+    logger.error("a route failed", exc_info=error)
+    return BlendError("the server failed at this request; its log says why")
+
+
+async def _send_shaped(start: Message, body: bytes, send: Send) -> None:
+    status, shaped = in_shape(start["status"], body)
+    headers = MutableHeaders(raw=list(start["headers"]))
+    headers["Content-Type"] = "application/json"
+    headers["Content-Length"] = str(len(shaped))
+    await send({**start, "status": int(status), "headers": headers.raw})
+    await send({"type": "http.response.body", "body": shaped, "more_body": False})

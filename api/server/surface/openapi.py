@@ -1,0 +1,104 @@
+"""The OpenAPI document, with what vLLM's own leaves out: our fields, keys, and what errors there are."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from api.server.chat.options import BlendOptions, RagOptions
+from api.server.surface.keys import OPEN
+
+_ERROR = "OpenAIError"
+_REF = "#/components/schemas/"
+_ANYWHERE = {
+    HTTPStatus.BAD_REQUEST: "The request asks for what cannot be done, or is not what the route expects",
+    HTTPStatus.UNAUTHORIZED: "No key, or one that the server does not know",
+    HTTPStatus.NOT_FOUND: "There is no such model, collection, document, answer or route",
+    HTTPStatus.METHOD_NOT_ALLOWED: "The route does not know this method",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request has more of something than the server takes",
+    HTTPStatus.TOO_MANY_REQUESTS: "There is too much under way; `Retry-After` says when to try again",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The server failed at this request; its log says why",
+    HTTPStatus.NOT_IMPLEMENTED: "The served model, or this server, cannot do this",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The server starts, stops, or cannot reach what it needs",
+}
+_NOT_OPENAIS = "422"
+"""FastAPI's own for a body that it cannot read; here it is 400, see `api.server.surface.error_shape`."""
+
+_CHATS, _COMPLETIONS = ("BlendChatRequest", "ChatCompletionRequest"), ("CompletionRequest",)
+
+
+def complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
+    """Have an app describe itself completely.
+
+    Args:
+        has_keys: whether requests must show one.
+    """
+    theirs = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(theirs(), has_keys=has_keys)  # which keeps it in `app.openapi_schema`
+        return theirs()
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _complete(document: dict[str, Any], *, has_keys: bool) -> None:
+    document["info"] |= {
+        "title": "kvblend",
+        "description": "vLLM's OpenAI server, with retrieval and blending",
+    }
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas[_ERROR] = _error_schema()
+    for model in (RagOptions, BlendOptions):
+        schema = model.model_json_schema(ref_template=f"{_REF}{model.__name__}_{{model}}")
+        for name, inner in schema.pop("$defs", {}).items():
+            schemas[f"{model.__name__}_{name}"] = inner
+        schemas[model.__name__] = schema
+    for request in _CHATS:
+        _add_field(schemas, request, "rag", RagOptions)
+    for request in (*_CHATS, *_COMPLETIONS):
+        _add_field(schemas, request, "blend", BlendOptions)
+    for path, operation in _operations(document):
+        responses = operation.setdefault("responses", {})
+        responses.pop(_NOT_OPENAIS, None)
+        for status, description in _ANYWHERE.items():
+            responses[str(status.value)] = _answer(description)
+        if has_keys and path in OPEN:
+            operation["security"] = []
+    if has_keys:
+        components.setdefault("securitySchemes", {})["key"] = {"type": "http", "scheme": "bearer"}
+        document["security"] = [{"key": []}]
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document.get("paths", {}).items():
+        for operation in methods.values():
+            if isinstance(operation, dict):
+                yield path, operation
+
+
+def _add_field(schemas: dict[str, Any], request: str, field: str, model: type) -> None:
+    if request in schemas:
+        either = [{"$ref": f"{_REF}{model.__name__}"}, {"type": "null"}]
+        schemas[request].setdefault("properties", {})[field] = {"anyOf": either}
+
+
+def _answer(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": f"{_REF}{_ERROR}"}}},
+    }
+
+
+def _error_schema() -> dict[str, Any]:
+    fields = {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": "integer"},
+    }
+    error = {"type": "object", "properties": fields, "required": list(fields)}
+    return {"type": "object", "properties": {"error": error}, "required": ["error"]}

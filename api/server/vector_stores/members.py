@@ -1,0 +1,202 @@
+"""The files of vector stores: put into them, looked at, described anew and taken out again."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from api.server.collections.library import Library
+from api.server.errors import FieldError, NotThere
+from api.server.files.file_store import FileRecord, FileStore
+from api.server.files.names import document_path
+from api.server.files.records import new_id
+from api.server.ingest.errors import UnknownDocument, UnknownJob
+from api.server.ingest.ingest import Ingest
+from api.server.ingest.job import DocumentStatus, Upload
+from api.server.vector_stores.attributes import metadata_of
+from api.server.vector_stores.bodies import AddFile, Attributes
+from api.server.vector_stores.kept import BatchRecord, Kept, MemberRecord, StoreRecord
+from retriever.errors import UnknownCollection
+
+MAX_JOB_BYTES = 64 << 20
+"""Files are handed to ingestion together up to here, so that a batch need not lie in memory whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """An uploaded file that goes into a vector store."""
+
+    file: FileRecord
+    attributes: Attributes
+
+
+class Members:
+    """The files of all vector stores. Its methods belong to the event loop; the disk is left to threads."""
+
+    def __init__(self, kept: Kept, files: FileStore, ingest: Ingest, library: Library) -> None:
+        self._kept = kept
+        self._files = files
+        self._ingest = ingest
+        self._library = library
+
+    async def uploaded(self, namespace: str, asked: Sequence[AddFile]) -> list[NewMember]:
+        """The files that are named, each once.
+
+        Raises:
+            FieldError: there is no such file.
+        """
+        new: dict[str, NewMember] = {}
+        for one in asked:
+            try:
+                file = await asyncio.to_thread(self._files.get, one.file_id, namespace)
+            except NotThere as error:
+                raise FieldError(f"file_id: {error}", "file_id") from None
+            new[file.id] = NewMember(file, one.attributes or {})
+        return list(new.values())
+
+    async def add(self, record: StoreRecord, new: Sequence[NewMember]) -> None:
+        """Put uploaded files into a vector store; they are on their way when this returns."""
+        for some in _jobs(new):
+            uploads = await asyncio.to_thread(self._uploads, some)
+            job = await self._ingest.put_many(record.id, uploads)
+            for one, upload in zip(some, uploads, strict=True):
+                member = MemberRecord(
+                    id=one.file.id,
+                    namespace=record.namespace,
+                    filename=one.file.filename,
+                    path=upload.path,
+                    num_bytes=one.file.num_bytes,
+                    attributes=one.attributes,
+                    job=job,
+                )
+                await asyncio.to_thread(self._kept.members(record.id).put, member)
+
+    async def add_batch(self, record: StoreRecord, new: Sequence[NewMember]) -> BatchRecord:
+        """The same, remembered as one batch."""
+        await self.add(record, new)
+        ids = tuple(one.file.id for one in new)
+        batch = BatchRecord(id=new_id("vsfb_"), namespace=record.namespace, file_ids=ids)
+        await asyncio.to_thread(self._kept.batches(record.id).put, batch)
+        return batch
+
+    async def batch(self, record: StoreRecord, batch_id: str) -> BatchRecord:
+        """A batch.
+
+        Raises:
+            NotThere: the store has none of that id.
+        """
+        batch = await asyncio.to_thread(self._kept.batches(record.id).get, batch_id)
+        if batch is None:
+            raise NotThere(f"no batch {batch_id[:80]!r} in vector store {record.id}")
+        return batch
+
+    async def cancel(self, record: StoreRecord, batch: BatchRecord) -> BatchRecord:
+        """Take those files of a batch back that are not there yet."""
+        for member in await self.all(record):
+            if member.id in batch.file_ids and member.status == "in_progress":
+                stopped = member.model_copy(update={"status": "cancelled"})
+                if await asyncio.to_thread(self._kept.members(record.id).replace, member, stopped):
+                    await self._drop(record.id, member)
+        cancelled = batch.model_copy(update={"cancelled": True})
+        await asyncio.to_thread(self._kept.batches(record.id).put, cancelled)
+        return cancelled
+
+    async def all(self, record: StoreRecord) -> list[MemberRecord]:
+        """Files in a vector store as they stand, the oldest first."""
+        members = await asyncio.to_thread(self._kept.members(record.id).all)
+        return [await self._settled(record.id, member) for member in members]
+
+    async def findable(self, record: StoreRecord) -> dict[str, MemberRecord]:
+        """The files of a vector store that a search may find, by their ids."""
+        return {one.id: one for one in await self.all(record) if one.status != "cancelled"}
+
+    async def get(self, record: StoreRecord, file_id: str) -> MemberRecord:
+        """A file in a vector store as it stands.
+
+        Raises:
+            NotThere: it is not in it.
+        """
+        member = await asyncio.to_thread(self._kept.members(record.id).get, file_id)
+        if member is None:
+            raise NotThere(f"no file {file_id[:80]!r} in vector store {record.id}")
+        return await self._settled(record.id, member)
+
+    async def describe(self, record: StoreRecord, member: MemberRecord, said: Attributes) -> MemberRecord:
+        """Give a file other attributes in the place of those it had.
+
+        Raises:
+            NotThere: the file was deleted.
+        """
+        file = await asyncio.to_thread(self._files.get, member.id, record.namespace)
+        upload = await asyncio.to_thread(self._upload, NewMember(file, said))
+        job = await self._ingest.put_many(record.id, [upload])
+        now = await self.get(record, member.id)  # it may have been taken out meanwhile
+        changed = now.model_copy(update={"attributes": said, "job": job})
+        await asyncio.to_thread(self._kept.members(record.id).put, changed)
+        return changed
+
+    async def take_out(self, record: StoreRecord, member: MemberRecord) -> None:
+        """Take a file out of a vector store: no search finds it from now on."""
+        await asyncio.to_thread(self._kept.members(record.id).remove, member.id)
+        await self._drop(record.id, member)
+
+    async def forget(self, file: FileRecord) -> None:
+        """Take a file out of every vector store of its namespace."""
+        for record in await asyncio.to_thread(self._kept.stores.all):
+            member = await asyncio.to_thread(self._kept.members(record.id).get, file.id)
+            if member is not None and record.namespace == file.namespace:
+                await self.take_out(record, member)
+
+    def texts(self, record: StoreRecord, member: MemberRecord) -> list[str]:
+        """The chunks of a file in its order; none while it is not there yet."""
+        collection = self._library.retriever(record.id).collection
+        entry = collection.documents.get(member.path)
+        ids = entry.chunk_ids if entry else ()
+        return [collection.chunks[collection.rows[key]].text for key in ids]
+
+    def _uploads(self, new: Sequence[NewMember]) -> list[Upload]:
+        return [self._upload(one) for one in new]
+
+    def _upload(self, new: NewMember) -> Upload:
+        path = document_path(new.file.id, new.file.filename)
+        return Upload(path, self._files.read(new.file), metadata_of(new.attributes))
+
+    async def _settled(self, store_id: str, member: MemberRecord) -> MemberRecord:
+        """A file's record, brought up to date with its ingestion."""
+        if member.status != "in_progress":
+            return member
+        settled = member.model_copy(update=await self._outcome(store_id, member))
+        if settled != member:
+            await asyncio.to_thread(self._kept.members(store_id).replace, member, settled)
+        return settled
+
+    async def _outcome(self, store_id: str, member: MemberRecord) -> Mapping[str, object]:
+        try:
+            job = self._ingest.job(member.job)
+        except UnknownJob:  # it ended long ago, or with its server: what was published is the truth
+            made = await asyncio.to_thread(self._library.retriever, store_id)
+            if member.path in made.collection.documents:
+                return {"status": "completed"}
+            return {"status": "failed", "error": "it was not read: put it into the vector store again"}
+        if job.error is not None:
+            return {"status": "failed", "error": job.error}
+        status, error = job.documents[member.path], job.errors.get(member.path)
+        return {"status": status.value, "error": error, "is_readable": status is not DocumentStatus.FAILED}
+
+    async def _drop(self, store_id: str, member: MemberRecord) -> None:
+        try:
+            await self._ingest.drop(store_id, member.path)
+        except (UnknownCollection, UnknownDocument):
+            return  # it is gone already
+
+
+def _jobs(new: Sequence[NewMember]) -> list[list[NewMember]]:
+    """Files in groups, none much over the bytes of a job."""
+    groups: list[list[NewMember]] = []
+    held = MAX_JOB_BYTES
+    for one in new:
+        if held + one.file.num_bytes > MAX_JOB_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(one)
+        held += one.file.num_bytes
+    return groups

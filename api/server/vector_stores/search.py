@@ -1,0 +1,171 @@
+"""Searching vector stores: several queries, several stores, one ranking."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from api.server.collections.library import Library
+from api.server.errors import FieldError
+from api.server.files.names import file_id_of
+from api.server.vector_stores.attributes import attribute_filter
+from api.server.vector_stores.bodies import HybridSearch, SearchOptions
+from api.server.vector_stores.kept import MemberRecord
+from retriever.filters import Comparison, Compound, Filter
+from retriever.fusion import fuse
+from retriever.retrieve import Hit, Retriever
+from retriever.search import DEFAULT_METHOD, Method, Search
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHit:
+    """A chunk that was found.
+
+    Attributes:
+        member: the file that it stands in.
+        score: cosine of the chunk and the query that it is nearest to, from 0 to 1.
+    """
+
+    member: MemberRecord
+    hit: Hit
+    score: float
+
+
+Findable = Mapping[str, MemberRecord]
+"""The files of a vector store that may be found, by their ids."""
+
+
+def search(
+    library: Library,
+    stores: Mapping[str, Findable],
+    queries: Sequence[str],
+    search: Search,
+    least_score: float = 0.0,
+) -> list[StoreHit]:
+    """The chunks of vector stores that suit queries, the best first, each once.
+
+    Rankings of several queries or stores are fused by rank. Embeds the queries, so it takes a while.
+
+    Args:
+        stores: by their ids, which are the collections' names.
+        search: `top_k` is set, and holds for all of it.
+        least_score: of those that count.
+
+    Raises:
+        FieldError: the stores' chunks were computed behind different prefixes.
+        UnknownCollection: the library does not have a collection.
+        QueryError: a query is blank, or an option is wrong.
+    """
+    retrievers = {store_id: library.retriever(store_id) for store_id in stores}
+    check_prefixes(retrievers)
+    found: dict[str, StoreHit] = {}
+    rankings: list[list[str]] = []
+    for store_id, members in stores.items():
+        for query in queries:
+            hits = _search_one(retrievers[store_id], members, query, search)
+            rankings.append([hit.hit.chunk_id for hit in hits])
+            for hit in hits:
+                known = found.get(hit.hit.chunk_id)
+                if known is None or known.score < hit.score:
+                    found[hit.hit.chunk_id] = hit
+    near = [found[key] for key in _fused(rankings) if found[key].score >= least_score]
+    return _within(near, search)
+
+
+def check_prefixes(retrievers: Mapping[str, Retriever]) -> str:
+    """The prefix that all of them share.
+
+    Raises:
+        FieldError: they do not share one.
+    """
+    prefixes = {one.collection.settings.prefix for one in retrievers.values()}
+    if len(prefixes) > 1:
+        raise FieldError(
+            f"vector_store_ids: got {', '.join(retrievers)} with {len(prefixes)} different prefixes, "
+            "expected stores that share one: a prompt has one prefix, and chunks are computed behind it",
+            "vector_store_ids",
+        )
+    return prefixes.pop()
+
+
+def search_of(options: SearchOptions, max_results: int, field: str = "") -> Search:
+    """A search's options as the retriever takes them.
+
+    Args:
+        max_results: where the client does not say.
+        field: dotted path, with a dot at its end, of what holds them.
+
+    Raises:
+        QueryError: the filter is none.
+        FieldError: the weights cannot be had.
+    """
+    ranking = options.ranking_options
+    said = options.filters
+    return Search(
+        method=_method(ranking.hybrid_search if ranking else None, field),
+        top_k=options.max_num_results or max_results,
+        filter=None if said is None else attribute_filter(said, f"{field}filters"),
+        rerank=False if ranking is not None and ranking.ranker == "none" else None,
+    )
+
+
+def least_score_of(options: SearchOptions) -> float:
+    """The threshold that a client asks for."""
+    return (options.ranking_options and options.ranking_options.score_threshold) or 0.0
+
+
+def _method(weights: HybridSearch | None, field: str) -> Method:
+    if weights is None:
+        return DEFAULT_METHOD
+    near, words = weights.embedding_weight, weights.text_weight
+    if near == words > 0:
+        return Method.FUSED
+    if (near > 0) is not (words > 0):
+        return Method.DENSE if near > 0 else Method.BM25
+    place = f"{field}ranking_options.hybrid_search"
+    raise FieldError(
+        f"{place}: got embedding_weight {near:g} and text_weight {words:g}, expected equal ones, or one 0",
+        place,
+    )
+
+
+def _search_one(retriever: Retriever, members: Findable, query: str, asked: Search) -> list[StoreHit]:
+    if not retriever.collection.chunks:
+        return []
+    wanted = _alive(retriever, members, asked.filter)
+    hits = retriever.search(query, replace(asked, filter=wanted))
+    cosines = retriever.cosines(query, [hit.chunk_id for hit in hits])
+    return [
+        StoreHit(members[file_id_of(hit.source)], hit, min(max(cosine, 0.0), 1.0))
+        for hit, cosine in zip(hits, cosines, strict=True)
+    ]
+
+
+def _alive(retriever: Retriever, members: Findable, asked: Filter | None) -> Filter | None:
+    """The filter, and besides it only files that are still there: the collection follows a moment later."""
+    gone = [path for path in retriever.collection.documents if file_id_of(path) not in members]
+    if not gone:
+        return asked
+    still_there = Comparison("nin", "path", tuple(gone))
+    return still_there if asked is None else Compound("and", (asked, still_there))
+
+
+def _fused(rankings: Sequence[Sequence[str]]) -> Iterable[str]:
+    if len(rankings) == 1:
+        return rankings[0]
+    rows: dict[str, int] = {}
+    for key in (key for ranking in rankings for key in ranking):
+        rows.setdefault(key, len(rows))
+    keys = list(rows)
+    return [keys[row] for row, _ in fuse([[(rows[key], 0.0) for key in ranking] for ranking in rankings])]
+
+
+def _within(hits: Iterable[StoreHit], asked: Search) -> list[StoreHit]:
+    """As many as were asked for, and as fit: one that does not is passed over."""
+    left = float("inf") if asked.max_tokens is None else asked.max_tokens
+    taken: list[StoreHit] = []
+    for hit in hits:
+        if len(taken) == asked.max_hits:
+            break
+        if hit.hit.num_tokens <= left:
+            left -= hit.hit.num_tokens
+            taken.append(hit)
+    return taken

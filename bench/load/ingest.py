@@ -1,0 +1,156 @@
+"""`kvblend bench ingest`: what uploads do to the chats of another client, and how long they take."""
+
+import argparse
+import asyncio
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.arguments import add_ending, positive, share
+from bench.report import finish, prepare_out
+from blend.settings.defaults import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from bench.load.chats import Chats
+    from bench.load.uploads import Gone, Uploaded
+
+PAGES = Path(__file__).parents[2] / "demo" / "docs"
+
+
+def add_parser(subparsers: Any) -> None:
+    """The subcommand's arguments."""
+    parser = subparsers.add_parser(
+        "ingest",
+        help="uploads beside the chats of another client: times between tokens, alone and meanwhile",
+        description="Starts `kvblend serve` on an empty store, streams chats one after the other, and then "
+        "does so again while files are uploaded and put into a vector store. Then each file is searched for, "
+        "and some are deleted and looked for again.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--base-url", default=None, metavar="URL", help="of a running `kvblend serve`")
+    add("--model", default=DEFAULT_MODEL, help="served model (default: %(default)s)")
+    add("--files", type=positive, default=50, metavar="N", help="uploaded (default: %(default)s)")
+    add("--delete", type=positive, default=3, metavar="N", help="of the files (default: %(default)s)")
+    add("--words", type=positive, default=60, metavar="N", help="of a file (default: %(default)s)")
+    add("--chats", type=positive, default=4, metavar="N", help="alone (default: %(default)s)")
+    add("--decode-tokens", type=positive, default=192, metavar="N", help="of a chat (default: %(default)s)")
+    add("--ingest-share", type=share, default=0.25, help="the server's (default: %(default)s)")
+    add_ending(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write; returns the exit status."""
+    from bench.load.serve_process import HOST, http_process
+
+    prepare_out(args.out)
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(TemporaryDirectory()))
+        command = [
+            sys.executable,
+            "-m",
+            "api.cli",
+            "serve",
+            "--store",
+            str(place / "store"),
+            "--host",
+            HOST,
+        ]
+        command += ["--model", args.model, "--ingest-share", str(args.ingest_share)]
+        log = (args.out or place) / "serve.log"
+        url = args.base_url or stack.enter_context(http_process(command, log))
+        measured = asyncio.run(_measure(args, url))
+    details = {"itls_ms": {"alone": measured.alone.itls_ms, "beside": measured.beside.itls_ms}}
+    finish(args, _table(measured), _line(args, measured), details)
+    return 0
+
+
+class _Measured(NamedTuple):
+    """Chats alone and beside uploads, those uploads, as many others to an idle server, and what was found.
+
+    Attributes:
+        found: files that a search for their own text finds first.
+    """
+
+    alone: "Chats"
+    beside: "Chats"
+    busy: "Uploaded"
+    idle: "Uploaded"
+    found: int
+    gone: "list[Gone]"
+
+
+async def _measure(args: argparse.Namespace, url: str) -> _Measured:
+    from bench.load.chats import chats_alone, chats_beside
+    from bench.load.client import LoadClient
+    from bench.load.uploads import delete, found, upload
+
+    first, second = (_texts(args.files, args.words, salt) for salt in ("first", "second"))
+    async with LoadClient(url, 600.0) as client:
+        to = client.sdk
+        await chats_alone(client, 1, args.decode_tokens)
+        alone = await chats_alone(client, args.chats, args.decode_tokens)
+        beside, busy = await chats_beside(client, upload(to, first, "beside chats"), args.decode_tokens)
+        num_found = await found(to, busy, first)
+        numbers = range(min(args.delete, args.files))
+        gone = [await delete(to, client.model, busy, first, number) for number in numbers]
+        idle = await upload(to, second, "idle server")
+    return _Measured(alone, beside, busy, idle, num_found, gone)
+
+
+def _line(args: argparse.Namespace, measured: _Measured) -> dict[str, Any]:
+    chats = {"alone": measured.alone, "beside": measured.beside}
+    return {
+        "bench": "ingest",
+        "model": args.model if args.base_url is None else None,
+        "ingest_share": args.ingest_share if args.base_url is None else None,
+        "files": args.files,
+        "words": args.words,
+        "completed": measured.busy.completed,
+        "found": measured.found,
+        "deleted": len(measured.gone),
+        "cited_before": sum(one.was_cited for one in measured.gone),
+        "found_after": sum(one.is_found for one in measured.gone),
+        "cited_after": sum(one.is_cited for one in measured.gone),
+        "chats_beside": len(measured.beside.ttfts_ms),
+        "chats_failed": sum(len(one.failed) for one in chats.values()),
+        "itl_p50_ms": {name: one.percentile_ms(50) for name, one in chats.items()},
+        "itl_p99_ms": {name: one.percentile_ms(99) for name, one in chats.items()},
+        "itl_max_ms": {name: max(one.itls_ms) for name, one in chats.items()},
+        "upload_s": {"idle": measured.idle.seconds, "beside": measured.busy.seconds},
+    }
+
+
+def _texts(num: int, num_words: int, salt: str) -> list[str]:
+    """Different texts of so many words, from the demo's pages."""
+    words = " ".join(path.read_text() for path in sorted(PAGES.glob("*.md"))).split()
+    starts = [number * 37 % max(1, len(words) - num_words) for number in range(num)]
+    return [
+        f"Note {number} of the {salt} series. {' '.join(words[start : start + num_words])}"
+        for number, start in enumerate(starts)
+    ]
+
+
+def _table(measured: _Measured) -> str:
+    alone, beside, busy, gone = measured.alone, measured.beside, measured.busy, measured.gone
+    rows = [
+        f"{name:<22} {len(chats.ttfts_ms):>5}  {chats.percentile_ms(50):>7.0f} "
+        f"{chats.percentile_ms(99):>7.0f} {max(chats.itls_ms):>7.0f}"
+        for name, chats in (("alone", alone), ("beside the uploads", beside))
+    ]
+    num = len(busy.file_ids)
+    return "\n".join(
+        [
+            f"{'':<22} chats  p50, ms p99, ms max, ms   (between tokens)",
+            *rows,
+            f"p99 {beside.percentile_ms(99) / alone.percentile_ms(99):.2f} times; {busy.completed} of {num} "
+            f"files taken in within {busy.seconds:.0f} s, as many others by an idle server within "
+            f"{measured.idle.seconds:.0f} s",
+            f"{measured.found} of {num} files are the first that a search for their text finds; of "
+            f"{len(gone)} deleted ones {sum(one.was_cited for one in gone)} were cited before, and "
+            f"straight after {sum(one.is_found for one in gone)} are found and "
+            f"{sum(one.is_cited for one in gone)} cited",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""How well and how fast retrieval finds the chunks that hold an answer."""

@@ -1,0 +1,1 @@
+"""A long run of one engine: does it slow down, does its memory grow?"""

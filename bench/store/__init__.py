@@ -1,0 +1,1 @@
+"""What chunk stores cost: tiers, codecs, a remote."""

@@ -1,0 +1,1 @@
+"""What happened to a request, and what is counted over all requests."""

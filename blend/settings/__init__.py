@@ -1,0 +1,1 @@
+"""Defaults, and settings from files, the environment and flags."""

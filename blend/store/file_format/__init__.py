@@ -1,0 +1,1 @@
+"""The file of one chunk: its header, its bytes, how it is written and read."""

@@ -1,0 +1,1 @@
+"""Where chunks lie on this machine: device, memory, disk, and one tier in front of another."""

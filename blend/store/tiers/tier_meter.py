@@ -1,0 +1,137 @@
+"""What a tier counts of itself, and a reader that counts what is read through it."""
+
+import time
+
+import torch
+
+from blend.chunks.chunk import ChunkKV, ChunkRecord
+from blend.report.metrics import Kind, Meter, Metric
+from blend.store.base import ChunkReader
+
+READ, WRITE = "read", "write"
+
+HITS = Metric("kvblend_store_hits", Kind.COUNTER, "Chunks that were asked for and found.", ("tier",))
+MISSES = Metric(
+    "kvblend_store_misses",
+    Kind.COUNTER,
+    "Chunks that were asked for, and absent or not to be used.",
+    ("tier",),
+)
+BYTES = Metric(
+    "kvblend_store_bytes",
+    Kind.COUNTER,
+    "Bytes of keys, values and scores that were read or written, as tensors.",
+    ("tier", "direction"),
+)
+TIME = Metric(
+    "kvblend_store_seconds", Kind.COUNTER, "Seconds that reading or writing took.", ("tier", "direction")
+)
+EVICTIONS = Metric("kvblend_store_evictions", Kind.COUNTER, "Chunks that went for want of room.", ("tier",))
+CORRUPT = Metric("kvblend_store_corrupt", Kind.COUNTER, "Stored chunks that failed a check.", ("tier",))
+HELD = Metric("kvblend_store_held_bytes", Kind.GAUGE, "Bytes of tensors that a tier holds now.", ("tier",))
+
+METRICS = (HITS, MISSES, BYTES, TIME, EVICTIONS, CORRUPT, HELD)
+"""Of all tiers."""
+
+
+class TierMeter:
+    """Counts what one tier does.
+
+    Args:
+        tier: its name.
+        meter: of this process.
+    """
+
+    def __init__(self, tier: str, meter: Meter | None = None) -> None:
+        self.tier = tier
+        self.meter = meter or Meter()
+
+    def looked_up(self, *, found: bool) -> None:
+        """A chunk was asked for; every such question is one hit or one miss."""
+        self.meter.add(HITS if found else MISSES, 1, self.tier)
+
+    def read(self, num_bytes: int, since_s: float) -> None:
+        """Something was read, from `since_s` (by `time.perf_counter`) till now."""
+        self._moved(READ, num_bytes, time.perf_counter() - since_s)
+
+    def wrote(self, num_bytes: int, seconds: float) -> None:
+        """A chunk was written."""
+        self._moved(WRITE, num_bytes, seconds)
+
+    def evicted(self, num: int = 1) -> None:
+        """Chunks went for want of room."""
+        if num:
+            self.meter.add(EVICTIONS, num, self.tier)
+
+    def found_corrupt(self) -> None:
+        """A stored chunk failed a check."""
+        self.meter.add(CORRUPT, 1, self.tier)
+
+    def holds(self, more_bytes: int) -> None:
+        """So much more is held than before; a tier of several stores holds what all of them do."""
+        self.meter.shift(HELD, more_bytes, self.tier)
+
+    def total(self, counter: Metric) -> int:
+        """All that was ever counted in this tier."""
+        return int(self.meter.total(counter, self.tier))
+
+    def _moved(self, direction: str, num_bytes: int, seconds: float) -> None:
+        self.meter.add(BYTES, num_bytes, self.tier, direction)
+        self.meter.add(TIME, seconds, self.tier, direction)
+
+
+class MeteredChunk:
+    """Implements `blend.store.base.ChunkReader`; what is read through it is counted as read from a tier.
+
+    Args:
+        reader: of that tier.
+    """
+
+    def __init__(self, reader: ChunkReader, meter: TierMeter) -> None:
+        self._reader = reader
+        self._meter = meter
+
+    @property
+    def record(self) -> ChunkRecord:
+        return self._reader.record
+
+    @property
+    def num_layers(self) -> int:
+        return self._reader.num_layers
+
+    @property
+    def is_lossless(self) -> bool:
+        return self._reader.is_lossless
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [T, H, D] of one layer.
+
+        Raises:
+            CorruptChunk: this layer failed its check. The entry has been dropped.
+        """
+        begin = time.perf_counter()
+        keys, values = self._reader.layer(index)
+        self._meter.read(keys.nbytes + values.nbytes, begin)
+        return keys, values
+
+    def scores(self) -> torch.Tensor | None:
+        """float32 [T], or None.
+
+        Raises:
+            CorruptChunk: they failed their check. The entry has been dropped.
+        """
+        begin = time.perf_counter()
+        scores = self._reader.scores()
+        self._meter.read(0 if scores is None else scores.nbytes, begin)
+        return scores
+
+    def chunk(self) -> ChunkKV:
+        """All of it.
+
+        Raises:
+            CorruptChunk: a check failed. The entry has been dropped.
+        """
+        begin = time.perf_counter()
+        chunk = self._reader.chunk()
+        self._meter.read(chunk.tensor_bytes, begin)
+        return chunk

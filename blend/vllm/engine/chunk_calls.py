@@ -1,0 +1,62 @@
+"""Asking workers to compute chunks: what is sent to them, and what their reply means. Imports no vllm."""
+
+from collections.abc import Sequence
+
+from blend.chunks.chunk import ChunkRecord, Leap, make_record
+from blend.errors import RequestError, StoreError, StoreFull
+
+Behind = tuple[list[int], tuple[int, int] | None, bool]
+"""What chunks stand behind: its token ids, the positions left out among them as `(after, by)`, and whether
+the chunks themselves stand there once more, and are echoes."""
+
+
+def as_batch(
+    records: Sequence[ChunkRecord], not_blendable: str | None = None
+) -> tuple[Behind, list[list[int]]]:
+    """What chunks stand behind, and their token ids, as `BlendWorker` takes them.
+
+    Args:
+        not_blendable: why the model's chunk KV is of no use, or None.
+
+    Raises:
+        RequestError: the chunks do not stand behind one prefix.
+        StoreError: the model cannot be blended.
+    """
+    prefixes = {record.behind for record in records}
+    if len(prefixes) != 1:
+        raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each")
+    if not_blendable is not None:
+        raise StoreError(f"chunk KV of this model is of no use: {not_blendable}")
+    base_ids, leap, are_echoes = prefixes.pop()
+    behind = list(base_ids), None if leap is None else (leap.after, leap.by), are_echoes
+    return behind, [list(record.token_ids) for record in records]
+
+
+def records_of(model: str, behind: Behind, batch: Sequence[Sequence[int]]) -> list[ChunkRecord]:
+    """The records that a batch was made of.
+
+    Args:
+        model: what chunk ids are made of.
+
+    >>> far, echo = make_record("m", (1, 2), (3,), Leap(after=1, by=9)), make_record("m", (1, 2, 3), (3,))
+    >>> [records_of("m", *as_batch([one])) == [one] for one in (far, echo)]
+    [True, True]
+    """
+    base_ids, numbers, are_echoes = behind
+    leap = None if numbers is None else Leap(*numbers)
+    return [make_record(model, [*base_ids, *(ids if are_echoes else ())], ids, leap) for ids in batch]
+
+
+def stored_bytes(num_bytes: int, kind: str, problem: str) -> int:
+    """Bytes that were stored, from a worker's reply.
+
+    >>> stored_bytes(7, "", "")
+    7
+
+    Raises:
+        StoreFull: no space left; what was stored stays.
+        StoreError: the store cannot be written to.
+    """
+    if problem:
+        raise (StoreFull if kind == StoreFull.__name__ else StoreError)(problem)
+    return num_bytes

@@ -1,0 +1,230 @@
+"""How a vLLM engine is started so that it blends: its environment and its arguments."""
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blend.errors import NotBlendable, RequestError
+from blend.models.blendable import check_blendable
+from blend.models.fingerprint import fingerprint, resolve_dtype
+from blend.models.resolve import ModelFolder, resolve
+from blend.plan.ratio import Ratio, check_ratio
+from blend.plan.sharing import Sharing
+from blend.settings.defaults import DEFAULT_MODEL
+from blend.store.config import KEYS, StoreConfig, load_config
+from blend.store.remote.url import make_client
+from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
+from blend.vllm.version import check_vllm_version
+
+CONNECTOR = "KVBlendConnector"
+CONNECTOR_MODULE = "blend.vllm.connector"
+WORKER = "blend.vllm.worker.worker.BlendWorker"
+INSIDE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""On a CPU a single rank runs in the engine's own process: one process less has to import all of vLLM."""
+APART = "blend.vllm.engine.executor.NappingExecutor"
+"""Several ranks on a CPU have a process each."""
+FORCING = "blend.vllm.engine.forcing:ForcedAnswers"
+"""For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
+
+BLENDING = ("recompute_ratio", "sharing", "kept_bytes", "always_blends", "attention")
+"""What of `Settings` whoever starts an engine may say."""
+TIERS = tuple(key for key in KEYS if key != "path")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSetup:
+    """An engine that can be started.
+
+    Attributes:
+        model_name: what the server calls the model.
+        reference: what finds the model again, from any folder; a collection is bound to it.
+        settings: of the connector.
+        not_blendable: why the model is served without blending, or None.
+        arguments: keyword arguments of vLLM's `AsyncEngineArgs`.
+    """
+
+    model_name: str
+    reference: str
+    settings: Settings
+    not_blendable: str | None
+    arguments: dict[str, Any]
+
+
+def prepare_environment() -> None:
+    """Set vLLM's environment for this process and its children; call before vllm is imported.
+
+    What the user has set is left alone.
+    """
+    defaults = {
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any) -> EngineSetup:
+    """Resolve a model and the arguments of an engine that blends it.
+
+    Args:
+        model: name, local folder, GGUF file or hub id.
+        store: its folder; None: as the configuration says.
+        overrides: what `BLENDING` names of `Settings`; the other keys of `StoreConfig`, of which those that
+            are None are as the configuration says; and any argument of vLLM's `AsyncEngineArgs`. They win.
+
+    Raises:
+        ModelError: the model or a supported vLLM is not there.
+        RequestError: the ratio, the sharing or the attention is none.
+        ConfigError: the store's configuration makes no sense.
+    """
+    check_vllm_version()
+    blending = {name: overrides.pop(name) for name in BLENDING if name in overrides}
+    _check_settings(**blending)
+    tiers = load_config({"path": store, **{key: overrides.pop(key, None) for key in TIERS}}).config
+    folder = resolve(model)
+    _ask_no_hub_for(folder)
+    dtype = overrides.get("dtype") or resolve_dtype(folder.path)
+    num_ranks = int(overrides.get("tensor_parallel_size") or 1)
+    _bind_threads(num_ranks)
+    settings = Settings(
+        fingerprint=_fingerprint(folder.path, dtype, overrides),
+        engine=_engine_mark(overrides),
+        gate_key=secrets.token_hex(16),
+        **_tiers(tiers),
+        **blending,
+    )
+    arguments = _serving(folder, dtype)
+    reason = _refusal(folder.path, arguments | overrides)
+    if reason is None:
+        arguments |= _blending(settings, num_ranks)
+    return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
+
+
+def _ask_no_hub_for(folder: ModelFolder) -> None:
+    """Where a model is local, nothing that it needs is anywhere else."""
+    if Path(folder.path).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _tiers(config: StoreConfig) -> dict[str, Any]:
+    """The store's configuration as settings, without a remote's secrets."""
+    if config.remote is not None:
+        make_client(config.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
+    said = {key: getattr(config, key) for key in TIERS}
+    return said | {"store": str(config.path), "remote": remember_remote(config.remote)}
+
+
+def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:
+    """The arguments of an engine that serves a model, whether it blends or not."""
+    return {
+        "model": str(folder.path),
+        "served_model_name": [folder.name],
+        "dtype": dtype,
+        # Compiling costs a minute of start-up on a CPU and gained nothing measurable there.
+        "enforce_eager": _on_cpu(),
+        "enable_prefix_caching": True,
+    }
+
+
+def _check_settings(
+    recompute_ratio: Ratio | None = None,
+    sharing: str = Sharing.NO,
+    attention: str = ATTENTIONS[0],
+    kept_bytes: int = 0,
+    always_blends: bool = False,
+) -> None:
+    if recompute_ratio is not None:
+        check_ratio(recompute_ratio)
+    if sharing not in tuple(Sharing):
+        raise RequestError(f"got sharing {sharing!r}, expected one of: {', '.join(Sharing)}")
+    if attention not in ATTENTIONS:
+        raise RequestError(f"got attention {attention!r}, expected one of: {', '.join(ATTENTIONS)}")
+    if kept_bytes < 0:
+        raise RequestError(f"got {kept_bytes} bytes for kept blends, expected 0 or more")
+
+
+def _reference(model: str) -> str:
+    """What finds the model again from any folder."""
+    local = Path(model).expanduser()
+    return str(local.resolve()) if local.exists() else model
+
+
+def _blending(settings: Settings, num_ranks: int) -> dict[str, Any]:
+    """The arguments that make an engine blend."""
+    transfer = {
+        "kv_connector": CONNECTOR,
+        "kv_connector_module_path": CONNECTOR_MODULE,
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": settings.to_extra_config(),
+    }
+    arguments = {"worker_cls": WORKER, "kv_transfer_config": transfer}
+    if _on_cpu():
+        arguments["distributed_executor_backend"] = INSIDE if num_ranks == 1 else APART
+    return arguments
+
+
+def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:
+    from transformers import AutoConfig
+
+    try:
+        check_blendable(AutoConfig.from_pretrained(path))
+    except NotBlendable as error:
+        return str(error)
+    for argument, what in _NOT_WITH_BLENDING.items():
+        value = arguments.get(argument)
+        if value is True or (value and value != 1):
+            return f"{what} is not supported together with blending; leave out {argument}"
+    return None
+
+
+_NOT_WITH_BLENDING = {
+    "pipeline_parallel_size": "pipeline parallelism (tensor parallelism is)",
+    "decode_context_parallel_size": "context parallelism",
+    "prefill_context_parallel_size": "context parallelism",
+    "data_parallel_size": "data parallelism",
+    "enable_lora": "LoRA, whose adapters follow the batch that runs, not the blend",
+    "hf_overrides": "a configuration that differs from the model's own",
+    "speculative_config": "speculative decoding",
+}
+"""Arguments of the engine, and what they ask for."""
+
+
+def _fingerprint(path: Path, dtype: str, overrides: dict[str, Any]) -> str:
+    """The model's, and with a quantisation that the engine adds, that one's."""
+    mark = fingerprint(path, dtype)
+    if overrides.get("quantization") is None:
+        return mark
+    return hashlib.sha256(f"{mark} {overrides['quantization']}".encode()).hexdigest()
+
+
+def _engine_mark(overrides: dict[str, Any]) -> str:
+    names = ("tensor_parallel_size", "kv_cache_dtype", "block_size", "enforce_eager", "attention_config")
+    chosen = {name: overrides[name] for name in names if overrides.get(name) is not None}
+    return f"{'cpu' if _on_cpu() else 'accelerator'} {sorted(chosen.items())}"
+
+
+def _bind_threads(num_ranks: int) -> None:
+    """Give every rank its share of the cores, unless the user has said how.
+
+    One binding for all arms of a comparison: left to itself vLLM gives a plain engine fewer cores than
+    one with a connector.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    size = max(1, len(cores) // num_ranks)
+    shares = [cores[rank * size : (rank + 1) * size] or cores[-1:] for rank in range(num_ranks)]
+    binding = "|".join(",".join(map(str, share)) for share in shares)
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", binding)
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())

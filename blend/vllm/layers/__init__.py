@@ -1,0 +1,1 @@
+"""One layer of a blend: vLLM's own decoder layers run on chosen rows."""

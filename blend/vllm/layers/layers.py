@@ -1,0 +1,295 @@
+"""Running vLLM's own decoder layers on chosen tokens, and seeing their keys and values.
+
+No model is re-implemented: a layer is called as its model calls it, on the hidden states of just the
+tokens that are wanted, with attention metadata from the runner's own builders.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.forward_context import set_forward_context
+from vllm.model_executor.layers.attention import Attention
+from vllm.v1.attention.backend import CommonAttentionMetadata
+
+from blend.errors import NotBlendable
+from blend.vllm.layers.rows import Rows
+
+
+@dataclass(slots=True)
+class Stream:
+    """The residual stream of some tokens between two layers: [S, hidden] each; no residual before layer 0."""
+
+    hidden: torch.Tensor
+    residual: torch.Tensor | None = None
+
+    def at(self, index: torch.Tensor | slice) -> "Stream":
+        """The chosen rows: as a copy, or, for a slice, as a view."""
+        return Stream(self.hidden[index], None if self.residual is None else self.residual[index])
+
+    @staticmethod
+    def join(parts: list["Stream"]) -> "Stream":
+        """Streams of consecutive rows as one."""
+        if len(parts) == 1:
+            return parts[0]
+        residuals = [part.residual for part in parts if part.residual is not None]
+        return Stream(torch.cat([part.hidden for part in parts]), torch.cat(residuals) if residuals else None)
+
+    def copy(self) -> "Stream":
+        """A copy: layers may write to what they are given."""
+        return Stream(self.hidden.clone(), None if self.residual is None else self.residual.clone())
+
+
+class LayerLeft(Exception):
+    """Raised in place of attention, to leave a layer whose output nobody reads."""
+
+
+class LayerRunner:
+    """The decoder layers of a loaded vLLM model. One per worker; not thread-safe.
+
+    Args:
+        runner: vLLM's model runner (first or second kind), with its KV cache initialised.
+        vllm_config: the engine's configuration.
+
+    Raises:
+        NotBlendable: the model does not follow vLLM's layer convention.
+    """
+
+    def __init__(self, runner: Any, vllm_config: VllmConfig) -> None:
+        self._vllm_config = vllm_config
+        self._builders = [
+            (group.layer_names, _own_builder(group, vllm_config))
+            for groups in runner.attn_groups
+            for group in groups
+        ]
+        self._model = runner.get_model()
+        self.layers = _decoder_layers(self._model)
+        self.attentions = [_attention(layer) for layer in self.layers]
+        first = self.attentions[0]
+        self.num_layers = len(self.layers)
+        self.num_heads: int = first.num_heads
+        self.num_kv_heads: int = first.num_kv_heads
+        self.head_size: int = first.head_size
+        parameter = next(self._model.parameters())
+        self.dtype: torch.dtype = vllm_config.model_config.dtype  # type: ignore[assignment]  # resolved by now
+        self.device: torch.device = parameter.device
+        # The kernel's own block size: the manager's blocks may be split into several of the kernel's.
+        self.block_size: int = self._builders[0][1].kv_cache_spec.block_size
+        self.max_piece_tokens: int = vllm_config.scheduler_config.max_num_batched_tokens
+        self.max_piece_runs: int = vllm_config.scheduler_config.max_num_seqs
+        self.attends_densely = False  # recomputed rows; until it has been tried
+        self._splits = vllm_config.cache_config.block_size // self.block_size
+        rotary = _rotary(self.layers[0])
+        self.rotary_table: torch.Tensor = rotary._compute_cos_sin_cache().float().to(self.device)
+        self.rotary_interleaved: bool = not rotary.is_neox_style
+
+    def kernel_blocks(self, block_ids: tuple[int, ...]) -> torch.Tensor:
+        """Kernel blocks (int32, CPU) of the manager's blocks."""
+        blocks = torch.tensor(block_ids, dtype=torch.int32)
+        inner = torch.arange(self._splits, dtype=torch.int32)
+        split: torch.Tensor = blocks[:, None] * self._splits + inner
+        return split.flatten()
+
+    def embed(self, token_ids: list[int]) -> Stream:
+        """The stream before layer 0."""
+        ids = torch.tensor(token_ids, device=self.device)
+        return Stream(self._model.embed_input_ids(ids))
+
+    def prepare(self, rows: Rows) -> "Prepared":
+        """Attention metadata for rows, good for every layer."""
+        rows = rows.to(self.device)
+        common = CommonAttentionMetadata(
+            query_start_loc=rows.query_start,
+            query_start_loc_cpu=rows.query_start.cpu(),
+            seq_lens=rows.seq_lens,
+            num_reqs=rows.seq_lens.shape[0],
+            num_actual_tokens=rows.num_tokens,
+            max_query_len=rows.max_query_len,
+            max_seq_len=rows.max_seq_len,
+            block_table_tensor=rows.block_table,
+            slot_mapping=rows.slots,
+            positions=rows.positions,
+            seq_lens_cpu_upper_bound=rows.seq_lens.cpu(),
+            is_prefilling=torch.ones(rows.seq_lens.shape[0], dtype=torch.bool),
+        )
+        metadata: dict[str, Any] = {}
+        for layer_names, builder in self._builders:
+            metadata |= dict.fromkeys(layer_names, builder.build(0, common, fast_build=True))
+        return Prepared(rows, metadata, dict.fromkeys(metadata, rows.slots))
+
+    def run(self, layer: int, prepared: "Prepared", stream: Stream) -> Stream:
+        """One layer over the rows: writes their keys and values to the pages, then attends."""
+        with self._forward_context(prepared):
+            hidden, residual = self.layers[layer](prepared.rows.positions, stream.hidden, stream.residual)
+        return Stream(hidden, residual)
+
+    def project(
+        self, layer: int, positions: torch.Tensor, stream: Stream
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Only the keys (rotated) and values [S, H, D] of a layer; nothing is written, the stream stays."""
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def attend(_: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any) -> torch.Tensor:
+            shape = (-1, self.num_kv_heads, self.head_size)
+            seen.append((key.reshape(shape), value.reshape(shape)))
+            raise LayerLeft
+
+        with suppress(LayerLeft):
+            self.run_attending(layer, positions, stream.copy(), attend)
+        return seen[0]
+
+    def run_attending(
+        self, layer: int, positions: torch.Tensor, stream: Stream, attend: Callable[..., torch.Tensor]
+    ) -> Stream:
+        """One layer with a function in place of its attention; no page is touched.
+
+        Args:
+            positions: int64 [S], on the device.
+            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D]; `LayerLeft` passes.
+        """
+        attention = self.attentions[layer]
+        attention.forward = attend  # type: ignore[method-assign]  # of this instance alone, until it is deleted
+        try:
+            with set_forward_context(None, self._vllm_config):
+                hidden, residual = self.layers[layer](positions, stream.hidden, stream.residual)
+        finally:
+            del attention.forward
+        return Stream(hidden, residual)
+
+    def attend(
+        self, layer: int, prepared: "Prepared", query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """Only a layer's attention, [S, heads * D] each: writes to the pages, then attends."""
+        with self._forward_context(prepared):
+            mixed: torch.Tensor = self.attentions[layer](query, key, value)
+        return mixed
+
+    def window(self, layer: int) -> int | None:
+        """How many positions a token of this layer sees, its own included; None: all before it."""
+        window: int | None = getattr(self.attentions[layer], "sliding_window", None)
+        return window
+
+    @contextmanager
+    def watch(self, layer: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Collects the (keys, values) [S, H, D] that the layer's attention gets."""
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def hook(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            shape = (-1, self.num_kv_heads, self.head_size)
+            seen.append((given[1].reshape(shape), given[2].reshape(shape)))  # [S, H, D]
+
+        handle = self.attentions[layer].register_forward_pre_hook(hook)
+        try:
+            yield seen
+        finally:
+            handle.remove()
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, slots: torch.Tensor) -> None:
+        """Write rows [S, H, D] into the layer's pages at slots int64 [S]."""
+        attention: Any = self.attentions[layer]  # the method is not part of the base class's contract
+        attention.impl.do_kv_cache_update(attention, keys, values, attention.kv_cache, slots)
+
+    def new_pages(self, num_blocks: int) -> torch.Tensor:
+        """Pages for `in_pages`. One set serves all layers: a layer's are read only while that layer runs."""
+        return _pages_like(self.attentions[0].kv_cache, num_blocks * self._splits)
+
+    @contextmanager
+    def in_pages(self, pages: torch.Tensor) -> Iterator[None]:
+        """These pages in place of the engine's for the time of the block; always restored."""
+        own = [attention.kv_cache for attention in self.attentions]
+        try:
+            for attention in self.attentions:
+                attention.kv_cache = pages
+            yield
+        finally:
+            for attention, theirs in zip(self.attentions, own, strict=True):
+                attention.kv_cache = theirs
+
+    @contextmanager
+    def _forward_context(self, prepared: "Prepared") -> Iterator[None]:
+        with set_forward_context(
+            prepared.metadata,
+            self._vllm_config,
+            num_tokens=prepared.rows.num_tokens,
+            slot_mapping=prepared.slots,
+        ):
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows with the metadata of every layer's attention."""
+
+    rows: Rows
+    metadata: dict[str, Any]
+    slots: dict[str, torch.Tensor]
+
+
+def _own_builder(group: Any, vllm_config: VllmConfig) -> Any:
+    """A metadata builder like the runner's, but not the runner's.
+
+    Some builders hand out views of buffers that they fill anew for the next batch, and a blend's metadata
+    lives over several engine steps.
+    """
+    theirs = group.get_metadata_builder()
+    if getattr(type(theirs), "requires_block_table_width", False):
+        raise NotBlendable(
+            f"the attention backend {group.backend.get_name()} builds its metadata for whole batches only. "
+            "Serve it without blending."
+        )
+    return type(theirs)(theirs.kv_cache_spec, group.layer_names, vllm_config, theirs.device)
+
+
+def _decoder_layers(model: nn.Module) -> list[nn.Module]:
+    decoder = getattr(model, "model", None)
+    layers = getattr(decoder, "layers", None)
+    if layers is None or not hasattr(model, "embed_input_ids"):
+        raise NotBlendable(
+            f"{type(model).__name__} has no `model.layers` with `embed_input_ids`: its layers cannot be "
+            "called on chosen tokens. Serve it without blending."
+        )
+    for layer in layers:
+        names = list(inspect.signature(layer.forward).parameters)
+        if names[:3] != ["positions", "hidden_states", "residual"]:
+            raise NotBlendable(
+                f"{type(layer).__name__}.forward takes ({', '.join(names)}); blending needs vLLM's layer "
+                "convention (positions, hidden_states, residual). Serve it without blending."
+            )
+    return list(layers)
+
+
+def _attention(layer: nn.Module) -> Attention:
+    found = [module for module in layer.modules() if isinstance(module, Attention)]
+    if len(found) != 1 or not hasattr(found[0].impl, "do_kv_cache_update"):
+        raise NotBlendable(
+            f"{type(layer).__name__} has {len(found)} attention modules with pages that can be written; "
+            "blending needs exactly one. Serve it without blending."
+        )
+    return found[0]
+
+
+def _rotary(layer: nn.Module) -> Any:
+    found = [module for module in layer.modules() if hasattr(module, "_compute_cos_sin_cache")]
+    if len(found) != 1:
+        raise NotBlendable(
+            f"{type(layer).__name__} has {len(found)} rotary embeddings; blending needs exactly one to "
+            "realign keys with. Serve it without blending."
+        )
+    return found[0]
+
+
+def _pages_like(pages: torch.Tensor, num_blocks: int) -> torch.Tensor:
+    """New pages of the same layout; the dimension that counts blocks is the one with the largest stride."""
+    strides = pages.stride()
+    order = sorted(range(pages.ndim), key=lambda dim: -strides[dim])
+    # A leading pair (keys, values) may have the largest stride; the block dimension is the larger one.
+    block_dim = order[1] if pages.shape[order[0]] == 2 and pages.ndim == 5 else order[0]
+    shape = list(pages.shape)
+    shape[block_dim] = num_blocks
+    permuted = torch.zeros([shape[dim] for dim in order], dtype=pages.dtype, device=pages.device)
+    return permuted.permute([order.index(dim) for dim in range(pages.ndim)])

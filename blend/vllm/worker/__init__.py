@@ -1,0 +1,1 @@
+"""The workers' half of the connector: reading, blending in slices, computing chunks."""

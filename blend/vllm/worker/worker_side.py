@@ -1,0 +1,222 @@
+"""The workers' half of the connector: blends in slices, and reports."""
+
+import logging
+import time
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from vllm.config import VllmConfig
+
+from blend.errors import NotBlendable, StoreError
+from blend.report.metrics import Meter
+from blend.store.tiers.device import place_on
+from blend.vllm.engine.chunk_calls import Behind
+from blend.vllm.layers.layers import LayerRunner
+from blend.vllm.layers.ranks import Ranks
+from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.scheduler.controller import Rates
+from blend.vllm.scheduler.refusal import Reason
+from blend.vllm.settings import Settings
+from blend.vllm.worker.checks import check_layers
+from blend.vllm.worker.computing import Computing, Stored
+from blend.vllm.worker.job import blend
+from blend.vllm.worker.kept import KeptRows
+from blend.vllm.worker.pace import BACKGROUND, Pace
+from blend.vllm.worker.stores import Stores
+from blend.vllm.worker.trial import dense_is_faster, measure_rates
+
+logger = logging.getLogger(__name__)
+
+Steps = Generator[None, None, BlendOutcome]
+
+
+class WorkerSide:
+    """One per worker process; every method is called between or inside engine steps, never at once.
+
+    Args:
+        settings: of the connector.
+        runner: vLLM's model runner, with its KV cache initialised.
+
+    Attributes:
+        meter: counts what this process does.
+    """
+
+    def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
+        self._reads_beside = settings.remote is not None
+        self._block_size = vllm_config.cache_config.block_size
+        self._vocab_size = vllm_config.model_config.get_vocab_size()
+        heads = vllm_config.model_config.get_total_num_kv_heads()
+        self._ranks = Ranks(heads, torch.device(runner.device))
+        self.meter = Meter(process=f"rank {self._ranks.rank}")
+        place = place_on(torch.device(runner.device), self._ranks.own_of_all)
+        self._stores = Stores(settings, self.meter, place)
+        self._layers: LayerRunner | None = None
+        self._computing: Computing | None = None
+        self._refused: str | None = None
+        self._rates: Rates | None = None
+        try:
+            self._layers = LayerRunner(runner, vllm_config)
+            self._layers.attends_densely = self._attends_densely(settings.attention, self._layers)
+            self._rates = measure_rates(self._layers, vllm_config.scheduler_config.max_num_batched_tokens)
+            self._computing = Computing(self._stores, self._layers, self._ranks)
+        except NotBlendable as error:
+            self._refused = str(error)
+            logger.warning("kvblend serves without blending: %s", error)
+        except Exception as error:  # a model of another make is still served
+            self._refused = f"its layers cannot be run apart ({type(error).__name__}: {error})"
+            logger.exception("kvblend serves without blending")
+        self._pace = Pace()
+        self._tasks: dict[str, BlendTask] = {}
+        self._active: dict[str, Steps] = {}
+        self._outcomes: dict[str, BlendOutcome] = {}
+        self._failed_blocks: set[int] = set()
+        self._kept: dict[str, KeptRows] = {}
+
+    def _attends_densely(self, attention: str, layers: LayerRunner) -> bool:
+        if attention != "auto":
+            return attention == "dense"
+        # One form on all ranks: they must cut a blend into the same slices.
+        return self._ranks.all_true([dense_is_faster(layers)])[0]
+
+    @property
+    def in_flight(self) -> int:
+        """Blends begun and not finished."""
+        return len(self._active)
+
+    def step(self, orders: StepOrders) -> None:
+        """Begin new blends, and compute some slices of the oldest one; see `Pace`."""
+        for name in orders.dropped:
+            self._kept.pop(name, None)
+        for task in orders.tasks:
+            self._begin(task)
+        if self._active:
+            # One blend at a time: the first to come starts to decode while the next is blended.
+            request_id, steps = next(iter(self._active.items()))
+            if orders.others_run:
+                self._advance_in_step(request_id, steps)
+            else:
+                self._advance_idle(request_id, steps)
+        if orders.others_run:
+            self._pace.end()
+
+    def _advance_in_step(self, request_id: str, steps: Steps) -> None:
+        self._pace.begin(len(self._active))
+        self._advance(request_id, steps)
+        # All ranks go on or none: the layers' sums are collective.
+        while request_id in self._active and self._ranks.all_true([self._pace.may_go_on()])[0]:
+            self._advance(request_id, steps)
+
+    def _advance_idle(self, request_id: str, steps: Steps) -> None:
+        assert self._layers is not None, "without layers no blend is begun"
+        # Even an idle engine looks up now and then: a request may have come, or this one been aborted.
+        for _ in range(2 * self._layers.num_layers):
+            if request_id in self._active:
+                self._advance(request_id, steps)
+
+    def _begin(self, task: BlendTask) -> None:
+        if self._layers is None:
+            self._fail(task, self._refused or "the model's layers are not at hand", Reason.MODEL)
+            return
+        self._tasks[task.request_id] = task
+        self._active[task.request_id] = blend(
+            task,
+            self._stores.read_by(task.namespace),
+            self._layers,
+            self._ranks,
+            self._kept,
+            reads_beside=self._reads_beside,
+        )
+
+    def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:
+        self._give_up(task, BlendOutcome(task.request_id, failed=why, reason=reason))
+
+    def _give_up(self, task: BlendTask, outcome: BlendOutcome) -> None:
+        self._outcomes[task.request_id] = outcome
+        # Blocks before `start` were found in the engine's cache and are good.
+        self._failed_blocks.update(task.block_ids[task.start // self._block_size :])
+
+    def _advance(self, request_id: str, steps: Steps) -> None:
+        try:
+            next(steps)
+            return
+        except StopIteration as done:
+            outcome: BlendOutcome = done.value
+            if outcome.failed is None:
+                self._outcomes[request_id] = outcome
+            else:
+                self._give_up(self._tasks[request_id], outcome)
+        except Exception as error:  # whatever went wrong, the engine can still prefill the request
+            logger.exception("blending %s failed; it is prefilled instead", request_id)
+            self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}", Reason.ERROR)
+        self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        del self._tasks[request_id], self._active[request_id]
+
+    def finished(self, gone: set[str]) -> set[str]:
+        """Requests whose rows are no longer written to: blended, failed, or aborted (`gone`) meanwhile.
+
+        Called when the step's own forward is done.
+        """
+        self._pace.stepped()
+        aborted = gone & self._active.keys()
+        for request_id in aborted:
+            self._active[request_id].close()
+            self._forget(request_id)
+        return aborted | self._outcomes.keys()
+
+    def take_failed_blocks(self) -> set[int]:
+        """Blocks whose rows were not (all) written, of failed blends; forgotten once taken."""
+        blocks, self._failed_blocks = self._failed_blocks, set()
+        return blocks
+
+    def take_report(self) -> StepReport | None:
+        """What was finished since it was last asked, and at first what was measured; or None."""
+        outcomes, self._outcomes = self._outcomes, {}
+        rates, self._rates = self._rates, None
+        return StepReport(outcomes, rates) if outcomes or rates else None
+
+    def compute(self, behind: Behind, batch: list[list[int]], namespace: str) -> Stored:
+        """Compute and store chunks of a namespace, and their prefix if it is not stored; see `Computing`."""
+        if self._computing is None:
+            return self._refuses_chunks()
+        return self._computing.at_once(behind, batch, namespace)
+
+    def begin_computing(self, behind: Behind, batch: list[list[int]], namespace: str) -> None:
+        """The same in slices, for `advance_computing`."""
+        if self._computing is not None:
+            self._computing.begin(behind, batch, namespace)
+
+    def advance_computing(self, idle_s: float | None) -> tuple[float, Stored | None]:
+        """Compute some slices of what was begun; only one while a blend waits for its turn.
+
+        Args:
+            idle_s: so long at most, where the engine has nothing else to do; None: half as long as a blend
+                may delay the requests that decode.
+
+        Returns:
+            Seconds that it took; and what became of the chunks, None as long as there is more to do.
+        """
+        if self._computing is None:
+            return 0.0, self._refuses_chunks()
+        begin_s = time.perf_counter()
+        self._pace.begin(BACKGROUND)
+
+        def goes_on() -> bool:
+            if self._active:
+                return False
+            mine = self._pace.may_go_on() if idle_s is None else time.perf_counter() - begin_s < idle_s
+            return self._ranks.all_true([mine])[0]  # all ranks or none: the layers' sums are collective
+
+        stored = self._computing.advance(goes_on)
+        return time.perf_counter() - begin_s, stored
+
+    def _refuses_chunks(self) -> Stored:
+        return Stored(0, StoreError.__name__, f"chunk KV of this model is of no use: {self._refused}")
+
+    def check(self) -> str | None:
+        """Why this model cannot be blended, found in its layers, or None."""
+        if self._layers is None:
+            return self._refused
+        return check_layers(self._layers, self._ranks, self._vocab_size)

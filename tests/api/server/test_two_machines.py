@@ -1,0 +1,151 @@
+"""Two engines with folders of their own share chunks through Redis and S3: what one computes, both blend."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from blend import Engine
+from blend.store.layout import chunks_folder, mark_of
+from blend.store.remote.exchange import Exchange
+from blend.store.remote.remote import RemoteStore
+from blend.store.tiers.disk import DiskStore
+from blend.vllm.engine.answer import Ask
+from blend.vllm.request_params import BlendParams
+from retriever.collection import Collection
+from tests.support.served import pass_on_verdicts
+from tests.support.server_process import CHUNK_TOKENS, MAX_MODEL_LEN, ROOT, START_S, kvblend
+from tests.support.servers import RedisServer, s3_url
+
+pytestmark = [pytest.mark.engine, pytest.mark.model]
+
+QUESTION = "What do these documents say?"
+ANSWER_TOKENS = 12
+DEADLINE_MS = 20_000
+"""The bucket is a program in Python, and slow."""
+
+
+def precompute_on_another_machine(folder: Path, url: str) -> Collection:
+    """The command that users run, with a folder that the other engine does not see."""
+    (folder / "docs").mkdir(parents=True)
+    shutil.copy(min((ROOT / "demo" / "docs").glob("*.md")), folder / "docs")
+    store = folder / "store"
+    options = ["--collection", "docs", "--store", str(store), "--chunk-tokens", str(CHUNK_TOKENS)]
+    done = subprocess.run(
+        kvblend("precompute", str(folder / "docs"), *options),
+        timeout=START_S,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "KVBLEND_STORE_REMOTE": url},
+        check=True,
+    )
+    assert "chunks sent to remote redis://***@127.0.0.1" in done.stdout + done.stderr
+    assert "swordfish" not in done.stdout + done.stderr
+    return Collection.open(store, "docs")
+
+
+def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_between(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pass_on_verdicts(store, tmp_path / "one" / "store")
+    pass_on_verdicts(store, tmp_path / "two")
+    server = RedisServer("--requirepass", "swordfish")
+    url = f"redis://:swordfish@127.0.0.1:{server.port}/0"
+    collection = precompute_on_another_machine(tmp_path / "one", url)
+    chunks = [chunk.chunk_id for chunk in collection.chunks]
+    assert len(chunks) >= 9
+    monkeypatch.setenv("KVBLEND_STORE_REMOTE", url)
+    # Of three chunks the engine may find that full prefill is as soon, by the machine's speed that moment.
+    settings = {"max_model_len": MAX_MODEL_LEN, "memory_bytes": 0, "always_blends": True}
+    with Engine(store=tmp_path / "two", **settings) as engine:
+        assert "swordfish" not in str(engine.setup.arguments)
+
+        def ask(some: list[str], salt: str, *, blend: bool = True) -> Ask:
+            prefix = collection.settings.prefix
+            asked = engine.ask(QUESTION, some, prefix=prefix, max_tokens=ANSWER_TOKENS, cache_salt=salt)
+            return (
+                asked
+                if blend
+                else Ask(
+                    asked.prompt_ids, BlendParams(enabled=False), asked.max_tokens, asked.temperature, salt
+                )
+            )
+
+        first, second = chunks[:3], chunks[3:6]
+        # Prompts are made while the remote is there: chunk ids become tokens by what is stored of them.
+        blended, affected = ask(first, "a"), ask(second, "b")
+        full, later = ask(second, "c", blend=False), ask(second, "d")
+
+        answer = engine.submit(blended)
+        assert answer.stats.fallback is None and answer.stats.cold_tokens < 30
+        assert answer.stats.reused_tokens + answer.stats.exact_tokens > answer.stats.context_tokens / 2
+        deadline = time.monotonic() + 10
+        while not {*first[1:]} & set(engine.store.ids()) and time.monotonic() < deadline:
+            time.sleep(0.1)  # led versions are other chunks: the first one's plain version is enough
+        assert any(engine.store.ids()), "what was read is kept in this machine's folder"
+
+        server.kill()
+        reference = engine.submit(full)
+        begun = time.monotonic()
+        while_dead = engine.submit(affected)
+        dead_s = time.monotonic() - begun
+        assert while_dead.text == reference.text, "what cannot be read is computed"
+        assert while_dead.stats.reused_tokens == 0
+        server.start()
+        begun = time.monotonic()
+        while (again := engine.submit(later)).stats.reused_tokens == 0:
+            assert time.monotonic() - begun < 10, again.stats
+            later = ask_again(later)
+        print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
+
+        # Chunks whose first layers are good and whose last one is not: found out amid the blend.
+        third = chunks[6:9]
+        whole = ask(third, "e", blend=False)
+        amid = ask(third, "f")
+        damage_last_layers(redis.Redis(port=server.port, password="swordfish", protocol=2))
+        damaged = engine.submit(amid)
+        assert "begins anew" in capfd.readouterr().err
+        assert damaged.text == engine.submit(whole).text
+        assert damaged.stats.fallback is None and damaged.stats.reused_tokens == 0
+        assert damaged.stats.cold_tokens > damaged.stats.context_tokens / 2
+
+
+def damage_last_layers(client: redis.Redis) -> None:
+    pieces = list(client.scan_iter("kvblend:*:{*}:*:*"))
+    assert pieces
+    for piece in pieces:
+        (last,) = client.getrange(piece, -1, -1)
+        client.setrange(piece, int(client.strlen(piece)) - 1, bytes([last ^ 1]))
+
+
+def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path, store: Path) -> None:
+    pass_on_verdicts(store, tmp_path)
+    collection, url = Collection.open(store, "docs"), s3_url()
+    mark = mark_of(collection.settings.fingerprint)  # other tests' namespaces have theirs in this store too
+    theirs = DiskStore(chunks_folder(store, mark))  # the job's engine has ended long since
+    shared = Exchange(theirs, RemoteStore(url, mark, deadline_ms=DEADLINE_MS)).flush(list(theirs.ids()))
+    assert shared.missing == 0, shared.problem
+    chunks = [chunk.chunk_id for chunk in collection.chunks][:3]
+    remote = {"remote": url, "remote_deadline_ms": DEADLINE_MS, "memory_bytes": 0}
+    with Engine(store=tmp_path, max_model_len=MAX_MODEL_LEN, always_blends=True, **remote) as engine:
+        assert not list(engine.store.ids())
+        asked = engine.ask(QUESTION, chunks, prefix=collection.settings.prefix, max_tokens=ANSWER_TOKENS)
+        stats = engine.submit(asked).stats
+        assert stats.fallback is None and stats.cold_tokens < 30
+        assert stats.reused_tokens + stats.exact_tokens > stats.context_tokens / 2
+        deadline = time.monotonic() + 30
+        while not (kept := list(engine.store.ids())):
+            assert time.monotonic() < deadline, "what was read is kept in this machine's folder"
+            time.sleep(0.1)
+        assert engine.store.path(kept[0]).read_bytes() == theirs.path(kept[0]).read_bytes()
+
+
+def ask_again(asked: Ask) -> Ask:
+    """The same under a salt of its own."""
+    salt = f"{asked.cache_salt}+"
+    return Ask(asked.prompt_ids, asked.params, asked.max_tokens, asked.temperature, salt)

@@ -1,0 +1,229 @@
+"""A dead, slow or lying remote: chunks are absent within the deadline, and nothing is raised to who reads."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from blend.chunks.chunk import ChunkKV
+from blend.errors import CorruptChunk, StoreError
+from blend.store.remote import entry as remote_entry
+from blend.store.remote.breaker import CLOSED
+from blend.store.remote.line import UnreachableRemote
+from blend.store.remote.remote import RemoteStore
+from tests.blend.store.test_contract import same
+from tests.support import bad_servers
+from tests.support.servers import RedisServer, free_port
+
+MakeChunk = Callable[..., ChunkKV]
+DEADLINE_MS = 300
+SLACK_S = 3.0
+"""Of a busy machine: a thread that wakes up late. Sockets would give up later still."""
+PATIENCE_S = 60.0
+
+
+def remote(port: int, **more: int) -> RemoteStore:
+    return RemoteStore(f"redis://127.0.0.1:{port}", "m", deadline_ms=DEADLINE_MS, **more)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.01)
+
+
+def assert_costs_one_deadline(
+    store: RemoteStore,
+    chunk: ChunkKV,
+    caplog: pytest.LogCaptureFixture,
+    deadline_s: float = DEADLINE_MS / 1e3,
+) -> None:
+    """Ten thousand requests for a chunk of a remote that does not work."""
+    begun = time.monotonic()
+    assert store.get(chunk.record) is None
+    first_s = time.monotonic() - begun
+    assert first_s < deadline_s + SLACK_S
+    opened = store.line.breaker.opened
+    begun = time.monotonic()
+    for _ in range(2500):
+        assert store.get(chunk.record) is None
+        assert store.open(chunk.record) is None
+        assert store.record(chunk.record.chunk_id) is None
+        assert chunk.record.chunk_id not in store
+    assert time.monotonic() - begun < 30.0  # a hundredth of 10,000 deadlines
+    assert list(store.ids()) == []
+    assert store.line.breaker.state != CLOSED and store.line.breaker.skipped >= 10_000
+    assert store.line.failures == store.line.breaker.opened == opened == 1
+    assert [record.name for record in caplog.records] == ["blend.store.remote.breaker"], (
+        "one line for one change"
+    )
+    with pytest.raises(UnreachableRemote, match="does not work at the moment"):
+        store.put(chunk)
+
+
+def test_a_dead_server(make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture) -> None:
+    assert_costs_one_deadline(remote(free_port()), make_chunk(1), caplog)
+
+
+@pytest.mark.parametrize("answer", bad_servers.ALL)
+def test_a_server_that_accepts_and_does_not_answer_as_it_should(
+    answer: Callable[[socket.socket], None], make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bad_servers.serving(answer) as port:
+        store = remote(port)
+        if answer is bad_servers.lying:  # well-formed answers: only the checks of what was read can tell
+            with pytest.raises(CorruptChunk):
+                store.get(make_chunk(1).record)
+            assert store.corrupt_found == 1
+        else:
+            assert_costs_one_deadline(store, make_chunk(1), caplog)
+
+
+@pytest.mark.parametrize("answer", [bad_servers.silent, bad_servers.garbage])
+def test_an_s3_service_that_does_not_answer_as_it_should(
+    answer: Callable[[socket.socket], None],
+    make_chunk: MakeChunk,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with bad_servers.serving(answer) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+        store = RemoteStore("s3://chunks/x", "m", deadline_ms=DEADLINE_MS)
+        assert_costs_one_deadline(store, make_chunk(1), caplog)
+
+
+def test_a_slow_server_costs_a_chunk_that_is_read_layer_by_layer_one_deadline(
+    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", 1)  # each layer by itself
+    server, chunk = RedisServer(), make_chunk(1, tokens=500)
+    store = remote(server.port, piece_bytes=100, inline_bytes=100)
+    store.put(chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    fetch = type(store.line.client).fetch
+
+    def slowly(*asked: Any) -> Any:
+        time.sleep(0.7 * DEADLINE_MS / 1e3)
+        return fetch(store.line.client, *asked)
+
+    store.line.client.fetch = slowly  # type: ignore[method-assign]
+    begun = time.monotonic()
+    reader.layer(0)
+    time.sleep(DEADLINE_MS / 1e3)  # a layer is computed: that costs nothing
+    with pytest.raises(CorruptChunk, match="cannot be read"):
+        reader.layer(1)
+    assert time.monotonic() - begun < 3 * DEADLINE_MS / 1e3 + SLACK_S
+    assert store.line.breaker.state != CLOSED and store.line.failures == 1
+    store.close()
+
+
+def test_a_killed_server_costs_no_reader_more_than_the_deadline_and_is_used_again(
+    make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, chunks = RedisServer(), [make_chunk(seed, tokens=500) for seed in range(5)]
+    store = remote(server.port, piece_bytes=10_000, inline_bytes=100)
+    for chunk in chunks:
+        store.put(chunk)
+    stop, slowest, raised, served = threading.Event(), [0.0], list[BaseException](), [0]
+
+    def read() -> None:
+        while not stop.is_set():
+            for chunk in chunks:
+                begun = time.monotonic()
+                try:
+                    got = store.get(chunk.record)
+                    assert got is None or same(got, chunk)
+                    served[0] += got is not None
+                except BaseException as error:
+                    raised.append(error)
+                slowest[0] = max(slowest[0], time.monotonic() - begun)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(3):
+            wait_until(lambda before=served[0]: served[0] > before + 20, PATIENCE_S)
+            server.kill()
+            wait_until(lambda: store.line.breaker.state != CLOSED, PATIENCE_S)
+            server.start()
+            before = served[0]
+            wait_until(lambda before=before: served[0] > before, PATIENCE_S)
+        server.freeze()
+        wait_until(lambda: store.line.breaker.state != CLOSED, PATIENCE_S)
+        server.thaw()
+        wait_until(lambda before=served[0]: served[0] > before, PATIENCE_S)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert raised == []
+    assert slowest[0] < DEADLINE_MS / 1e3 + SLACK_S
+    store.close()
+    opened = store.line.breaker.opened  # given up and used again, a line each; it may be given up just now
+    assert 2 * opened - 1 <= len(caplog.records) <= 2 * opened
+
+
+def test_what_answers_trials_and_nothing_else_is_used_less_and_less(make_chunk: MakeChunk) -> None:
+    server, chunk = RedisServer(), make_chunk(1, tokens=100)
+    store = remote(server.port, inline_bytes=10)
+    store.put(chunk)
+    with server.client as client:
+        for name in client.keys("kvblend:*}:*"):
+            client.rename(name, "elsewhere")
+            client.lpush(name, "a list is no piece: GET of it is an error")
+    begun = time.monotonic()
+    while time.monotonic() - begun < 3.2:
+        assert store.get(chunk.record) is None
+        time.sleep(0.005)
+    assert store.line.breaker.opened <= 3  # after 0, 0.5, 1.5 and 3.5 s
+
+
+def test_an_open_reader_whose_server_dies_says_so_and_drops_nothing(
+    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", 1)  # or all of so small a chunk came with its ids
+    server, chunk = RedisServer(), make_chunk(1)
+    store = remote(server.port, inline_bytes=10)
+    store.put(chunk)
+    reader = store.open(chunk.record)
+    assert reader is not None
+    server.kill()
+    with pytest.raises(CorruptChunk, match="cannot be read"):
+        reader.layer(1)
+    server.start()
+    wait_until(lambda: store.get(chunk.record) is not None, PATIENCE_S)
+    assert store.corrupt_found == 0
+    store.close()
+
+
+def test_writes_to_a_dead_server_say_so(make_chunk: MakeChunk) -> None:
+    store, key = remote(free_port()), make_chunk(1).record.chunk_id
+    for write in (store.pin, store.unpin, store.delete, store.drop):
+        with pytest.raises(StoreError, match="remote redis://127"):
+            write(key)
+    with pytest.raises(StoreError):
+        store.shrink(0)
+    assert not store.is_pinned(key)
+    store.touch(key)
+    store.uses.tell()
+    store.close()
+
+
+def test_no_secret_is_logged_or_raised(make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = RedisServer("--requirepass", "right")
+    store = RemoteStore(f"redis://someone:swordfish@127.0.0.1:{server.port}/0", "m")
+    assert store.get(make_chunk(1).record) is None
+    with pytest.raises(UnreachableRemote) as raised:
+        store.put(make_chunk(1))
+    text = f"{caplog.text} {raised.value} {store.line.name}"
+    assert "redis://***@127.0.0.1" in text and "swordfish" not in text and "someone" not in text
