@@ -21,13 +21,13 @@ def write_documents(folder: Path, names: Iterable[str], num_words: int) -> None:
 
 
 def reports_of(module: str, *args: str | Path, timeout_s: float, under: Sequence[str] = ()) -> Reports:
-    """Run a module of tests.precompute that prints JSON lines.
+    """Run a module of tests.support that prints JSON lines.
 
     Args:
         under: a command that the interpreter is started by.
     """
     done = subprocess.run(
-        [*under, sys.executable, "-m", f"tests.precompute.{module}", *map(str, args)],
+        [*under, sys.executable, "-m", f"tests.support.{module}", *map(str, args)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -57,5 +57,5 @@ def test_the_suffix_does_not_matter_when_the_selector_does_not_look_at_it() -> N
 
 def test_a_version_of_the_stored_numbers_has_salts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     before = blend_salt(**GIVEN)
-    monkeypatch.setattr("blend.salt.FORMAT_VERSION", 999)
+    monkeypatch.setattr("blend.plan.salt.FORMAT_VERSION", 999)
     assert blend_salt(**GIVEN) != before

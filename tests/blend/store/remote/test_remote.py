@@ -117,7 +117,7 @@ def test_no_reader_sees_half_a_chunk_while_it_comes_and_goes(
 
 WRITER = """
 import sys, torch
-from blend.chunk import ChunkKV, make_record
+from blend.chunks.chunk import ChunkKV, make_record
 from blend.store.remote import RemoteStore
 rows = torch.zeros(3, 5000, 2, 4)
 store = RemoteStore(sys.argv[1], sys.argv[2], piece_bytes=20, inline_bytes=10)

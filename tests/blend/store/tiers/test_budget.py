@@ -183,7 +183,7 @@ def test_whatever_the_sizes_the_budget_holds_and_the_newest_is_there(
 WRITERS = """
 import os, random, sys
 from pathlib import Path
-from blend.store.disk import DiskStore
+from blend.store.tiers.disk import DiskStore
 from tests.blend.store.conftest import make
 
 root, budget, writers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
