@@ -124,7 +124,9 @@ class KVBlendConnector(KVConnectorBase_V1):
     def on_new_request(self, request: Request) -> None:
         self.scheduler.add(request)
 
-    def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int, bool]:
+    def get_num_new_matched_tokens(
+        self, request: Request, num_computed_tokens: int
+    ) -> tuple[int | None, bool]:
         return self.scheduler.matched(request, num_computed_tokens)
 
     def update_state_after_alloc(

@@ -24,6 +24,7 @@ class BlendTask:
         detail: the outcome is to say what became of each row.
         onto: name of the kept blend to top up; where there is none any more, it is made of stored chunks.
         keep_as: name to keep the rows under, for blends to come; None: they are not kept.
+        tail_as: name to keep the page under that holds the end of the context; None: it ends with its block.
         namespace: whose chunks the plan names, beside everybody's; "" for none.
     """
 
@@ -39,7 +40,21 @@ class BlendTask:
     detail: bool = False
     onto: str | None = None
     keep_as: str | None = None
+    tail_as: str | None = None
     namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TailTask:
+    """The page of a kept tail that is to be copied into a block of a request.
+
+    Attributes:
+        name: the `tail_as` of the blend that it was kept of.
+    """
+
+    request_id: str
+    name: str
+    block_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,7 @@ class BlendOutcome:
         states: of the task's rows, where it asked for them.
         scores: of the last of the context's rows, where it asked for them; see `blend.detail`.
         kept_bytes: of this worker's memory that hold the rows now, under the task's `keep_as`.
+        tail: the task's `tail_as`, where the page is kept; `tail_bytes`: of this worker's memory.
     """
 
     request_id: str
@@ -77,6 +93,8 @@ class BlendOutcome:
     states: tuple[TokenState, ...] = ()
     scores: tuple[float | None, ...] = ()
     kept_bytes: int = 0
+    tail: str | None = None
+    tail_bytes: int = 0
 
     @property
     def stages_ms(self) -> dict[str, float]:
@@ -96,11 +114,13 @@ class StepOrders(KVConnectorMetadata):
 
     Attributes:
         tasks: blends to begin.
-        dropped: names of kept blends to forget.
+        tails: pages to restore.
+        dropped: names of kept blends and tails to forget, before anything else.
         others_run: whether other requests compute tokens in this step, which blends must not hold up.
     """
 
     tasks: tuple[BlendTask, ...] = ()
+    tails: tuple[TailTask, ...] = ()
     dropped: tuple[str, ...] = ()
     others_run: bool = False
 

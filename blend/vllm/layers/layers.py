@@ -18,6 +18,7 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
 from blend.errors import NotBlendable
+from blend.vllm.layers.pages import Page, blocks_of, pages_like
 from blend.vllm.layers.rows import Rows
 
 
@@ -194,9 +195,22 @@ class LayerRunner:
         attention: Any = self.attentions[layer]  # the method is not part of the base class's contract
         attention.impl.do_kv_cache_update(attention, keys, values, attention.kv_cache, slots)
 
+    def page(self, block_id: int) -> Page:
+        """A copy of one of the manager's blocks, with whatever lies in it."""
+        return [own.clone() for own in self._page(block_id)]
+
+    def put_page(self, block_id: int, page: Page) -> None:
+        """Make a block the same as that which was copied."""
+        for own, kept in zip(self._page(block_id), page, strict=True):
+            own.copy_(kept)
+
+    def _page(self, block_id: int) -> Page:
+        first = block_id * self._splits
+        return [blocks_of(attention.kv_cache, first, self._splits) for attention in self.attentions]
+
     def new_pages(self, num_blocks: int) -> torch.Tensor:
         """Pages for `in_pages`. One set serves all layers: a layer's are read only while that layer runs."""
-        return _pages_like(self.attentions[0].kv_cache, num_blocks * self._splits)
+        return pages_like(self.attentions[0].kv_cache, num_blocks * self._splits)
 
     @contextmanager
     def in_pages(self, pages: torch.Tensor) -> Iterator[None]:
@@ -281,15 +295,3 @@ def _rotary(layer: nn.Module) -> Any:
             "realign keys with. Serve it without blending."
         )
     return found[0]
-
-
-def _pages_like(pages: torch.Tensor, num_blocks: int) -> torch.Tensor:
-    """New pages of the same layout; the dimension that counts blocks is the one with the largest stride."""
-    strides = pages.stride()
-    order = sorted(range(pages.ndim), key=lambda dim: -strides[dim])
-    # A leading pair (keys, values) may have the largest stride; the block dimension is the larger one.
-    block_dim = order[1] if pages.shape[order[0]] == 2 and pages.ndim == 5 else order[0]
-    shape = list(pages.shape)
-    shape[block_dim] = num_blocks
-    permuted = torch.zeros([shape[dim] for dim in order], dtype=pages.dtype, device=pages.device)
-    return permuted.permute([order.index(dim) for dim in range(pages.ndim)])

@@ -21,6 +21,7 @@ from blend.chunks.chunk import pack_ids
 from blend.plan.plan import BlendPlan
 from blend.plan.salt import blend_salt
 from blend.plan.sharing import Sharing
+from blend.vllm.scheduler.kept_names import KeptNames
 from blend.vllm.scheduler.terms import Terms
 
 Mark = tuple[int, bytes]
@@ -60,15 +61,16 @@ class Lineage:
         kept_bytes: most bytes that each worker keeps of blends to top up.
         is_there: whether a request's first so many tokens lie in the engine's pages, under the salt that
             it bears now.
+
+    Attributes:
+        kept: blends whose rows the workers keep, to be topped up.
     """
 
     def __init__(self, sharing: Sharing, kept_bytes: int, is_there: Callable[[Request, int], bool]) -> None:
         self._sharing = sharing
-        self._kept_bytes = kept_bytes
         self._is_there = is_there
         self._contexts: OrderedDict[str, Salts] = OrderedDict()
-        self._kept: OrderedDict[str, int] = OrderedDict()  # bytes by name, least recently used first
-        self._dropped: list[str] = []
+        self.kept = KeptNames(kept_bytes)
 
     def salt(self, request: Request, plan: BlendPlan, terms: Terms, *, looks: bool) -> Origin:
         """Give a request the salt of the rows that it is to have.
@@ -99,23 +101,6 @@ class Lineage:
         set_salt(request, origin.salt)
         return origin
 
-    def kept(self, name: str, num_bytes: int) -> None:
-        """The workers keep a blend's rows under this name, in place of what they had there."""
-        self._kept.pop(name, None)
-        if name in self._dropped:
-            self._dropped.remove(name)
-        while self._kept and sum(self._kept.values()) + num_bytes > self._kept_bytes:
-            self._dropped.append(self._kept.popitem(last=False)[0])
-        if num_bytes > self._kept_bytes:
-            self._dropped.append(name)
-        elif num_bytes:
-            self._kept[name] = num_bytes
-
-    def take_dropped(self) -> tuple[str, ...]:
-        """Names that the workers are to forget; forgotten here once taken."""
-        dropped, self._dropped = tuple(self._dropped), []
-        return dropped
-
     def _salts_of(self, context: str) -> Salts:
         salts = self._contexts.setdefault(context, OrderedDict())
         self._contexts.move_to_end(context)
@@ -137,8 +122,7 @@ class Lineage:
         return None
 
     def _new(self, request: Request, context: str, plan: BlendPlan, terms: Terms) -> Origin:
-        if context in self._kept:
-            self._kept.move_to_end(context)
+        if self.kept.use(context):
             # What they are topped up from differs from time to time: these rows are this request's alone.
             return Origin(uuid4().hex, onto=context, keep_as=context)
         salt = _salt(request, plan, terms, plan.suffix_ids)

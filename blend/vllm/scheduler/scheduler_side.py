@@ -2,53 +2,32 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.request import Request
 
 from blend.errors import RequestError
-from blend.plan.plan import BlendPlan, make_plan
+from blend.plan.plan import make_plan
 from blend.plan.sharing import Sharing
-from blend.report.detail import ContextDetail, TokenState, context_detail
 from blend.report.metrics import Meter
 from blend.report.stats import BlendStats
 from blend.select import check_rule, selector
 from blend.vllm.gate.verdict_file import GateFile
-from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport, TailTask
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler.blend_metrics import count_blend, count_found, count_match, count_refused
 from blend.vllm.scheduler.controller import Controller
+from blend.vllm.scheduler.in_flight import InFlight
 from blend.vllm.scheduler.known_chunks import KnownIn
-from blend.vllm.scheduler.lineage import Lineage, Origin, set_salt
+from blend.vllm.scheduler.lineage import Lineage
 from blend.vllm.scheduler.refusal import Reason, Refusal, cannot_blend
+from blend.vllm.scheduler.repeats import Repeats, show_all_blocks, show_blocks
 from blend.vllm.scheduler.terms import Terms, terms_of
 from blend.vllm.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class InFlight:
-    """What the scheduler knows of one request. Statistics are replaced, never edited.
-
-    Attributes:
-        plan: None when it is prefilled normally.
-        own_salt: the salt that it came with.
-        origin: what its rows are made of; None when it is prefilled normally.
-        found_tokens: context tokens that lay in the engine's cache when it was last asked.
-        namespace: whose chunks it is blended from, beside everybody's.
-    """
-
-    request: Request
-    plan: BlendPlan | None
-    terms: Terms
-    own_salt: str | None
-    stats: BlendStats
-    origin: Origin | None = None
-    found_tokens: int = 0
-    namespace: str = ""
 
 
 class SchedulerSide:
@@ -71,9 +50,11 @@ class SchedulerSide:
         self._known = KnownIn(lambda name: settings.within(name).open_list(self.meter))
         self._found = found
         self._lineage = Lineage(Sharing(settings.sharing), settings.kept_bytes, self._is_there)
+        self._repeats = Repeats()
         self._floor, self._controller = Controller(), Controller()
         self._requests: dict[str, InFlight] = {}
         self._new_tasks: list[BlendTask] = []
+        self._new_tails: list[TailTask] = []
 
     def add(self, request: Request) -> None:
         """Look for known chunks, and give a request that will be blended its own cache salt.
@@ -125,7 +106,12 @@ class SchedulerSide:
         origin = self._lineage.salt(request, plan, terms, looks=looks)
         chunks = tuple(map(known.use_of, plan.spans))
         stats = replace(stats, chunks=chunks, context_tokens=plan.num_tokens)
-        return InFlight(request, plan, terms, own_salt, stats, origin, namespace=params.namespace)
+        began_at = self._repeats.began_at(request)
+        if began_at is not None:
+            show_blocks(request, began_at // self._block_size)
+        return InFlight(
+            request, plan, terms, own_salt, stats, origin, began_at=began_at, namespace=params.namespace
+        )
 
     def _is_there(self, request: Request, num_tokens: int) -> bool:
         """Whether so many leading tokens lie in the engine's cache, but for the beginning of a block."""
@@ -144,69 +130,81 @@ class SchedulerSide:
             return None
         return Refusal(Reason.SELF_CHECK, "the model has not passed the self-check (see `kvblend doctor`)")
 
-    def matched(self, request: Request, num_computed: int) -> tuple[int, bool]:
-        """How many tokens beyond `num_computed` a blend will fill, asynchronously; may be asked again.
+    def matched(self, request: Request, num_computed: int) -> tuple[int | None, bool]:
+        """How many tokens beyond `num_computed` are filled asynchronously; may be asked again.
 
-        Of a blend that is there, all but the beginning of a block is found; that is prefilled with the
-        suffix, which costs less than looking at the whole context once more. A request that was blended
-        itself and had to give way is blended as before: its answer has begun.
+        None lets vLLM look once more at what is in its cache, of which it is shown less by then:
+
+        - a prompt that was asked before finds what it found then, see `blend.vllm.scheduler.repeats`;
+        - of a blend whose blocks were evicted in part nothing is found: it is blended anew, to the same rows.
+
+        A request that had to give way takes what is left of its blocks: its answer has begun.
         """
         state = self._requests.get(request.request_id)
         if state is None or state.plan is None:
             return 0, False
-        state.found_tokens = min(num_computed, state.plan.num_tokens)
-        left = state.plan.num_tokens - state.found_tokens
-        is_found = num_computed > 0 and left < self._block_size and not _was_blended(state.stats)
-        if left == 0 or is_found:
-            return 0, False
-        if state.origin is not None and state.origin.is_found:
-            state.origin = self._lineage.lost(request)
+        show_all_blocks(request)
+        shown = self._shown_before(state)
+        if shown is not None and num_computed > shown:
+            show_blocks(request, shown // self._block_size)
+            return None, False
+        num_context = state.plan.num_tokens
+        state.found_tokens = min(num_computed, num_context)
+        state.begins_at = max(num_computed, num_context)
+        left = num_context - state.found_tokens
+        if left < self._block_size:
+            if left == 0 or self._repeats.tails.use(request.cache_salt or ""):
+                return left, left > 0
+            if num_computed > 0 and not state.has_begun:
+                # Prefilled with the suffix, which costs less than looking at the whole context once more.
+                state.begins_at = num_computed
+                return 0, False
+        elif num_computed > 0 and not state.has_begun:
+            self._show_nothing(state)
+            return None, False
         return left, True
 
+    def _shown_before(self, state: InFlight) -> int | None:
+        """Tokens that the prompt found when it was asked before; None: it may find all that there are."""
+        if state.began_at is None or state.has_begun:
+            return None
+        return state.began_at - state.began_at % self._block_size
+
+    def _show_nothing(self, state: InFlight) -> None:
+        if state.origin is not None and state.origin.is_found:
+            state.origin = self._lineage.lost(state.request)
+        else:
+            show_blocks(state.request, 0)
+
     def allocated(self, request: Request, blocks: KVCacheBlocks, num_external: int) -> None:
-        """The request's blocks are there; begin its blend if it was promised one."""
+        """The request's blocks are there; fill those that it was promised, by a blend or from a kept tail."""
         state = self._requests.get(request.request_id)
         if state is None or state.plan is None:
             return
-        if num_external == 0:
-            if not _was_blended(state.stats):
-                # The context was found in the engine's cache, from an earlier blend just like it.
-                left = state.plan.num_tokens - state.found_tokens
-                count_found(self.meter, state.found_tokens, left)
-                stats = replace(state.stats, reused_tokens=state.found_tokens, recomputed_tokens=left)
-                if _wants_detail(request):
-                    states = (TokenState.FOUND,) * state.found_tokens + (TokenState.RECOMPUTED,) * left
-                    stats = replace(stats, tokens=_detail(state, states))
-                state.stats = stats
-            return
-        start = state.plan.num_tokens - num_external
+        if not state.has_begun:
+            self._repeats.begins_at(request, state.begins_at)
         (block_ids,) = blocks.get_block_ids()
-        assert state.origin is not None, "what has a plan has an origin"
-        state.stats = replace(
-            state.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0
-        )
-        self._new_tasks.append(
-            BlendTask(
-                request.request_id,
-                state.plan,
-                start,
-                tuple(block_ids),
-                state.terms.ratio,
-                state.terms.selector,
-                max_residual=state.terms.max_residual,
-                give_up_residual=state.terms.give_up_residual,
-                trace=BlendParams.from_transfer(request.kv_transfer_params).trace,
-                detail=_wants_detail(request),
-                onto=state.origin.onto,
-                keep_as=state.origin.keep_as,
-                namespace=state.namespace,
-            )
-        )
+        start, salt = state.plan.num_tokens - num_external, request.cache_salt or ""
+        if num_external == 0:
+            self._finds(state, state.found_tokens)
+        elif num_external < self._block_size and self._repeats.tails.use(salt):
+            self._new_tails.append(TailTask(request.request_id, salt, block_ids[start // self._block_size]))
+            self._finds(state, state.plan.num_tokens)
+        else:
+            ends_block = state.plan.num_tokens % self._block_size == 0
+            self._new_tasks.append(state.blend(start, block_ids, tail_as=None if ends_block else salt))
+
+    def _finds(self, state: InFlight, num_tokens: int) -> None:
+        if not state.has_begun:
+            state.found(num_tokens)
+            count_found(self.meter, state.stats.reused_tokens, state.stats.recomputed_tokens)
 
     def orders(self, *, others_run: bool) -> StepOrders:
         """What the workers are to do in this step."""
         tasks, self._new_tasks = tuple(self._new_tasks), []
-        return StepOrders(tasks, self._lineage.take_dropped(), others_run)
+        tails, self._new_tails = tuple(self._new_tails), []
+        dropped = self._lineage.kept.take_dropped() + self._repeats.tails.take_dropped()
+        return StepOrders(tasks, tails, dropped, others_run)
 
     def report(self, report: StepReport) -> None:
         """Take in what the workers finished."""
@@ -216,6 +214,8 @@ class SchedulerSide:
             state = self._requests.get(request_id)
             if state is not None:
                 self._take_in(state, outcome)
+            if outcome.tail is not None:
+                self._repeats.tails.add(outcome.tail, outcome.tail_bytes)
             for chunk_id in outcome.unreadable:
                 self._known.forget(chunk_id)
 
@@ -224,62 +224,22 @@ class SchedulerSide:
             return  # another rank has failed, and the request was given up
         if outcome.failed:
             count_refused(self.meter, outcome.reason)
-            state.plan = None
-            # What is prefilled now is exact: it must not be found by requests that expect the blend.
-            set_salt(state.request, state.own_salt)
-            # Nothing of the context was taken from the store: there is nothing to count.
-            state.stats = replace(
-                state.stats,
-                chunks=(),
-                context_tokens=0,
-                reused_tokens=0,
-                residual=outcome.residual,
-                fallback=outcome.failed,
-            )
+            self._repeats.tails.drop(state.request.cache_salt or "")  # of ranks that did not fail
+            state.failed(outcome)
             return
         cached_ms = outcome.load_ms + outcome.realign_ms + outcome.write_ms
         self._controller.learn_cached(outcome.reused_tokens + outcome.exact_tokens, cached_ms / 1e3)
         if state.origin is not None and state.origin.keep_as is not None:
-            self._lineage.kept(state.origin.keep_as, outcome.kept_bytes)
-        found_tokens = state.stats.reused_tokens
-        count_blend(self.meter, outcome, found_tokens)
-        state.stats = replace(
-            state.stats,
-            exact_tokens=outcome.exact_tokens,
-            reused_tokens=found_tokens + outcome.reused_tokens,
-            recomputed_tokens=outcome.recomputed_tokens,
-            cold_tokens=outcome.cold_tokens,
-            load_ms=outcome.load_ms,
-            realign_ms=outcome.realign_ms,
-            select_ms=outcome.select_ms,
-            recompute_ms=outcome.recompute_ms,
-            write_ms=outcome.write_ms,
-            ratio=outcome.ratio,
-            residual=outcome.residual,
-            selected=outcome.selected,
-            tokens=_told(state, found_tokens, outcome) if outcome.states else None,
-        )
+            self._lineage.kept.add(state.origin.keep_as, outcome.kept_bytes)
+        count_blend(self.meter, outcome, state.stats.reused_tokens)
+        state.blended(outcome)
 
     def remove(self, request_id: str) -> BlendStats | None:
         """Forget a request that ended, and say what happened to it."""
         self._new_tasks = [task for task in self._new_tasks if task.request_id != request_id]
+        self._new_tails = [task for task in self._new_tails if task.request_id != request_id]
         state = self._requests.pop(request_id, None)
         return state.stats if state else None
-
-
-def _wants_detail(request: Request) -> bool:
-    return BlendParams.from_transfer(request.kv_transfer_params).detail
-
-
-def _told(state: InFlight, found_tokens: int, outcome: BlendOutcome) -> ContextDetail:
-    return _detail(state, (TokenState.FOUND,) * found_tokens + outcome.states, outcome.scores)
-
-
-def _detail(
-    state: InFlight, states: Sequence[TokenState], scores: Sequence[float | None] = ()
-) -> ContextDetail:
-    spans = [(use.start, use.num_tokens) for use in state.stats.chunks]
-    return context_detail(spans, states, scores, selector(state.terms.selector).measure)
 
 
 def _refuse(terms: Terms) -> Refusal | None:
@@ -289,7 +249,3 @@ def _refuse(terms: Terms) -> Refusal | None:
     except RequestError as error:
         return Refusal(Reason.BAD_TERMS, str(error))
     return None
-
-
-def _was_blended(stats: BlendStats) -> bool:
-    return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from blend.report.metrics import Meter
 from blend.store.tiers.device import place_on
 from blend.vllm.engine.chunk_calls import Behind
 from blend.vllm.layers.layers import LayerRunner
+from blend.vllm.layers.pages import Page
 from blend.vllm.layers.ranks import Ranks
-from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport
+from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport, TailTask
 from blend.vllm.scheduler.controller import Rates
 from blend.vllm.scheduler.refusal import Reason
 from blend.vllm.settings import Settings
@@ -72,6 +74,8 @@ class WorkerSide:
         self._outcomes: dict[str, BlendOutcome] = {}
         self._failed_blocks: set[int] = set()
         self._kept: dict[str, KeptRows] = {}
+        self._tails: dict[str, Page] = {}
+        self._restored: set[str] = set()
 
     def _attends_densely(self, attention: str, layers: LayerRunner) -> bool:
         if attention != "auto":
@@ -88,6 +92,9 @@ class WorkerSide:
         """Begin new blends, and compute some slices of the oldest one; see `Pace`."""
         for name in orders.dropped:
             self._kept.pop(name, None)
+            self._tails.pop(name, None)
+        for tail in orders.tails:
+            self._restore(tail)
         for task in orders.tasks:
             self._begin(task)
         if self._active:
@@ -128,6 +135,11 @@ class WorkerSide:
             reads_beside=self._reads_beside,
         )
 
+    def _restore(self, task: TailTask) -> None:
+        assert self._layers is not None, "without layers no tail is kept"
+        self._layers.put_page(task.block_id, self._tails[task.name])
+        self._restored.add(task.request_id)
+
     def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:
         self._give_up(task, BlendOutcome(task.request_id, failed=why, reason=reason))
 
@@ -143,7 +155,7 @@ class WorkerSide:
         except StopIteration as done:
             outcome: BlendOutcome = done.value
             if outcome.failed is None:
-                self._outcomes[request_id] = outcome
+                self._outcomes[request_id] = self._with_tail(self._tasks[request_id], outcome)
             else:
                 self._give_up(self._tasks[request_id], outcome)
         except Exception as error:  # whatever went wrong, the engine can still prefill the request
@@ -151,11 +163,19 @@ class WorkerSide:
             self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}", Reason.ERROR)
         self._forget(request_id)
 
+    def _with_tail(self, task: BlendTask, outcome: BlendOutcome) -> BlendOutcome:
+        """Keep the page with the end of a blended context, where it is asked for."""
+        if task.tail_as is None or self._layers is None:
+            return outcome
+        page = self._layers.page(task.block_ids[task.plan.num_tokens // self._block_size])
+        self._tails[task.tail_as] = page
+        return replace(outcome, tail=task.tail_as, tail_bytes=sum(layer.nbytes for layer in page))
+
     def _forget(self, request_id: str) -> None:
         del self._tasks[request_id], self._active[request_id]
 
     def finished(self, gone: set[str]) -> set[str]:
-        """Requests whose rows are no longer written to: blended, failed, or aborted (`gone`) meanwhile.
+        """Requests whose rows are no longer written to: filled, failed, or aborted (`gone`) meanwhile.
 
         Called when the step's own forward is done.
         """
@@ -164,7 +184,8 @@ class WorkerSide:
         for request_id in aborted:
             self._active[request_id].close()
             self._forget(request_id)
-        return aborted | self._outcomes.keys()
+        restored, self._restored = self._restored, set()
+        return aborted | restored | self._outcomes.keys()
 
     def take_failed_blocks(self) -> set[int]:
         """Blocks whose rows were not (all) written, of failed blends; forgotten once taken."""

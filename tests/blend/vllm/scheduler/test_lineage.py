@@ -121,7 +121,7 @@ def test_another_question_is_topped_up_from_what_the_workers_keep() -> None:
     chat = Chat(Sharing.TOPPED_UP)
     first = chat.ask(QUESTION)
     assert first.onto is None and first.keep_as is not None
-    chat.lineage.kept(first.keep_as, 60)
+    chat.lineage.kept.add(first.keep_as, 60)
     second, third = chat.ask(OTHER), chat.ask(OTHER)
     assert second.onto == second.keep_as == first.keep_as
     # What it is topped up from may have changed meanwhile: neither may find rows of the other.
@@ -139,21 +139,21 @@ def test_kept_blends_stay_within_their_budget_and_the_least_recently_used_goes()
         assert origin.keep_as is not None
         names.append(origin.keep_as)
         if len(names) < 3:
-            chat.lineage.kept(origin.keep_as, 45)
+            chat.lineage.kept.add(origin.keep_as, 45)
     assert chat.ask(OTHER).onto == names[0]  # used: the second is the oldest now
-    chat.lineage.kept(names[2], 45)
-    assert chat.lineage.take_dropped() == (names[1],)
-    assert chat.lineage.take_dropped() == ()
-    chat.lineage.kept(names[1], 101)
-    assert set(chat.lineage.take_dropped()) == set(names)
+    chat.lineage.kept.add(names[2], 45)
+    assert chat.lineage.kept.take_dropped() == (names[1],)
+    assert chat.lineage.kept.take_dropped() == ()
+    chat.lineage.kept.add(names[1], 101)
+    assert set(chat.lineage.kept.take_dropped()) == set(names)
 
 
 def test_rows_that_could_not_be_kept_are_not_built_upon() -> None:
     chat = Chat(Sharing.TOPPED_UP)
     first = chat.ask(QUESTION)
     assert first.keep_as is not None
-    chat.lineage.kept(first.keep_as, 60)
-    chat.lineage.kept(first.keep_as, 0)  # topped up in the pages only
+    chat.lineage.kept.add(first.keep_as, 60)
+    chat.lineage.kept.add(first.keep_as, 0)  # topped up in the pages only
     assert chat.ask(OTHER).onto is None
 
 

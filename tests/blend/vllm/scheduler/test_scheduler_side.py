@@ -28,9 +28,10 @@ from blend.store.layout import mark_of
 from blend.store.stack import open_remote
 from blend.store.tiers.disk import DiskStore
 from blend.vllm.gate.verdict_file import Calibration, GateFile, Verdict
-from blend.vllm.messages import BlendOutcome, BlendTask, StepReport
+from blend.vllm.messages import BlendOutcome, BlendTask, StepReport, TailTask
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler.controller import Rates
+from blend.vllm.scheduler.kept_names import KeptNames
 from blend.vllm.scheduler.known_chunks import KnownChunks
 from blend.vllm.scheduler.refusal import Reason
 from blend.vllm.scheduler.scheduler_side import SchedulerSide
@@ -79,9 +80,14 @@ def side(settings: Settings) -> SchedulerSide:
     return SchedulerSide(settings, BLOCK, no_pages)
 
 
-def request(params: BlendParams | None = None, prompt: list[int] = PROMPT, **more: Any) -> Request:
-    extra = {"kv_transfer_params": (params or BlendParams()).to_transfer()}
-    sampling = SamplingParams(max_tokens=4, extra_args=extra)
+def request(
+    params: BlendParams | None = None,
+    prompt: list[int] = PROMPT,
+    sampling: SamplingParams | None = None,
+    **more: Any,
+) -> Request:
+    sampling = sampling or SamplingParams(max_tokens=4, temperature=0)
+    sampling.extra_args = {"kv_transfer_params": (params or BlendParams()).to_transfer()}
     return Request(
         "r", list(prompt), sampling, None, block_hasher=get_request_block_hasher(BLOCK, sha256), **more
     )
@@ -91,7 +97,6 @@ def test_known_chunks_are_found_in_any_order_and_filled_asynchronously(side: Sch
     ours = request()
     side.add(ours)
     assert side.matched(ours, 0) == (CONTEXT, True)
-    assert side.matched(ours, BLOCK) == (CONTEXT - BLOCK, True)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
     (task,) = side.orders(others_run=False).tasks
     assert [(span.start, span.exact) for span in task.plan.spans] == [(0, True), (3, True), (44, False)]
@@ -278,19 +283,117 @@ def test_a_blend_found_whole_in_the_engines_cache_counts_as_reused(side: Schedul
     assert stats is not None and stats.reused_tokens == CONTEXT
 
 
-def test_what_a_found_blend_lacks_of_a_block_is_prefilled(side: SchedulerSide) -> None:
-    ours = request()
+FOUND = CONTEXT - CONTEXT % BLOCK
+"""Tokens in whole blocks of the context."""
+
+
+def test_what_a_found_blend_lacks_of_a_block_is_prefilled_where_no_worker_keeps_it(
+    side: SchedulerSide,
+) -> None:
+    ours, found = request(), FOUND
     side.add(ours)
-    found = CONTEXT - CONTEXT % BLOCK
-    assert side.matched(ours, found - BLOCK) == (CONTEXT - found + BLOCK, True), (
-        "more than a block is blended"
-    )
     assert side.matched(ours, found) == (0, False)
     side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
     assert side.orders(others_run=False).tasks == ()
     stats = side.remove(ours.request_id)
     assert stats is not None
     assert (stats.reused_tokens, stats.recomputed_tokens) == (found, CONTEXT - found)
+
+
+def blend_once(side: SchedulerSide, ours: Request) -> BlendTask:
+    """The request is blended and answered; the workers keep its tail, where they are told to."""
+    side.add(ours)
+    assert side.matched(ours, 0) == (CONTEXT, True)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    (task,) = side.orders(others_run=False).tasks
+    done = BlendOutcome("r", reused_tokens=CONTEXT, tail=task.tail_as, tail_bytes=100 if task.tail_as else 0)
+    side.report(StepReport({"r": done}))
+    side.remove("r")
+    return task
+
+
+def test_a_blend_that_is_asked_for_again_gets_its_own_last_rows_back(side: SchedulerSide) -> None:
+    task = blend_once(side, request())
+    again = request()
+    side.add(again)
+    assert task.tail_as == again.cache_salt
+    assert side.matched(again, FOUND) == (CONTEXT - FOUND, True)
+    side.allocated(again, Blocks(), CONTEXT - FOUND)  # type: ignore[arg-type]
+    orders = side.orders(others_run=False)
+    assert orders.tails == (TailTask("r", task.tail_as, FOUND // BLOCK),) and orders.tasks == ()
+    stats = side.remove("r")
+    assert stats is not None and (stats.reused_tokens, stats.recomputed_tokens) == (CONTEXT, 0)
+
+
+def test_a_context_that_ends_with_its_block_has_no_tail(side: SchedulerSide, settings: Settings) -> None:
+    even = make_record(settings.fingerprint, PREFIX, range(100, 100 + 2 * BLOCK - len(PREFIX)))
+    DiskStore(settings.chunks_folder).put(stored(even))
+    ours = request(prompt=[*PREFIX, *even.token_ids, 7, 8])
+    side.add(ours)
+    side.allocated(ours, Blocks(), 2 * BLOCK)  # type: ignore[arg-type]
+    (task,) = side.orders(others_run=False).tasks
+    assert task.tail_as is None
+
+
+def test_a_prompt_that_is_asked_again_is_shown_what_it_was_shown_at_first(side: SchedulerSide) -> None:
+    long = [*PROMPT, *range(300, 300 + 2 * BLOCK)]
+    first = request(prompt=long)
+    hashes = len(first.block_hashes)
+    blend_once(side, first)
+    again = request(prompt=long)
+    side.add(again)
+    assert len(again.block_hashes) == FOUND // BLOCK < hashes, "blocks of the question are not found"
+    assert side.matched(again, FOUND) == (CONTEXT - FOUND, True)
+    assert len(again.block_hashes) == hashes, "or they could not be cached"
+    # There was no room for it: vLLM has looked again, and is to look once more.
+    assert side.matched(again, hashes * BLOCK) == (None, False)
+    assert len(again.block_hashes) == FOUND // BLOCK
+    assert side.matched(again, FOUND) == (CONTEXT - FOUND, True)
+
+
+def test_an_answer_that_is_drawn_at_random_finds_all_that_there_is(side: SchedulerSide) -> None:
+    long = [*PROMPT, *range(300, 300 + 2 * BLOCK)]
+    blend_once(side, request(prompt=long))
+    for sampling, is_shown_all in (
+        (SamplingParams(temperature=0.7), True),
+        (SamplingParams(temperature=0.7, seed=1), False),
+        (SamplingParams(temperature=0), False),
+    ):
+        again = request(prompt=long, sampling=sampling)
+        side.add(again)
+        whole = len(long) // BLOCK
+        assert (len(again.block_hashes) == whole) is is_shown_all
+
+
+def test_of_a_blend_that_was_evicted_in_part_nothing_is_taken(side: SchedulerSide) -> None:
+    blend_once(side, request())
+    again = request()
+    whole = len(again.block_hashes)
+    side.add(again)
+    assert side.matched(again, FOUND - BLOCK) == (None, False)
+    assert again.block_hashes == []
+    assert side.matched(again, 0) == (CONTEXT, True)
+    assert len(again.block_hashes) == whole
+
+
+def test_a_request_that_gave_way_takes_what_is_left_of_its_blocks(side: SchedulerSide) -> None:
+    ours = request()
+    side.add(ours)
+    side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
+    side.report(StepReport({"r": BlendOutcome("r", reused_tokens=CONTEXT)}))
+    assert side.matched(ours, BLOCK) == (CONTEXT - BLOCK, True)
+    assert side.matched(ours, FOUND) == (CONTEXT - FOUND, True)
+
+
+def test_a_tail_that_was_dropped_is_forgotten_by_the_workers_too(side: SchedulerSide) -> None:
+    side._repeats.tails = KeptNames(150)
+    one = blend_once(side, request())
+    other = blend_once(side, request(BlendParams(recompute_ratio=0.5)))
+    assert side.orders(others_run=False).dropped == (one.tail_as,)
+    again = request()
+    side.add(again)
+    assert side.matched(again, FOUND) == (0, False), "its last rows are prefilled"
+    assert other.tail_as != one.tail_as
 
 
 def test_a_failed_blend_is_not_tried_again(side: SchedulerSide) -> None:
@@ -533,8 +636,9 @@ def test_rows_that_were_found_and_evicted_before_they_were_taken_are_blended_ane
     follow_up = request(prompt=[*PROMPT, 20, 21])
     side.add(follow_up)
     assert follow_up.cache_salt == first.cache_salt
-    assert side.matched(follow_up, BLOCK) == (CONTEXT - BLOCK, True)
+    assert side.matched(follow_up, BLOCK) == (None, False)
     assert follow_up.cache_salt != first.cache_salt
+    assert side.matched(follow_up, 0) == (CONTEXT, True)
 
 
 RATES = Rates(num_layers=10, layer_s=1.0, row_s=1e-3, most_rows=(1000, 100))
