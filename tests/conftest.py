@@ -12,6 +12,8 @@ import torch
 from hypothesis import settings
 from transformers import PreTrainedModel
 
+from blend.models.fingerprint import DTYPE_VARIABLE, DTYPES, has_native_bfloat16
+from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.support.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
 from tests.support.servers import stop_all
@@ -24,9 +26,30 @@ settings.load_profile("kvblend")
 RandomIds = Callable[[int], tuple[int, ...]]
 
 
+TEST_DTYPE = "KVBLEND_TEST_DTYPE"
+"""Names the dtype of a whole run, servers that tests start included: float32 shows what a machine without
+native bfloat16 sees."""
+
+
 def pytest_configure() -> None:
+    if chosen := os.environ.get(TEST_DTYPE):
+        if chosen not in DTYPES:
+            raise pytest.UsageError(f"got {TEST_DTYPE}={chosen!r}, expected one of {', '.join(DTYPES)}")
+        os.environ[DTYPE_VARIABLE] = chosen
     if is_one_of_several():
         take_a_core()
+
+
+def pytest_report_header() -> list[str]:
+    """What the figures of a run depend on, besides the code."""
+    cpu = torch.cpu.get_capabilities()
+    features = sorted(name for name in cpu if name.startswith(("avx", "amx", "sve", "bf16")) and cpu[name])
+    own = "bfloat16" if has_native_bfloat16() else "float32"
+    dtype = os.environ.get(DTYPE_VARIABLE) or f"{own}, this CPU's"
+    return [
+        f"dtype: {dtype}; {installed_vllm()}, torch {torch.__version__}",
+        f"CPU: {cpu.get('cpu_name')}, {len(os.sched_getaffinity(0))} cores, {' '.join(features)}",
+    ]
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from blend.errors import ModelError
+from blend.errors import ConfigError, ModelError
 from blend.models.digest import file_digest
+
+DTYPE_VARIABLE = "KVBLEND_DTYPE"
+"""Names a dtype for all models, in place of the one that fits the machine."""
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 # Keys of config.json that change no key and no value. Everything else counts: an unknown key can only
 # make a fingerprint differ without need, never make two models share one.
@@ -60,9 +66,9 @@ def fingerprint(path: Path, dtype: str) -> str:
 
 
 def resolve_dtype(path: Path) -> str:
-    """The dtype to compute a model in on this machine.
+    """The dtype to compute a model in on this machine: `$KVBLEND_DTYPE`, where it is set.
 
-    float32 on CPUs that only emulate bfloat16 (measured four times slower). Elsewhere the model's own
+    Else float32 on CPUs that only emulate bfloat16 (measured four times slower). Elsewhere the model's own
     16-bit dtype where the device has it; weights stored as float32 are computed in 16 bits there, as
     vLLM's own `auto` does.
 
@@ -71,16 +77,29 @@ def resolve_dtype(path: Path) -> str:
 
     Raises:
         ModelError: the folder holds no configuration.
+        ConfigError: `$KVBLEND_DTYPE` is no dtype.
     """
+    if chosen := os.environ.get(DTYPE_VARIABLE):
+        return _checked(chosen)
     config = _config(path)
     stored = config.get("dtype") or config.get("torch_dtype") or _stored_in_text_part(config)
     if torch.cuda.is_available():
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return "float16" if stored == "float16" else half
-    return "bfloat16" if _has_native_bfloat16() else "float32"
+    return "bfloat16" if has_native_bfloat16() else "float32"
 
 
-def _has_native_bfloat16() -> bool:
+def _checked(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise ConfigError(
+            f"got {DTYPE_VARIABLE}={dtype!r}, expected one of {', '.join(DTYPES)}; unset it for the dtype "
+            "that fits this machine"
+        )
+    return dtype
+
+
+def has_native_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16, rather than emulating it."""
     features = torch.cpu.get_capabilities()
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 

@@ -8,10 +8,10 @@ from types import MappingProxyType
 import pytest
 import torch
 
-from blend.errors import ModelError
+from blend.errors import ConfigError, ModelError
 from blend.models import digest as digest_module
 from blend.models.digest import file_digest
-from blend.models.fingerprint import fingerprint, resolve_dtype
+from blend.models.fingerprint import DTYPE_VARIABLE, DTYPES, fingerprint, resolve_dtype
 
 
 def edit(folder: Path, **settings: object) -> None:
@@ -118,6 +118,7 @@ def test_a_folder_without_weights_or_configuration_is_an_error(tmp_path: Path) -
 def test_cpus_without_native_bfloat16_compute_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature: str | None, stored: str, expected: str
 ) -> None:
+    monkeypatch.delenv(DTYPE_VARIABLE, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(
         torch.cpu, "get_capabilities", lambda: MappingProxyType({feature: True, "avx2": True})
@@ -139,7 +140,20 @@ def test_cpus_without_native_bfloat16_compute_in_float32(
 def test_gpus_compute_in_the_16_bit_dtype_that_they_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, settings: dict[str, object], expected: str
 ) -> None:
+    monkeypatch.delenv(DTYPE_VARIABLE, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     (tmp_path / "config.json").write_text(json.dumps(settings))
     assert resolve_dtype(tmp_path) == expected
+
+
+def test_a_dtype_can_be_named_for_all_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"dtype": "float16"}))
+    for named in ("float32", "bfloat16"):
+        monkeypatch.setenv(DTYPE_VARIABLE, named)
+        assert resolve_dtype(tmp_path) == named
+    monkeypatch.setenv(DTYPE_VARIABLE, "")
+    assert resolve_dtype(tmp_path) in DTYPES
+    monkeypatch.setenv(DTYPE_VARIABLE, "bf16")
+    with pytest.raises(ConfigError, match="got KVBLEND_DTYPE='bf16', expected one of float32"):
+        resolve_dtype(tmp_path)
