@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from blend.models.fingerprint import resolve_dtype
+from blend.models.resolve import resolve
+from blend.settings.defaults import DEFAULT_MODEL
 from precompute.cli import add_parser, run
 from tests.support.served import Precomputed
 
@@ -80,5 +84,6 @@ def test_a_whole_run(precomputed: Precomputed) -> None:
     assert precomputed.status == 3
     assert said["computed"] == said["chunks"] > 9
     assert said["tokens_per_s"] > 0
-    # SmolLM2-135M in float32, two versions.
-    assert said["bytes"] == 2 * said["tokens"] * 30 * 2 * 3 * 64 * 4
+    dtype = getattr(torch, resolve_dtype(resolve(DEFAULT_MODEL).path))
+    # SmolLM2-135M, two versions: keys and values of 30 layers, 3 heads of 64.
+    assert said["bytes"] == 2 * said["tokens"] * 30 * 2 * 3 * 64 * dtype.itemsize

@@ -1,7 +1,6 @@
 """Readers: real bytes of each format, and bytes that are none."""
 
 import os
-import time
 from io import BytesIO
 from pathlib import Path
 
@@ -183,15 +182,14 @@ def test_files_are_listed_in_one_order_without_hidden_ones(tmp_path: Path) -> No
     assert list(list_files(tmp_path)) == ["B.txt", "a/b/c.txt", "a/z.txt", "b.txt"]
 
 
+@pytest.mark.timeout(60)  # a pipe that nobody writes to would be read for ever
 def test_links_pipes_and_strange_names_stop_nothing(tmp_path: Path) -> None:
     (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.txt")
     strange = os.fsdecode(b"na\xefve.txt")
     (tmp_path / strange).write_text("x")
-    start = time.monotonic()
     found = {path: load_file(tmp_path, path) for path in list_files(tmp_path) if isinstance(path, str)}
-    assert time.monotonic() - start < 5
     assert found == {
         "broken.txt": Unreadable("broken.txt", "No such file or directory"),
         "pipe.txt": Binary("pipe.txt"),

@@ -13,9 +13,11 @@ from retriever.manifest import DocumentEntry, Settings
 from retriever.publish import ChunkText, publish
 from retriever.retrieve import Retriever
 from retriever.search import Method, Search
+from tests.support.yardstick import unit_s
 
 CHUNKS, WORDS, DIM = 10_000, 120, 384
-LIMIT_MS = 10.0
+LIMIT_UNITS = 2
+"""Of `tests.support.yardstick`: ten milliseconds on a server's core."""
 
 
 class Directions:
@@ -61,4 +63,4 @@ def test_ten_thousand_chunks_are_searched_in_under_ten_milliseconds(
         assert len(retriever.search(query, asked)) >= 6
         times.append((time.perf_counter() - start) * 1e3)
     print(f"{method}, {'half of the documents' if filtered else 'all'}: {median(times):.2f} ms")
-    assert median(times) < LIMIT_MS
+    assert median(times) < LIMIT_UNITS * unit_s() * 1e3

@@ -39,7 +39,7 @@ def wait_for(works: Callable[[], object], process: "subprocess.Popen[bytes] | No
                 return
         except (OSError, redis.RedisError, httpx.TransportError):
             pass
-        assert time.monotonic() < deadline, "the server did not start"
+        assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
 
 

@@ -1,7 +1,6 @@
 """A real server, a real model, a real socket, an unchanged `openai` client."""
 
 import json
-import time
 from typing import Any
 
 import httpx
@@ -12,6 +11,7 @@ from transformers import AutoTokenizer
 
 from api.cli.main import main
 from tests.support.server_process import Served
+from tests.support.servers import wait_for
 
 pytestmark = pytest.mark.engine
 
@@ -262,9 +262,9 @@ def test_structured_output_is_vllms_own(served):
     assert answer.choices[0].message.content.lstrip().startswith("{")
 
 
-def running(served: Served) -> float:
+def metric(served: Served, name: str) -> float:
     lines = httpx.get(f"{served.url}/metrics").text.splitlines()
-    [value] = [line.rsplit(" ", 1)[1] for line in lines if line.startswith("vllm:num_requests_running{")]
+    [value] = [line.rsplit(" ", 1)[1] for line in lines if line.startswith(f"{name}{{")]
     return float(value)
 
 
@@ -276,15 +276,13 @@ def test_a_client_that_leaves_in_the_middle_frees_the_engine(served):
         "max_tokens": 2000,
         "ignore_eos": True,
     }
+    before = metric(served, "vllm:generation_tokens_total")
     with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=60) as answer:
         lines = answer.iter_lines()
         for _ in range(6):
             next(lines)
-        assert running(served) == 1
-    deadline = time.monotonic() + 5  # 2,000 tokens take far longer
-    while running(served) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert running(served) == 0
+    wait_for(lambda: metric(served, "vllm:num_requests_running") == 0)
+    assert metric(served, "vllm:generation_tokens_total") - before < 2000
 
 
 def test_kvblend_ask_is_a_client_of_it(served, capsys):

@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from tests.support.server_process import ROOT, Served
+from tests.support.servers import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -99,7 +100,7 @@ def test_uploads_leave_the_stream_of_another_client_its_pace(server, docs):
     alone.join()
     beside = Stream(server, 260)
     beside.start()
-    time.sleep(1)
+    wait_for(lambda: len(beside.times_s) > 10)
     begin_s = time.perf_counter()
     paragraphs = [p for page in PAGES for p in page.read_text().split("\n\n") if len(p) > 200][:2]
     jobs = [

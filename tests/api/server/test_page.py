@@ -188,7 +188,33 @@ def test_a_server_that_is_gone_is_said_in_words_and_the_page_goes_on(page):
     expect(page.locator("#blended")).to_have_attribute("data-state", "done")
 
 
+HOLD_ANSWERS = """() => {
+  const fetched = window.fetch;
+  window.fetch = async (path, init) => {
+    const response = await fetched(path, init);
+    if (!String(path).endsWith("/v1/chat/completions")) return response;
+    const reader = response.body.getReader();
+    let held = false;
+    const body = new ReadableStream({
+      async pull(into) {
+        if (held) return new Promise((_, fail) => init.signal.addEventListener("abort", () => {
+          into.error(init.signal.reason);
+          fail(init.signal.reason);
+        }));
+        const { value, done } = await reader.read();
+        if (done) return;
+        into.enqueue(value);
+        held = new TextDecoder().decode(value).includes('"content"');
+      },
+    });
+    return new Response(body, { status: response.status, headers: response.headers });
+  };
+}"""
+"""Of an answer no more than its first words come: it is not over before somebody stops it."""
+
+
 def test_an_answer_is_stopped(page):
+    page.evaluate(HOLD_ANSWERS)
     tick(page, [0, 1])
     page.locator("#max-tokens").fill("1024")
     page.locator("#question").fill("Tell everything.")

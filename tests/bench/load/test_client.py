@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from statistics import median
 
 import pytest
 
@@ -27,19 +26,22 @@ def test_the_first_token_and_the_gaps_are_timed_and_the_opening_event_is_no_toke
     peer: StandIn, url: str
 ) -> None:
     peer.first_s, peer.next_s = 0.2, 0.1
+    begun_s = time.perf_counter()
     outcome = ask(url, "plain")
+    took_ms = (time.perf_counter() - begun_s) * 1e3
     assert outcome.error is None
     assert len(outcome.token_times_s) == outcome.output_tokens == 5
-    assert outcome.ttft_ms is not None and 200 <= outcome.ttft_ms < 1000
+    assert outcome.ttft_ms is not None and outcome.ttft_ms >= 200
     gaps = gaps_ms(outcome.token_times_s)
-    assert len(gaps) == 4 and median(gaps) == pytest.approx(100, rel=0.5)
+    assert len(gaps) == 4 and 600 <= outcome.ttft_ms + sum(gaps) <= took_ms
     assert outcome.end_s >= outcome.token_times_s[-1]
 
 
 def test_time_counts_from_when_the_request_was_due(url: str) -> None:
-    on_time, late = ask(url, "plain"), ask(url, "plain", late_s=2.0)
-    assert on_time.ttft_ms is not None and late.ttft_ms is not None
-    assert late.ttft_ms > 2000 > on_time.ttft_ms
+    begun_s = time.perf_counter()
+    late = ask(url, "plain", late_s=2.0)
+    took_ms = (time.perf_counter() - begun_s) * 1e3
+    assert late.ttft_ms is not None and 2000 < late.ttft_ms < 2000 + took_ms
 
 
 def test_both_arms_say_what_they_want_and_what_came_of_it(peer: StandIn, url: str) -> None:

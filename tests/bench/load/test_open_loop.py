@@ -14,16 +14,18 @@ from bench.load.workload import Arrival
 
 def test_arrivals_do_not_wait_for_answers() -> None:
     sent: list[float] = []
+    all_sent = asyncio.Event()
 
     async def send(arrival: Arrival, due_s: float) -> Outcome:
         sent.append(time.perf_counter() - due_s)
-        await asyncio.sleep(0.5)
+        if len(sent) == len(arrivals):
+            all_sent.set()
+        await all_sent.wait()  # one after another they would wait for ever
         return Outcome(due_s, (time.perf_counter(),), time.perf_counter(), 1)
 
     arrivals = [Arrival(0.1 * number, "q", ()) for number in range(5)]
     phase = asyncio.run(open_loop(arrivals, send))
-    assert phase.seconds < 2.0  # one after another they take 2.5
-    assert all(0 <= late_s < 0.3 for late_s in sent)
+    assert all(late_s >= 0 for late_s in sent), "none is sent before it is due"
     assert [one.due_s - phase.begin_s for one in phase.outcomes] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 

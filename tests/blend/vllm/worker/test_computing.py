@@ -1,7 +1,6 @@
 """Chunks that a worker has computed are written beside the engine's steps, on all ranks in the same steps."""
 
 import threading
-import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
@@ -80,10 +79,9 @@ def finished(steps: Generator[None, None, Stored]) -> tuple[Stored, int]:
 def test_the_engine_goes_on_while_a_chunk_is_written() -> None:
     store = SlowStore()
     steps = writing(store, OneRank())
-    begun = time.monotonic()
-    for _ in range(20):
+    for _ in range(20):  # without waiting: the store may not write yet
         next(steps)
-    assert time.monotonic() - begun < 10 and not list(store.ids())
+    assert not list(store.ids())
     store.may_write.set()
     assert finished(steps)[0] == Stored(sum(one.num_bytes for one in CHUNKS))
     assert len(list(store.ids())) == 3
