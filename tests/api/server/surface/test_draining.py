@@ -29,13 +29,14 @@ class Client:
 def make(
     limit_s: float, stop: Callable[[], None] | None = None
 ) -> tuple[httpx.AsyncClient, GuardedEngine, Client, asyncio.Event]:
-    app, client, drain, go_on = FastAPI(), Client(), Drain(limit_s), asyncio.Event()
+    app, client, drain, go_on, begun = FastAPI(), Client(), Drain(limit_s), asyncio.Event(), []
     install_surface(app, Surface(KeyRing(), Limits(), drain))
 
     @app.get("/stream")
     async def stream() -> StreamingResponse:
         async def events():
             yield "data: 1\n\n"
+            begun.append("/stream")
             await go_on.wait()
             yield "data: 2\n\n"
 
@@ -43,17 +44,32 @@ def make(
 
     @app.get("/whole")
     async def whole() -> int:
+        begun.append("/whole")
         await go_on.wait()
         return 1
+
+    @app.get("/begun")
+    async def num_begun() -> int:
+        return len(begun)
 
     http = httpx.AsyncClient(transport=ASGITransport(app), base_url="http://here")
     return http, GuardedEngine(client, drain, stop), client, go_on
 
 
 async def begin(http: httpx.AsyncClient, *paths: str) -> list[asyncio.Task[httpx.Response]]:
+    """Requests that are under way."""
+    before = (await http.get("/begun")).json()
     tasks = [asyncio.create_task(http.get(path)) for path in paths]
-    await asyncio.sleep(0.05)
+    while (await http.get("/begun")).json() < before + len(paths):
+        await asyncio.sleep(0)
     return tasks
+
+
+async def refused(http: httpx.AsyncClient) -> httpx.Response:
+    """What a request gets that comes once the server has begun to stop."""
+    while (answer := await http.get("/begun")).status_code == 200:
+        await asyncio.sleep(0.01)
+    return answer
 
 
 @pytest.mark.asyncio
@@ -61,10 +77,9 @@ async def test_what_was_begun_is_finished_and_nothing_is_begun():
     http, engine, client, go_on = make(limit_s=10)
     tasks = await begin(http, "/stream", "/whole")
     stopping = asyncio.create_task(asyncio.to_thread(engine.shutdown, 0))
-    await asyncio.sleep(0.05)
-    refused = await http.get("/whole")
-    assert refused.status_code == refused.json()["error"]["code"] == 503
-    assert int(refused.headers["Retry-After"]) > 0
+    answer = await refused(http)
+    assert answer.status_code == answer.json()["error"]["code"] == 503
+    assert int(answer.headers["Retry-After"]) > 0
     assert client.stopped_with is None
     go_on.set()
     stream, whole = await asyncio.gather(*tasks)
@@ -92,7 +107,7 @@ async def test_what_else_uses_the_engine_ends_between_the_requests_and_the_engin
     http, engine, client, go_on = make(10, lambda: seen.append((go_on.is_set(), client.stopped_with)))
     (task,) = await begin(http, "/whole")
     stopping = asyncio.create_task(asyncio.to_thread(engine.shutdown, 0))
-    await asyncio.sleep(0.05)
+    await refused(http)
     assert not seen
     go_on.set()
     await asyncio.gather(task, stopping)
