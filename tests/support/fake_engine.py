@@ -56,8 +56,8 @@ class FakeEngine:
             generator = torch.Generator().manual_seed(int(record.chunk_id[:15], 16))
             keys = torch.randn(2, record.num_tokens, 1, 4, generator=generator)
             chunk = ChunkKV(record, keys, keys + 1)
+            self.computed.append(record)  # before others can see it stored
             self.store.put(chunk)
-            self.computed.append(record)
             stored += chunk.num_bytes
         self.calls.append(sum(record.num_tokens for record in records))
         return stored

@@ -95,7 +95,7 @@ def wait_for(event: threading.Event) -> None:
     assert event.wait(10)
 
 
-def soon(what: object, deadline_s: float = 10.0) -> None:
+def soon(what: object, deadline_s: float = 60.0) -> None:
     """Wait until a condition holds."""
     assert callable(what)
     end_s = time.monotonic() + deadline_s

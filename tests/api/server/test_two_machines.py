@@ -27,6 +27,8 @@ QUESTION = "What do these documents say?"
 ANSWER_TOKENS = 12
 DEADLINE_MS = 20_000
 """The bucket is a program in Python, and slow."""
+PATIENCE_S = 60
+"""For what comes true in a moment, however busy the machine is."""
 
 
 def precompute_on_another_machine(folder: Path, url: str) -> Collection:
@@ -84,7 +86,7 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         answer = engine.submit(blended)
         assert answer.stats.fallback is None and answer.stats.cold_tokens < 30
         assert answer.stats.reused_tokens + answer.stats.exact_tokens > answer.stats.context_tokens / 2
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while not {*first[1:]} & set(engine.store.ids()) and time.monotonic() < deadline:
             time.sleep(0.1)  # led versions are other chunks: the first one's plain version is enough
         assert any(engine.store.ids()), "what was read is kept in this machine's folder"
@@ -99,7 +101,7 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         server.start()
         begun = time.monotonic()
         while (again := engine.submit(later)).stats.reused_tokens == 0:
-            assert time.monotonic() - begun < 10, again.stats
+            assert time.monotonic() - begun < PATIENCE_S, again.stats
             later = ask_again(later)
         print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
 
@@ -138,7 +140,7 @@ def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path
         stats = engine.submit(asked).stats
         assert stats.fallback is None and stats.cold_tokens < 30
         assert stats.reused_tokens + stats.exact_tokens > stats.context_tokens / 2
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not (kept := list(engine.store.ids())):
             assert time.monotonic() < deadline, "what was read is kept in this machine's folder"
             time.sleep(0.1)

@@ -138,7 +138,7 @@ def test_attributes_are_changed(described):
     changed = files.update(birds.id, vector_store_id=store, attributes={"lang": "fr", "year": 2020})
     assert (changed.attributes, changed.status) == ({"lang": "fr", "year": 2020}, "completed")
     french = {"type": "eq", "key": "lang", "value": "fr"}
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + 60
     while served.found(store, "animals", filters=french) != ["birds.md"]:
         assert time.monotonic() < end_s
         time.sleep(0.05)
