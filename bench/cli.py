@@ -1,7 +1,7 @@
 """`kvblend bench`: measurements, each a subcommand that ends in one JSON line."""
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
 
 from bench.fidelity import command as fidelity
 from bench.load import command as load
@@ -24,14 +24,14 @@ _BENCHES = {
 }
 
 
-def add_parser(subparsers: Any) -> None:
-    """The command's own subcommands."""
-    parser = subparsers.add_parser("bench", help="measure how good and how fast blends are")
+def main(argv: Sequence[str]) -> int:
+    """Run one benchmark; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="kvblend bench", description="Measure how good and how fast blends are.", allow_abbrev=False
+    )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
     for bench in _BENCHES.values():
         bench.add_parser(benches)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run one of them; returns its exit status."""
-    return _BENCHES[args.bench].run(args)
+    args = parser.parse_args(argv)
+    status: int = _BENCHES[args.bench].run(args)
+    return status

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("api", "bench", "blend", "demo", "precompute", "retriever")
+PRODUCT = ("api", "blend", "precompute", "retriever")
 FOLDERS = {*PACKAGES, "docs", "tests"}
 MAY_IMPORT = {
     "api": {"blend", "precompute", "retriever"},
@@ -23,6 +24,7 @@ MAY_IMPORT = {
 }
 HTTP = {"aiohttp", "fastapi", "httpx", "openai", "requests", "starlette", "uvicorn"}
 EMBEDDING_CLIENT = ROOT / "retriever" / "remote_embed.py"  # asks a service, and serves nothing
+COMMAND_LINE = ROOT / "api" / "cli" / "main.py"
 VAGUE = {"common", "helper", "helpers", "misc", "util", "utils"}
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
@@ -55,6 +57,11 @@ def test_imports_go_one_way(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     ours = {top(module) for module in imports(path)} & FOLDERS - {package}
     assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name(path).split("/")[0] in PRODUCT], ids=name)
+def test_only_the_command_line_knows_what_measures(path: Path) -> None:
+    assert ("bench" in path.read_text(encoding="utf-8").lower()) == (path == COMMAND_LINE)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

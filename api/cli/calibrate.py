@@ -2,9 +2,12 @@
 
 import argparse
 import json
-from contextlib import closing
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from blend.settings.defaults import DEFAULT_MODEL
@@ -18,8 +21,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "calibrate",
         help="measure how closely a model blends, and choose its recompute ratio",
-        description="Runs the fidelity laboratory on built-in questions through the engine, and writes what "
-        "it finds beside the store, where `kvblend serve` reads it.",
+        description="Asks the engine built-in questions at a range of recompute ratios, compares each answer "
+        "with full prefill's, and writes the result beside the store, where `kvblend serve` reads it.",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
     parser.add_argument("--store", type=Path, default=None, help="the store's folder")
@@ -31,29 +34,43 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write, print; 0 when the model is blended, 4 when it is not."""
-    from bench.fidelity.calibrate import TOLERANCE, calibrate
-    from bench.fidelity.engine_backend import EngineBackend
-    from bench.progress import open_progress
     from blend.models.fingerprint import resolve_dtype
     from blend.models.resolve import resolve
-    from blend.vllm.engine.setup import prepare_environment
+    from blend.vllm.engine.engine import Engine
+    from blend.vllm.gate.calibrate import FORCING_ENGINE, TOLERANCE, calibrate
     from blend.vllm.gate.gate import self_check
     from blend.vllm.gate.verdict_file import GateFile, judged
 
-    prepare_environment()  # before vllm is imported
     dtype = resolve_dtype(resolve(args.model).path)  # as it will be served
-    with closing(EngineBackend(args.model, dtype=dtype)) as backend:
-        verdict = self_check(backend.engine)
+    with (
+        TemporaryDirectory(prefix="kvblend-") as folder,
+        Engine(args.model, folder, self_check=False, dtype=dtype, **FORCING_ENGINE) as engine,
+    ):
+        verdict = self_check(engine)
         if verdict.passed:
-            with open_progress() as progress:
-                tolerance = TOLERANCE if args.tolerance is None else args.tolerance
-                verdict = judged(verdict, calibrate(backend, tolerance, progress))
-        settings, model = backend.engine.setup.settings, backend.engine.model_name
-    file = replace(settings, store=str(store_path(args.store))).verdict_file
-    GateFile(file).write(verdict)
+            tolerance = TOLERANCE if args.tolerance is None else args.tolerance
+            with _open_progress() as progress:
+                verdict = judged(verdict, calibrate(engine, tolerance, progress))
+        setup = engine.setup
+    GateFile(replace(setup.settings, store=str(store_path(args.store))).verdict_file).write(verdict)
     found = asdict(verdict)
-    print(json.dumps({"model": model, **found}) if args.json else render(model, found))
+    print(json.dumps({"model": setup.model_name, **found}) if args.json else render(setup.model_name, found))
     return 0 if verdict.passed else EXIT_FAILED
+
+
+@contextmanager
+def _open_progress() -> Iterator[Callable[[int, int], None]]:
+    """Questions measured, on standard error: a bar on a terminal, lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: print(f"{done}/{total} questions", file=sys.stderr, flush=True)
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("questions", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def render(model: str, verdict: dict[str, Any]) -> str:

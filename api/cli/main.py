@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 import precompute.cli
 from api import store_tool as store
@@ -18,10 +19,11 @@ _RUN = {
     "ask": "api.cli.ask",
     "doctor": "api.cli.doctor",
     "calibrate": "api.cli.calibrate",
-    "bench": "bench.cli",
     "store": "api.store_tool",
     "config": "api.cli.config",
 }
+_BENCH_NEEDS = ("bench", "matplotlib")
+"""What `kvblend bench` imports and no other command does: its own code, and packages of the extra `bench`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,16 +34,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         args, flags = parser.parse_known_args(argv)
-        if flags and args.command != "serve":
-            parser.error(f"unrecognized arguments: {' '.join(flags)}")
         if args.command == "serve":
             return serve.run(args, flags)
+        if args.command == "bench":
+            return _bench(flags)
+        if flags:
+            parser.error(f"unrecognized arguments: {' '.join(flags)}")
         status: int = import_module(_RUN[args.command]).run(args)
     except (BlendError, PrecomputeError, RetrieverError) as error:
         print(f"kvblend: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    return status
+
+
+def _bench(argv: Sequence[str]) -> int:
+    missing = [package for package in _BENCH_NEEDS if find_spec(package) is None]
+    if missing:
+        print(f"kvblend: `kvblend bench` needs {', '.join(missing)}: install kvblend[bench]", file=sys.stderr)
+        return 1
+    status: int = import_module("bench.cli").main(argv)
     return status
 
 
@@ -58,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_parser(subparsers)
     doctor.add_parser(subparsers)
     calibrate.add_parser(subparsers)
-    import_module("bench.cli").add_parser(subparsers)
+    # Its own parser reads the rest, --help included: no other command imports what measures.
+    subparsers.add_parser("bench", help="measure how good and how fast blends are", add_help=False)
     store.add_parser(subparsers)
     config.add_parser(subparsers)
     return parser

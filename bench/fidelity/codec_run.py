@@ -13,10 +13,10 @@ from typing import Protocol
 import torch
 
 from bench.fidelity.backend import Reference
-from bench.fidelity.measures import check_logprobs, kl_per_token
 from bench.fidelity.question import LabPrompt
 from blend.chunks.chunk import ChunkKV
 from blend.errors import RequestError
+from blend.maths.kl import check_logprobs, kl_per_token
 
 Recode = Callable[[ChunkKV], ChunkKV]
 

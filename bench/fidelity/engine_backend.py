@@ -15,15 +15,12 @@ from bench.fidelity.method import NONE, Method
 from bench.fidelity.narrowing import Narrowing
 from bench.fidelity.oracle import Oracle
 from bench.fidelity.question import Ids, LabPrompt
-from blend.errors import ModelError, NotBlendable, RequestError
+from blend.errors import NotBlendable, RequestError
 from blend.select import selector as selector_of
-from blend.store.codecs.raw import RAW
 from blend.vllm.engine.answer import Answer, Ask
 from blend.vllm.engine.engine import Engine
-from blend.vllm.engine.setup import FORCING
+from blend.vllm.gate.calibrate import FORCING_ENGINE, FULL_PREFILL, forced_answer
 from blend.vllm.request_params import BlendParams
-
-FULL = BlendParams(enabled=False)
 
 
 class EngineBackend:
@@ -46,16 +43,10 @@ class EngineBackend:
     name = "engine"
 
     def __init__(self, model: str, **overrides: Any) -> None:
-        arguments: dict[str, Any] = {
-            "dtype": "float32",
-            "logits_processors": [FORCING],
-            "max_logprobs": -1,
-            "logprobs_mode": "raw_logprobs",
-            "codec": RAW.name,  # methods are compared here, as on the other backend, not what stores drop
-        }
+        arguments = FORCING_ENGINE | {"dtype": "float32"} | overrides
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="kvblend-")))
-            engine = Engine(model, folder / "store", self_check=False, **arguments | overrides)
+            engine = Engine(model, folder / "store", self_check=False, **arguments)
             stack.callback(engine.close)
             if engine.setup.not_blendable is not None:
                 raise NotBlendable(engine.setup.not_blendable)
@@ -77,12 +68,12 @@ class EngineBackend:
                 f"{limit} (the model's length less the answer's); use fewer passages"
             )
         self._max_tokens = max_tokens
-        own = self._greedy(prompt.prompt_ids, FULL)
+        own = self._greedy(prompt.prompt_ids, FULL_PREFILL)
         return Reference(
             token_ids=own.token_ids,
-            logprobs=self._logprobs(prompt.prompt_ids, FULL, own.token_ids),
+            logprobs=self._logprobs(prompt.prompt_ids, FULL_PREFILL, own.token_ids),
             text=self._text(own),
-            gold_logprob=self._gold_logprob(prompt, prompt.prompt_ids, FULL),
+            gold_logprob=self._gold_logprob(prompt, prompt.prompt_ids, FULL_PREFILL),
             ms=own.ttft_ms,
         )
 
@@ -97,7 +88,7 @@ class EngineBackend:
             )
         if method.chunks == NONE:
             ids = prompt.prefix_ids + prompt.suffix_ids
-            return self._outcome(prompt, reference, ids, FULL, method)
+            return self._outcome(prompt, reference, ids, FULL_PREFILL, method)
         self._chunks.show(prompt, method.chunks)
         params = BlendParams(
             recompute_ratio=0.0 if method.selector is None else method.ratio,
@@ -143,26 +134,16 @@ class EngineBackend:
         return flops / full_flops(self._shape, len(prompt.prompt_ids))
 
     def _greedy(self, ids: Ids, params: BlendParams) -> Answer:
-        return self._submit(Ask(ids, params, self._max_tokens, 0.0, uuid.uuid4().hex))
+        answer = self.engine.submit(Ask(ids, params, self._max_tokens, 0.0, uuid.uuid4().hex))
+        if params.enabled and answer.stats.fallback is not None:
+            raise RequestError(f"the engine did not blend the prompt: {answer.stats.fallback}")
+        return answer
 
     def _logprobs(self, ids: Ids, params: BlendParams, answer_ids: Ids) -> torch.Tensor:
         """Log-probabilities [A, V] along a given answer."""
-        salt = uuid.uuid4().hex
-        ask = Ask(ids, params, len(answer_ids), 0.0, salt, all_logprobs=True, forced_ids=answer_ids)
-        answer = self._submit(ask)
-        if answer.token_ids != answer_ids:
-            raise ModelError(
-                f"got an answer {answer.token_ids}, expected {answer_ids}, which was given: the model does "
-                "not know all of these tokens"
-            )
+        answer = forced_answer(self.engine, ids, params, answer_ids)
         assert answer.logprobs is not None
         return answer.logprobs
-
-    def _submit(self, ask: Ask) -> Answer:
-        answer = self.engine.submit(ask)
-        if ask.params.enabled and answer.stats.fallback is not None:
-            raise RequestError(f"the engine did not blend the prompt: {answer.stats.fallback}")
-        return answer
 
     def _gold_logprob(self, prompt: LabPrompt, ids: Ids, params: BlendParams) -> float | None:
         gold = self._gold(prompt)

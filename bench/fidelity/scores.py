@@ -4,16 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.fidelity.backend import Outcome, Reference
-from bench.fidelity.measures import (
-    check_logprobs,
-    greedy_agreement,
-    is_catastrophic,
-    kl_per_token,
-    match_length,
-)
+from bench.fidelity.measures import greedy_agreement, is_catastrophic, match_length
 from bench.fidelity.method import Method
 from bench.fidelity.question import LabPrompt
 from bench.fidelity.text_scores import exact_match, token_f1
+from blend.maths.kl import check_logprobs, kl_per_token
 
 
 @dataclass(frozen=True, slots=True)

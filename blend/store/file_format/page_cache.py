@@ -1,4 +1,4 @@
-"""The system's page cache: what benchmarks and tests of cold reads have it forget."""
+"""The system's page cache. Forgetting a file makes its next read a cold one."""
 
 import os
 from pathlib import Path

@@ -1,12 +1,15 @@
 """The command line, up to where an engine would start."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from api.cli import main as main_module
 from api.cli.ask import as_object, figures
 from api.cli.compare import Comparison, Reply
 from api.cli.main import main
@@ -38,6 +41,51 @@ def test_help_is_quick_and_loads_no_engine():
         assert any(line.strip().startswith(command) for line in text)
 
 
+WITHOUT_BENCH = """
+import importlib.util as util, sys
+find = util.find_spec
+util.find_spec = lambda name, *rest: None if name == "bench" else find(name, *rest)
+from api.cli.main import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as ended:
+    status = ended.code
+assert not any(name.split(".")[0] == "bench" for name in sys.modules)
+sys.exit(status)
+"""
+
+
+def test_help_works_and_benchmarks_are_refused_where_what_measures_is_not_installed():
+    root = Path(__file__).parents[3]
+
+    def run(*argv):
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT_BENCH, *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=root,
+        )
+
+    shown, refused = run("--help"), run("bench", "ttft", "--repeat", "1")
+    assert shown.returncode == 0 and "precompute" in shown.stdout
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert refused.stderr == "kvblend: `kvblend bench` needs bench: install kvblend[bench]\n"
+
+
+def test_what_benchmarks_import_comes_with_their_extra():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    extra = {re.match(r"[\w-]+", line)[0] for line in project["optional-dependencies"]["bench"]}
+    assert set(main_module._BENCH_NEEDS) - {"bench"} <= extra
+
+
+def test_benchmarks_have_a_help_of_their_own(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--help"])
+    assert ended.value.code == 0
+    assert "usage: kvblend bench" in capsys.readouterr().out
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
@@ -45,7 +93,10 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("kvblend ")
 
 
-@pytest.mark.parametrize("argv", [[], ["ask"], ["ask", "q", "--collection", "c", "--nonsense"], ["sing"]])
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["ask"], ["ask", "q", "--collection", "c", "--nonsense"], ["sing"], ["bench"], ["bench", "x"]],
+)
 def test_wrong_usage_is_status_2(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         main(argv)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -20,13 +21,19 @@ from transformers import PreTrainedTokenizerFast
 from bench.fidelity.backend import Outcome, Reference
 from bench.fidelity.engine_backend import EngineBackend
 from bench.fidelity.hf_backend import HFBackend
-from bench.fidelity.measures import check_logprobs, kl_per_token
 from bench.fidelity.method import Method
-from bench.fidelity.methods import methods
+from bench.fidelity.methods import LED, methods
 from bench.fidelity.question import LabPrompt
+from bench.fidelity.run import LabSettings, prompt_builder
+from bench.fidelity.scores import score
 from blend.errors import RequestError
+from blend.maths.kl import check_logprobs, kl_per_token
+from blend.settings.defaults import DEFAULTS
 from blend.vllm.engine.answer import Answer, Ask
+from blend.vllm.gate.calibrate import MAX_TOKENS as CALIBRATION_TOKENS
+from blend.vllm.gate.calibrate import RATIOS, calibrate
 from blend.vllm.request_params import BlendParams
+from tests.bench.fidelity.built_in import built_in_questions
 from tests.reference.tiny_models import VOCAB_SIZE, tiny_model
 from tests.support.side_by_side import cores
 
@@ -193,3 +200,24 @@ def test_a_forced_answer_comes_back_as_forced_and_its_neighbour_is_untouched(lab
     for free_one, before in zip((first, second), alone, strict=True):
         assert free_one.token_ids == before.token_ids and free_one.logprobs is None
         assert free_one.first_logprobs == pytest.approx(before.first_logprobs, abs=1e-4)
+
+
+def test_calibrating_the_engine_gives_the_curve_of_the_reference(lab: Lab) -> None:
+    told: list[tuple[int, int]] = []
+    found = calibrate(lab.engine.engine, progress=lambda done, total: told.append((done, total)))
+    build = prompt_builder(lab.hf.tokenizer, LabSettings())
+    expected: dict[float, list[float]] = {ratio: [] for ratio in RATIOS}
+    for question in built_in_questions():
+        prompt = build(question)
+        given = lab.hf.reference(prompt, CALIBRATION_TOKENS)
+        for ratio in RATIOS:
+            method = Method("calibration", LED, DEFAULTS.selector, None, ratio)
+            scores = score(prompt, given, method, lab.hf.measure(prompt, given, method))
+            expected[ratio].append(scores.kl_mean)
+    print(found.curve, expected)
+    assert [ratio for ratio, _ in found.curve] == list(RATIOS)
+    for ratio, kl in found.curve:
+        assert kl == pytest.approx(fmean(expected[ratio]), rel=0.02, abs=1e-4), ratio
+    assert found.num_questions == len(built_in_questions())
+    assert 0 < found.max_residual <= found.give_up_residual
+    assert told[0] == (0, 10) and told[-1] == (10, 10)

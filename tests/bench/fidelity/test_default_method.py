@@ -4,11 +4,11 @@ from statistics import fmean
 
 import pytest
 
-from bench.fidelity.calibrate import built_in_questions
 from bench.fidelity.hf_backend import HFBackend
 from bench.fidelity.methods import methods
 from bench.fidelity.run import LabSettings, prompt_builder
 from bench.fidelity.scores import score
+from tests.bench.fidelity.built_in import built_in_questions
 
 pytestmark = pytest.mark.model
 
