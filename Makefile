@@ -16,12 +16,14 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
 
-# Two processes with a core each (tests/support/side_by_side.py). A GPU's memory is one engine's at a time.
-ABREAST_cpu := -n 2 --no-loadscope-reorder
+# A process for each core, at most four: each may hold an engine of some gigabytes (tests/support/workers.py).
+# A GPU's memory is one engine's at a time.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -lt 4 ] && echo $$n || echo 4)
+ABREAST_cpu := -n $(WORKERS) --no-loadscope-reorder
 
 FAST := not engine and not model and not slow and not exhaustive and not gpu
 
-.PHONY: setup install-cpu install-cuda install-redis install-chromium install-promtool install-clients demo test exhaustive docs check clean
+.PHONY: setup install-cpu install-cuda install-clients deps promtool demo test exhaustive docs lint check clean
 
 setup: $(READY)
 
@@ -43,28 +45,24 @@ install-cpu:
 install-cuda:
 	$(PIP) install -e '.[cuda,dev]'
 
-# A real server for the tests of the remote tier; without one they are skipped.
-install-redis:
-	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq; \
-	       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; }; } \
-	  || echo 'no redis-server, and it cannot be installed here: tests that need one are skipped'
-
-# A real browser for the tests of the page; without one they are skipped.
-install-chromium:
-	@command -v chromium >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq; \
-	       DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }; } \
-	  || echo 'no chromium, and it cannot be installed here: tests that need one are skipped'
+# System packages for tests that start the real thing. Only root on Debian can install them; tests that miss one
+# are skipped and say so.
+deps: promtool
+	@missing=; \
+	command -v redis-server >/dev/null || command -v valkey-server >/dev/null || missing="$$missing redis-server"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; } \
+	  || echo "missing:$$missing. Install them as root, or their tests are skipped"
 
 # The linter of Prometheus' rules, out of Debian's package: installing that would start a Prometheus here.
-install-promtool: setup
+promtool: setup
 	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] \
 	  || { command -v apt-get >/dev/null && { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && cd .venv \
 	       && apt-get download -qq prometheus \
 	       && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool \
 	       && rm prometheus_*.deb; } \
-	  || echo 'no promtool, and it cannot be had here: tests that need it are skipped'
+	  || echo 'missing: promtool (Debian package prometheus). Its tests are skipped'
 
 # The clients that the examples are for, in an environment of their own: see demo/clients/requirements.txt.
 install-clients: .venv/clients/.ready
@@ -77,7 +75,7 @@ install-clients: .venv/clients/.ready
 demo: setup
 	$(BIN)/python -m demo.run
 
-test: setup install-redis install-chromium install-promtool install-clients
+test: setup install-clients
 	$(BIN)/python -m pytest $(ABREAST_$(ENGINE)) -m 'not exhaustive'
 
 exhaustive: setup
@@ -86,11 +84,14 @@ exhaustive: setup
 docs: setup
 	$(BIN)/python docs/generate.py
 
-check: setup install-redis install-promtool
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m '$(FAST)'
+
+# The quick look before a commit.
+check: lint
+	$(BIN)/python -m pytest -q $(ABREAST_$(ENGINE)) -m '$(FAST)'
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,7 +17,7 @@ from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
 from tests.support.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
 from tests.support.servers import stop_all
-from tests.support.side_by_side import arrange, is_one_of_several, scheduler, take_a_core
+from tests.support.workers import arrange, is_worker, scheduler, take_cores
 
 # How long one example takes says more about the machine's other work than about the code.
 settings.register_profile("kvblend", deadline=None)
@@ -36,8 +36,8 @@ def pytest_configure() -> None:
         if chosen not in DTYPES:
             raise pytest.UsageError(f"got {TEST_DTYPE}={chosen!r}, expected one of {', '.join(DTYPES)}")
         os.environ[DTYPE_VARIABLE] = chosen
-    if is_one_of_several():
-        take_a_core()
+    if is_worker():
+        take_cores()
 
 
 def pytest_report_header() -> list[str]:
@@ -58,7 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if is_one_of_several():
+    if is_worker():
         arrange(items)
 
 

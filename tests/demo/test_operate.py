@@ -28,7 +28,7 @@ ENDINGS = {Kind.COUNTER: ("_total",), Kind.HISTOGRAM: ("_bucket", "_sum", "_coun
 def promtool(*arguments: str) -> None:
     program = shutil.which("promtool", path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
     if program is None:
-        pytest.skip("no promtool: make install-promtool")
+        pytest.skip("needs promtool: run `make deps`")
     done = subprocess.run([program, *arguments], cwd=OPERATE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 

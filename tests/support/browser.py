@@ -14,7 +14,7 @@ def chromium() -> Iterator[Browser]:
     """The system's own; the test is skipped where it is not installed."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        pytest.skip("needs chromium: make install-chromium")
+        pytest.skip("needs chromium: run `make deps`")
     # Its sandbox refuses to run as root; the page is ours.
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support.server_process import CHUNK_TOKENS, ROOT, START_S, Served, kvblend, serving
-from tests.support.side_by_side import is_one_of_several
+from tests.support.workers import is_worker
 
 DOCS = ROOT / "demo" / "docs"
 PAGES = 3
@@ -33,7 +33,7 @@ class Precomputed:
 def precomputed(tmp_path_factory: pytest.TempPathFactory) -> Precomputed:
     """One small collection, `docs`, made by the command that users run; once for all processes of a run."""
     folder = tmp_path_factory.getbasetemp()
-    if is_one_of_several():
+    if is_worker():
         folder = folder.parent
     said = folder / "precomputed.pickle"
     with FileLock(folder / "precomputed.lock"):

@@ -48,7 +48,7 @@ class RedisServer:
 
     def __init__(self, *options: str) -> None:
         if PROGRAM is None:
-            pytest.skip("no redis-server: apt-get install redis-server")
+            pytest.skip("needs redis-server: run `make deps`")
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix="kvblend-redis-")
         self._options = options

@@ -35,7 +35,7 @@ from blend.vllm.gate.calibrate import RATIOS, calibrate
 from blend.vllm.request_params import BlendParams
 from tests.bench.fidelity.built_in import built_in_questions
 from tests.reference.tiny_models import VOCAB_SIZE, tiny_model
-from tests.support.side_by_side import cores
+from tests.support.workers import cores
 
 pytestmark = pytest.mark.engine
 

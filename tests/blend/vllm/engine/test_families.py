@@ -30,8 +30,8 @@ from blend.vllm.gate.verdict_file import Calibration, GateFile, Verdict
 from blend.vllm.request_params import BlendParams
 from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
-from tests.support.side_by_side import cores
 from tests.support.tolerances import ROTATION, assert_close
+from tests.support.workers import cores
 
 pytestmark = pytest.mark.engine
 

@@ -1,7 +1,7 @@
-"""Two processes run the tests side by side, each with a core of its own: `-n 2 --no-loadscope-reorder`.
+"""Several processes run the tests, each on its own share of the cores: `-n 2 --no-loadscope-reorder`.
 
-A module's tests stay together in one process, and so do those of all modules that ask the one server of
-`tests.support.served`: what they share is made once. Groups that take longest begin first.
+All tests of a module run in one process, and so do all modules that use the shared server of
+`tests.support.served`: each fixture is made once. The longest groups start first.
 """
 
 import os
@@ -18,10 +18,10 @@ SERVER_MODULES = (
     "tests/api/server/test_app.py",
     "tests/demo/test_clients.py",
 )
-"""Those whose `served` is the one of `tests.support.served`."""
+"""Modules whose `served` fixture is that of `tests.support.served`."""
 LONGEST = (
     SERVER,
-    "tests/blend/vllm/engine/test_families.py",  # needs nothing that the server's process is making meanwhile
+    "tests/blend/vllm/engine/test_families.py",  # needs no fixture that the server's process makes meanwhile
     "tests/blend/vllm/engine/test_not_blendable.py",
     "tests/test_readme.py",
     "tests/blend/vllm/engine/test_engine.py",
@@ -31,12 +31,12 @@ LONGEST = (
     "tests/bench/fidelity/test_engine_backend.py",
     "tests/blend/hf/test_default_method.py",
 )
-"""Groups that take half a minute or more (see `pytest --durations=50`), in the order they begin in."""
+"""Groups of half a minute or more (see `pytest --durations=50`), in the order in which they start."""
 _CORES = sorted(os.sched_getaffinity(0))
 
 
-def is_one_of_several() -> bool:
-    """Whether this process runs some of the tests, and others the rest."""
+def is_worker() -> bool:
+    """Whether this process is one of several that share the tests."""
     return "PYTEST_XDIST_WORKER" in os.environ
 
 
@@ -47,7 +47,7 @@ def group_of(nodeid: str) -> str:
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:
-    """Hands out groups, one after the other, to whoever is free."""
+    """Gives each group of tests to the next idle process."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
@@ -67,13 +67,19 @@ def arrange(items: list[pytest.Item]) -> None:
         assert not served or (served[-1].baseid == "tests") == (group_of(item.nodeid) == SERVER), item.nodeid
 
 
-def take_a_core() -> None:
-    """Keep this process, and all that it starts, to one core: engines on the same two wait for each other."""
-    os.sched_setaffinity(0, cores()[:1])
-    torch.set_num_threads(1)
+def take_cores() -> None:
+    """Bind this process and its children to a share of the cores: engines on one core wait for each other."""
+    share = _share()
+    os.sched_setaffinity(0, cores()[:share])
+    torch.set_num_threads(share)
 
 
 def cores() -> list[int]:
-    """The machine's cores, this process's own first, for what has to be told where to run."""
-    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(_CORES)
-    return _CORES[own:] + _CORES[:own]
+    """The machine's cores, this process's share first: for engines that are told which cores to use."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = number * _share() % len(_CORES)
+    return _CORES[first:] + _CORES[:first]
+
+
+def _share() -> int:
+    return max(1, len(_CORES) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
