@@ -82,7 +82,7 @@ exhaustive: setup
 	$(BIN)/python -m pytest -m exhaustive
 
 docs: setup
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 lint: setup
 	$(BIN)/ruff format --check .

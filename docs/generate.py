@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.generate_settings import settings
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("precompute", "retriever", "blend", "api", "bench", "demo")
 
@@ -38,7 +40,7 @@ def _line(name: str, module: Path, depth: int) -> str:
     return f"{'  ' * depth + name:<34} {gloss(module)}"
 
 
-PAGES = {"docs/structure.md": structure}
+PAGES = {"docs/settings.md": settings, "docs/structure.md": structure}
 
 
 def stale() -> list[str]:

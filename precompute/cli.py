@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 from blend.errors import BlendError
-from blend.settings.defaults import DEFAULT_MODEL
-from blend.store.config import load_config
-from precompute.config import DEFAULTS, PrecomputeConfig
+from blend.settings.group import add_flags, flags_given
+from blend.settings.load import load
+from blend.settings.sources import add_config_flag, use_config_flag
+from blend.store.config import StoreConfig
+from precompute.config import PrecomputeConfig, PrecomputeSettings
 from precompute.errors import PrecomputeError
 from retriever.errors import CollectionError, RetrieverError
 from retriever.layout import check_name
@@ -31,26 +33,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "folder", metavar="DIR", type=Path, help="folder of text, Markdown, HTML, PDF, source"
     )
     parser.add_argument("--collection", metavar="NAME", type=_name, required=True, help="collection to build")
-    parser.add_argument("--store", metavar="PATH", type=Path, help="where chunk KV and collections are kept")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="serving model (default: %(default)s)")
-    parser.add_argument(
-        "--chunk-tokens",
-        metavar="N",
-        type=_chunk_tokens,
-        default=DEFAULTS.chunk_tokens,
-        help="most tokens of a chunk (default: %(default)s)",
-    )
-    parser.add_argument("--prefix", metavar="FILE", type=Path, help="text before the first chunk")
+    add_config_flag(parser)
+    add_flags(parser, StoreConfig, "path", "codec")
+    add_flags(parser, PrecomputeSettings)
     parser.add_argument(
         "--namespace", metavar="NAME", default="", help="who alone may read it; everybody, unless given"
-    )
-    parser.add_argument("--codec", metavar="NAME", help="what packs the chunk KV that is written")
-    parser.add_argument(
-        "--embedder",
-        metavar="NAME",
-        default=DEFAULTS.embedder,
-        help="embedding model: a local folder, a hub id, or URL#MODEL of a service that speaks OpenAI's "
-        "/v1/embeddings, with its key in KVBLEND_EMBEDDINGS_API_KEY (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="report as JSON lines on standard output")
 
@@ -70,13 +57,14 @@ def _run(args: argparse.Namespace) -> int:
     from precompute.job import Precompute
     from precompute.progress import open_report
 
-    tiers = load_config({"path": args.store, "codec": args.codec}).config
+    use_config_flag(args)
+    store = load(StoreConfig, flags_given(args, StoreConfig)).settings
+    flags = flags_given(args, PrecomputeSettings)
+    if args.prefix is not None:
+        flags["prefix"] = _read_prefix(Path(args.prefix))
+    settings = load(PrecomputeSettings, flags).settings
     config = PrecomputeConfig(
-        folder=args.folder,
-        store=tiers.path,
-        collection=args.collection,
-        chunk_tokens=args.chunk_tokens,
-        prefix=DEFAULTS.prefix if args.prefix is None else _read_prefix(args.prefix),
+        args.folder, store.path, args.collection, settings.chunk_tokens, settings.prefix
     )
     check_folder(config.folder)
     # The parser complains of every oddity that it can cope with; what it cannot is reported by us.
@@ -85,10 +73,10 @@ def _run(args: argparse.Namespace) -> int:
     from blend.vllm.engine.engine import Engine
     from retriever.embed import open_embedder
 
-    embedder = open_embedder(args.embedder)
+    embedder = open_embedder(settings.embedder)
     # A model without a verdict gets one from this engine, so that a server need not start one for it.
     with (
-        Engine(args.model, config.store, namespace=args.namespace, codec=tiers.codec) as engine,
+        Engine(settings.model, store, namespace=args.namespace) as engine,
         open_report(args.json) as report,
     ):
         finished = Precompute(engine, embedder, config, report).run()
@@ -108,11 +96,3 @@ def _name(value: str) -> str:
     except CollectionError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return value
-
-
-def _chunk_tokens(value: str) -> int:
-    if not value.isdecimal() or int(value) < DEFAULTS.min_chunk_tokens:
-        raise argparse.ArgumentTypeError(
-            f"got {value}, expected a number from {DEFAULTS.min_chunk_tokens} up"
-        )
-    return int(value)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from blend.settings.defaults import DEFAULT_MODEL
-from blend.store.config import store_path
+from blend.store.config import StoreConfig, store_path
 
 EXIT_FAILED = 4
 
@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
             with _open_progress() as progress:
                 verdict = judged(verdict, calibrate(engine, tolerance, progress))
         setup = engine.setup
-    GateFile(replace(setup.settings, store=str(store_path(args.store))).verdict_file).write(verdict)
+    file = replace(setup.settings, store=StoreConfig(path=store_path(args.store))).verdict_file
+    GateFile(file).write(verdict)
     found = asdict(verdict)
     print(json.dumps({"model": setup.model_name, **found}) if args.json else render(setup.model_name, found))
     return 0 if verdict.passed else EXIT_FAILED

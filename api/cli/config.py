@@ -1,73 +1,60 @@
-"""`kvblend config`: what is in force for the server and the store, and where each value comes from."""
+"""`kvblend config`: the value of every setting, and where it comes from."""
 
 import argparse
 import json
-from dataclasses import asdict
-from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from api.cli.columns import aligned
-from api.cli.serve import add_arguments, said_by
-from api.server.settings import load_serve_config
-from blend.settings.layered import InForce
-from blend.store.config import ConfigInForce, load_config
-from blend.store.remote.url import hide
+from api.server.settings import ServeConfig
+from blend.settings.group import Group, add_flags, flags_given, show
+from blend.settings.load import load
+from blend.settings.sources import add_config_flag, use_config_flag
+from blend.store.config import StoreConfig
+from precompute.config import PrecomputeSettings
 
-_HIDDEN = "***"
-_SECRET_FLAGS = ("api-key", "hf-token")
+GROUPS: tuple[type[Group], ...] = (ServeConfig, StoreConfig, PrecomputeSettings)
+VALUE_CHARS = 60
+"""A longer value is shortened in the table; JSON holds all of it."""
 
 
 def add_parser(subparsers: Any) -> None:
-    """The command takes the flags of `kvblend serve` that are its own."""
+    """The command takes the flags of `kvblend serve` that are kvblend's own."""
     parser = subparsers.add_parser(
         "config",
         help="print the settings in force, and where each comes from",
-        description="Print the settings in force for the server and the store, and where each comes from.",
+        description="Print the value of every setting, and where it comes from: default, file, variable or "
+        "flag. Secrets are hidden. The flags are those of `kvblend serve`, without vLLM's.",
         allow_abbrev=False,
     )
-    parser.add_argument("--store", type=Path, default=None, help="the store's folder")
-    add_arguments(parser)
+    add_config_flag(parser)
+    add_flags(parser, ServeConfig)
+    add_flags(parser, StoreConfig)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each setting with its source; secrets are not shown.
+    """Print each setting with its origin.
 
     Raises:
         ConfigError: a setting is unknown or makes no sense.
     """
-    _, served = load_serve_config(said_by(args))
-    found = {"serve": _served(served), "store": shown(load_config({"path": args.store}))}
+    use_config_flag(args)
+    found = {group.section: _in_force(group, args) for group in GROUPS}
     if args.json:
         print(json.dumps(found))
         return 0
-    head = ("setting", "value", "from")
     rows = [
-        (f"{group}.{key}", "none" if one["value"] is None else _text(one["value"]), one["source"])
-        for group, settings in found.items()
+        (f"{section}.{key}", shorten(show(key, one["value"]), VALUE_CHARS), one["source"])
+        for section, settings in found.items()
         for key, one in settings.items()
     ]
-    print(aligned([head, *rows], right=()))
+    print(aligned([("setting", "value", "from"), *rows], right=()))
     return 0
 
 
-def shown(found: ConfigInForce) -> dict[str, dict[str, Any]]:
-    """The store's settings with their sources; a remote's secrets are not shown."""
-    values = asdict(found.config)
-    values["path"] = str(found.config.path)
-    values["remote"] = None if found.config.remote is None else hide(found.config.remote)
-    return {key: {"value": value, "source": found.sources[key]} for key, value in values.items()}
-
-
-def _served(found: InForce) -> dict[str, dict[str, Any]]:
-    values = dict(found.values)
-    values["key_file"] = None if values["key_file"] is None else str(values["key_file"])
-    values["vllm"] = {
-        name: _HIDDEN if name.replace("_", "-") in _SECRET_FLAGS else value
-        for name, value in values["vllm"].items()
-    }
-    return {key: {"value": value, "source": found.sources[key]} for key, value in values.items()}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _in_force(group: type[Group], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    flags = flags_given(args, group) if group is not PrecomputeSettings else {}
+    found = load(group, flags)
+    values = found.settings.model_dump(mode="json")  # hides secrets
+    return {key: {"value": value, "source": found.origins[key]} for key, value in values.items()}

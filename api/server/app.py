@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from socket import socket
 from ssl import SSLContext
 from typing import Any
@@ -32,10 +31,8 @@ from api.server.guard import GuardedEngine
 from api.server.ingest.ingest import managed_model
 from api.server.ingest.lifespan import Ingestion, ingesting
 from api.server.ingest.routes import ingest_router
-from api.server.ingest.settings import DEFAULTS as INGEST_DEFAULTS
-from api.server.ingest.settings import IngestSettings
 from api.server.page import page_router
-from api.server.settings import ServeConfig
+from api.server.settings import DEFAULTS, ServeConfig
 from api.server.starting import starting
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface, vllm_keys
@@ -45,7 +42,7 @@ from api.server.surface.request_log import set_up_log
 from api.server.surface.tls import tls_of
 from api.server.surface.tracing import Tracing
 from api.server.vector_stores.routes import open_vector_stores, vector_stores_router
-from blend.store.config import store_path
+from blend.store.config import StoreConfig
 from blend.vllm.engine.engine import Engine
 from blend.vllm.engine.start import serving_engine
 from blend.vllm.gate.verdict_file import GateFile
@@ -55,11 +52,10 @@ CLOSE_S = 3
 """For connections to close once no request is under way: who rests on one over TLS may take 30 to say so."""
 
 
-def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
+def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
     """Serve until a signal comes; returns the exit status.
 
     Args:
-        store: the one of the configuration when None.
         flags: vLLM's own, passed through.
 
     Raises:
@@ -68,10 +64,9 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
         RequestError: a flag cannot be served with.
         ConfigError: a key or certificate cannot be read.
     """
-    path = store_path(store)
     reranker = None if config.reranker is None else open_reranker(config.reranker)
-    library = Library(path, config.collections, reranker=reranker, reader=namespace_in_force.get)
-    if config.embedder != INGEST_DEFAULTS.embedder:
+    library = Library(store.path, config.collections, reranker=reranker, reader=namespace_in_force.get)
+    if config.embedder != DEFAULTS.embedder:
         library.embedder(config.embedder)  # what cannot be had is said now, and not to the first client
     cli_env_setup()  # type: ignore[no-untyped-call]
     args = parse_flags(flags)
@@ -81,9 +76,9 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     launch = prepare_launch(
         config.model
         or args.model_tag
-        or (None if library.names else managed_model(path))
+        or (None if library.names else managed_model(store.path))
         or library.model_name,
-        path,
+        store,
         args,
         recompute_ratio=config.recompute_ratio,
         sharing=config.share_blends,
@@ -96,21 +91,21 @@ def serve(config: ServeConfig, store: Path | None, flags: Sequence[str]) -> int:
     with listener:
         with starting(listener, tls):
             _pass_gate(launch)
-        uvloop.run(_serve(launch, library, surface, config.ingestion, address, listener, tls))
+        uvloop.run(_serve(launch, library, surface, config, address, listener, tls))
     return 0
 
 
 def _surface(config: ServeConfig, args: Any) -> Surface:
     keys = KeyRing(config.key_file, vllm_keys(args, entry.envs.VLLM_API_KEY))  # type: ignore[attr-defined]
     tracing = Tracing() if args.otlp_traces_endpoint else None
-    return Surface(keys, config.limits, Drain(config.drain_s), tracing)
+    return Surface(keys, config, Drain(config.drain_s), tracing)
 
 
 async def _serve(
     launch: Launch,
     library: Library,
     surface: Surface,
-    settings: IngestSettings,
+    config: ServeConfig,
     address: str,
     listener: socket,
     tls: SSLContext | None,
@@ -118,7 +113,7 @@ async def _serve(
     async with AsyncExitStack() as stack:
         with starting(listener, tls):
             client = await stack.enter_async_context(serving_engine(_engine_arguments(launch.args)))
-            ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, settings))
+            ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, config))
             app = await _build(launch, library, surface, client, ingestion)
         print(f"kvblend: ready on {address}, {_status(launch, library)}", file=sys.stderr, flush=True)
         stopped: Awaitable[Any] = await serve_http(app, listener, **_uvicorn(launch.args))
@@ -184,7 +179,7 @@ def _file_search(
 def _pass_gate(launch: Launch) -> None:
     """See that there is a verdict on the model; where there is none, an engine's start finds one."""
     if launch.setup.not_blendable is None and GateFile(launch.setup.settings.verdict_file).read() is None:
-        with Engine(launch.model, Path(launch.setup.settings.store), **launch.said):
+        with Engine(launch.model, launch.setup.settings.tiers, **launch.said):
             pass
 
 

@@ -3,15 +3,15 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from vllm.entrypoints.launchers.api_server.entry import AsyncEngineArgs  # type: ignore[attr-defined]
 from vllm.entrypoints.launchers.cli_args import create_parser_for_docs, validate_parsed_serve_args
 from vllm.entrypoints.serve.utils.api_utils import get_non_default_args
 
-from api.server.settings import check_flags
+from api.server.vllm_flags import check_flags
 from blend.errors import RequestError
+from blend.store.config import StoreConfig
 from blend.vllm.engine.setup import EngineSetup, prepare_engine
 
 OURS = ("kv_transfer_config", "worker_cls")
@@ -54,12 +54,11 @@ def parse_flags(flags: Sequence[str]) -> Namespace:
     return args
 
 
-def prepare_launch(model: str, store: Path | None, args: Namespace, **blending: Any) -> Launch:
+def prepare_launch(model: str, store: StoreConfig, args: Namespace, **blending: Any) -> Launch:
     """Resolve the model and complete the flags with what blending needs; the user's own flags win.
 
     Args:
         model: name, local folder, GGUF file or hub id.
-        store: folder of the store; the default one when None.
         blending: `recompute_ratio` and `sharing` of the connector's settings.
 
     Raises:

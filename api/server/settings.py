@@ -1,196 +1,125 @@
-"""What `kvblend serve` is told: settings from `kvblend.yaml`, the environment and flags."""
+"""Settings of the server: what it serves, what it takes of a request, and what it ingests."""
 
-import difflib
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
 
-from api.server.ingest.settings import DEFAULTS as INGEST_DEFAULTS
-from api.server.ingest.settings import IngestSettings
-from api.server.surface.limits import DEFAULT_LIMITS, Limits
-from blend.errors import ConfigError, RequestError
+from pydantic import Field, PlainSerializer
+
+from blend.errors import RequestError
 from blend.plan.ratio import Ratio, parse_ratio
 from blend.plan.sharing import Sharing
-from blend.settings.layered import Group, InForce, section
+from blend.settings.defaults import DEFAULTS as BLEND_DEFAULTS
+from blend.settings.group import Group, setting
 from blend.settings.values import (
-    a_choice,
-    a_count,
-    a_file,
-    a_positive_size,
-    a_share,
-    a_switch,
-    a_text,
-    names,
-    seconds,
+    Choice,
+    Count,
+    FileOrNone,
+    Names,
+    PositiveSize,
+    Seconds,
+    Share,
+    Text,
+    converted_by,
 )
-
-LOG_FORMATS = ("text", "json")
-JSON_LISTS = ("allowed-origins", "allowed-methods", "allowed-headers")
-"""Flags of `vllm serve` that take a list as one piece of JSON; all others take its items one by one."""
+from retriever.config import DEFAULTS as RETRIEVER_DEFAULTS
 
 MAX_JSON_DEPTH = 500
 """Beyond it, reading JSON could exhaust the stack."""
 
-
-@dataclass(frozen=True, slots=True)
-class ServeConfig:
-    """How a server is to serve.
-
-    Attributes:
-        model: None takes the collections' model, or the default one.
-        reranker: as `retriever.rerank.open_reranker` takes it; None for none.
-        embedder: of collections that are made over HTTP, as `kvblend precompute --embedder` takes it.
-        recompute_ratio: of requests that ask for none; None: the model's calibrated one, or the default.
-        share_blends: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
-        always_blend: no blend is weighed against full prefill.
-        key_file: keys that clients must show one of, see `api.server.surface.keys`.
-        log_format: of the log, one of `LOG_FORMATS`.
-        drain_s: how long requests may take to finish once the server is asked to stop.
-        max_body_bytes, max_upload_bytes, max_json_depth: see `api.server.surface.limits`.
-        ingest_share: of the engine's time, that taking documents in may take while requests are served.
-        max_document_bytes: of one document of a managed collection, and of one uploaded file.
-        max_files_bytes: of all uploaded files together.
-        max_documents: in one chat request.
-        max_ingestions: jobs that have not ended.
-        vllm: flags of `vllm serve`, by name; those of the command line win.
-    """
-
-    collections: tuple[str, ...] = ()
-    model: str | None = None
-    reranker: str | None = None
-    embedder: str = INGEST_DEFAULTS.embedder
-    recompute_ratio: Ratio | None = None
-    share_blends: str = Sharing.NO.value
-    always_blend: bool = False
-    key_file: Path | None = None
-    log_format: str = LOG_FORMATS[0]
-    drain_s: float = 30.0
-    max_body_bytes: int = DEFAULT_LIMITS.body_bytes
-    max_upload_bytes: int = DEFAULT_LIMITS.upload_bytes
-    max_json_depth: int = DEFAULT_LIMITS.json_depth
-    ingest_share: float = INGEST_DEFAULTS.share
-    max_document_bytes: int = INGEST_DEFAULTS.max_document_bytes
-    max_files_bytes: int = INGEST_DEFAULTS.max_files_bytes
-    max_documents: int = INGEST_DEFAULTS.max_chat_documents
-    max_ingestions: int = INGEST_DEFAULTS.max_waiting_jobs
-    vllm: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def limits(self) -> Limits:
-        """What the server takes of one request."""
-        return Limits(self.max_body_bytes, self.max_upload_bytes, self.max_json_depth)
-
-    @property
-    def ingestion(self) -> IngestSettings:
-        """How much the server takes in."""
-        return replace(
-            INGEST_DEFAULTS,
-            embedder=self.embedder,
-            share=self.ingest_share,
-            max_document_bytes=self.max_document_bytes,
-            max_files_bytes=self.max_files_bytes,
-            max_chat_documents=self.max_documents,
-            max_waiting_jobs=self.max_ingestions,
-        )
+_SECRET_FLAGS = ("api-key", "hf-token")
 
 
-def load_serve_config(flags: Mapping[str, Any]) -> tuple[ServeConfig, InForce]:
-    """The configuration in force, and where each of its values comes from.
+class LogFormat(StrEnum):
+    """How the server's log is written: one line, or one JSON object, for each request."""
 
-    Args:
-        flags: by the setting's name; None stands for a flag that was not given.
-
-    Raises:
-        ConfigError: a key is unknown, a value makes no sense, or the file cannot be read.
-    """
-    said = (section("serve", GROUP), GROUP.from_environment(), GROUP.from_flags(flags))
-    found = GROUP.in_force(_DEFAULTS, said)
-    return ServeConfig(**found.values), found
+    TEXT = "text"
+    JSON = "json"
 
 
-def command_line(vllm: Mapping[str, Any]) -> list[str]:
-    """Flags of `vllm serve` as they would stand on its command line.
-
-    >>> command_line({"port": 8000, "enforce_eager": True, "api-key": ["a", "b"], "seed": None})
-    ['--port', '8000', '--enforce-eager', '--api-key', 'a', 'b']
-    >>> command_line({"allowed-origins": ["https://a.example"]})
-    ['--allowed-origins', '["https://a.example"]']
-    """
-    line: list[str] = []
-    for name, value in vllm.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            line.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, list) and flag[2:] not in JSON_LISTS:
-            line += [flag, *map(str, value)]
-        else:
-            line += [flag, json.dumps(value) if isinstance(value, dict | list) else str(value)]
-    return line
+def _without_secrets(flags: dict[str, Any]) -> dict[str, Any]:
+    secret = {name for name in flags if name.replace("_", "-") in _SECRET_FLAGS}
+    return {name: "***" if name in secret else value for name, value in flags.items()}
 
 
-def check_flags(flags: Sequence[str], known: Iterable[str]) -> None:
-    """Refuse a flag that nobody knows, naming the nearest one.
-
-    Args:
-        known: flags as they are written, such as "--max-model-len"; their beginnings are known too.
-
-    Raises:
-        ConfigError: a flag is unknown.
-
-    >>> check_flags(["--port", "8000", "--hf_overrides.a.b=1"], ["--port", "--hf-overrides"])
-    """
-    names = sorted(set(known))
-    for flag in flags:
-        name = re.split(r"[=.]", flag)[0].replace("_", "-")
-        if name.startswith("--") and not any(one.startswith(name) for one in names):
-            near = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(f"unknown flag {flag}{f', did you mean {near[0]}?' if near else ''}")
+RatioOrNone = Annotated[Ratio | None, converted_by(lambda given: parse_ratio(str(given)), RequestError)]
+VllmFlags = Annotated[dict[str, Any], PlainSerializer(_without_secrets)]
 
 
-def _ratio(value: Any, source: str) -> Ratio | None:
-    try:
-        return None if value is None else parse_ratio(str(value))
-    except (ValueError, RequestError) as error:
-        raise ConfigError(f"{source}: {error}") from error
+class ServeConfig(Group):
+    """How a server serves."""
+
+    section: ClassVar[str] = "serve"
+
+    collections: Names = setting(
+        (), "collections to serve; the flag may be repeated", flag="--collection", metavar="NAME"
+    )
+    model: Text | None = setting(
+        None,
+        "name, folder, GGUF file or hub id of the model",
+        metavar="MODEL",
+        default_text="the collections' model",
+    )
+    reranker: Text | None = setting(
+        None,
+        "model that reads the best candidates again: a cross-encoder, or late: and an embedding model",
+        metavar="MODEL",
+    )
+    embedder: Text = setting(
+        RETRIEVER_DEFAULTS.embedder,
+        "embedding model of collections that are created over HTTP: a folder, a hub id, or URL/v1#MODEL",
+        metavar="MODEL",
+    )
+    recompute_ratio: RatioOrNone = setting(
+        None,
+        "share of context tokens that is recomputed, in [0, 1], or auto, for requests that name none",
+        metavar="R",
+        default_text=f"the model's calibrated ratio, else {BLEND_DEFAULTS.recompute_ratio}",
+    )
+    share_blends: Annotated[Sharing, Choice] = setting(
+        Sharing.NO,
+        "what other questions on the same context get: a blend of their own (no), the same blend, for the "
+        "cost of a prefix hit and with less fidelity (as-is), or the same with more recomputed (topped-up)",
+        metavar="{no,as-is,topped-up}",
+    )
+    always_blend: bool = setting(False, "blend also where full prefill is predicted to be faster")
+    key_file: FileOrNone = setting(
+        None, "file of API keys, one of which each request must carry; it is re-read when it changes"
+    )
+    log_format: LogFormat = setting(
+        LogFormat.TEXT, "format of the log's line for each request", metavar="{text,json}"
+    )
+    drain_s: Seconds = setting(
+        30.0, "how long running requests may take to finish after the server is asked to stop"
+    )
+    max_body_bytes: PositiveSize = setting(32 << 20, "largest body of a request that is no upload")
+    max_upload_bytes: PositiveSize = setting(256 << 20, "largest body of an upload")
+    max_json_depth: Annotated[Count, Field(le=MAX_JSON_DEPTH)] = setting(
+        64, f"deepest nesting of arrays and objects in a JSON body, at most {MAX_JSON_DEPTH}"
+    )
+    ingest_share: Share = setting(
+        0.25,
+        "largest share of the engine's time, over 0 to 1, that ingestion takes while requests are served",
+        metavar="SHARE",
+    )
+    max_document_bytes: PositiveSize = setting(
+        32 << 20, "largest document of a collection, and largest uploaded file"
+    )
+    max_files_bytes: PositiveSize = setting(16 << 30, "largest size of all uploaded files together")
+    max_chat_documents: Count = setting(128, "largest number of documents in one chat request")
+    max_chat_chars: Count = setting(
+        1 << 20, "largest number of characters of all documents of one chat request"
+    )
+    max_job_documents: Count = setting(1000, "largest number of documents in one ingestion job")
+    max_metadata_bytes: PositiveSize = setting(16 << 10, "largest metadata of one document, as JSON")
+    max_jobs: Count = setting(1000, "largest number of ingestion jobs that have not ended")
+    max_ended_jobs: Count = setting(1000, "largest number of ended ingestion jobs whose status is kept")
+    max_learned_chunks: Count = setting(
+        4096,
+        "largest number of chunks of chat documents whose texts are kept; the least recently used is evicted",
+    )
+    vllm: VllmFlags = setting(
+        {}, "flags of `vllm serve` by name; those of the command line win", variable="", flag="", repr=False
+    )
 
 
-def _flags(value: Any, source: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"{source}: got {value!r}, expected flags of vLLM's server and their values")
-    return value
-
-
-GROUP = Group(
-    prefix="KVBLEND_SERVE",
-    parsers={
-        "collections": names,
-        "model": a_text,
-        "reranker": a_text,
-        "embedder": a_text,
-        "recompute_ratio": _ratio,
-        "share_blends": a_choice(Sharing),
-        "always_blend": a_switch,
-        "key_file": a_file,
-        "log_format": a_choice(LOG_FORMATS),
-        "drain_s": seconds,
-        "max_body_bytes": a_positive_size,
-        "max_upload_bytes": a_positive_size,
-        "max_json_depth": a_count("levels", DEFAULT_LIMITS.json_depth, MAX_JSON_DEPTH),
-        "ingest_share": a_share,
-        "max_document_bytes": a_positive_size,
-        "max_files_bytes": a_positive_size,
-        "max_documents": a_count("documents", INGEST_DEFAULTS.max_chat_documents),
-        "max_ingestions": a_count("jobs", INGEST_DEFAULTS.max_waiting_jobs),
-        "vllm": _flags,
-    },
-    paths=frozenset({"key_file"}),
-    variables={"vllm": ""},
-    flags={"collections": "--collection"},
-)
-
-_DEFAULTS = {one.name: getattr(ServeConfig(), one.name) for one in fields(ServeConfig)}
+DEFAULTS = ServeConfig()

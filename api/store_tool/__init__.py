@@ -4,9 +4,9 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from api.store_tool import checking, evicting, listing, moving, pinning, recompressing, removing, settings
+from api.store_tool import checking, evicting, listing, moving, pinning, recompressing, removing
 
-_VERBS = (listing, checking, evicting, pinning, removing, moving, recompressing, settings)
+_VERBS = (listing, checking, evicting, pinning, removing, moving, recompressing)
 
 
 def add_parser(subparsers: Any) -> None:

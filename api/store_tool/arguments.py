@@ -1,11 +1,13 @@
-"""Arguments that the verbs of `kvblend store` share, and the configuration that follows from them."""
+"""Arguments that the verbs of `kvblend store` share, and the settings that follow from them."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from blend.settings.group import add_flags
+from blend.settings.load import load
 from blend.settings.sizes import parse_bytes
-from blend.store.config import KEYS, ConfigInForce, StoreConfig, load_config
+from blend.settings.sources import add_config_flag, use_config_flag
+from blend.store.config import StoreConfig
 
 
 def add_verb(verbs: Any, name: str, description: str) -> argparse.ArgumentParser:
@@ -13,13 +15,13 @@ def add_verb(verbs: Any, name: str, description: str) -> argparse.ArgumentParser
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=description, description=description, allow_abbrev=False
     )
-    parser.add_argument("--store", dest="path", metavar="PATH", help="the store's folder")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration of the store, a YAML file")
+    add_flags(parser, StoreConfig, "path")
+    add_config_flag(parser)
     parser.add_argument(
         "--tier",
         choices=("disk", "remote"),
         default="disk",
-        help="the store's folder, or the remote of the configuration",
+        help="the store's folder, or the remote of the settings",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -43,19 +45,11 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def in_force(args: argparse.Namespace) -> ConfigInForce:
-    """The configuration of a command, with the flags that it has.
-
-    Raises:
-        ConfigError: it makes no sense.
-    """
-    return load_config({key: getattr(args, key, None) for key in KEYS}, args.config)
-
-
 def config_of(args: argparse.Namespace) -> StoreConfig:
-    """The same without the sources of its values.
+    """The store's settings, with the folder that the command names.
 
     Raises:
-        ConfigError: it makes no sense.
+        ConfigError: a setting makes no sense.
     """
-    return in_force(args).config
+    use_config_flag(args)
+    return load(StoreConfig, {"path": args.store}).settings

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from api.store_tool.arguments import add_collection, add_ids, add_verb, config_of, in_force
+from api.store_tool.arguments import add_collection, add_ids, add_verb, config_of
 from api.store_tool.table import sum_line
 from blend.errors import RequestError
 
@@ -49,7 +49,7 @@ def _import(args: argparse.Namespace) -> dict[str, Any]:
     from blend.store.layout import chunks_folder
     from blend.store.tiers.disk import DiskStore
 
-    config, stores = in_force(args).config, dict[str, DiskStore]()
+    config, stores = config_of(args), dict[str, DiskStore]()
     chunks = num_bytes = 0
     for mark, chunk_id, data in read_archive(args.file):
         if mark not in stores:

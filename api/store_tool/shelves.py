@@ -130,7 +130,7 @@ def _open_disk(config: StoreConfig) -> dict[str, Shelf]:
 def _open_remote(config: StoreConfig) -> dict[str, Shelf]:
     url = config.remote
     if url is None:
-        raise ConfigError("no remote is configured: set remote, see kvblend store config")
+        raise ConfigError("no remote is configured: set KVBLEND_STORE_REMOTE, or `remote` in kvblend.yaml")
     try:
         marks = list_remote_marks(url, PATIENCE_S)
     except ConfigError:

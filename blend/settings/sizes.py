@@ -28,6 +28,17 @@ def parse_bytes(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def write_bytes(size: int) -> str:
+    """A number of bytes as people write it, exactly; the inverse of `parse_bytes`.
+
+    >>> write_bytes(2 << 30), write_bytes(20_000_000), write_bytes(1), write_bytes(0)
+    ('2GiB', '20MB', '1', '0')
+    """
+    whole = {name: scale for name, scale in _UNITS.items() if scale > 1 and size and size % scale == 0}
+    name = max(whole, key=whole.__getitem__, default="")
+    return f"{size // _UNITS[name]}{name.replace('IB', 'iB')}"
+
+
 def show_bytes(size: int) -> str:
     """A number of bytes in the unit that suits it.
 

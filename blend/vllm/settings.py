@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from blend.plan.sharing import Sharing
 from blend.report.metrics import Meter
 from blend.settings.defaults import DEFAULTS
 from blend.store.base import ChunkStore
-from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES, REMOTE_VARIABLE, StoreConfig
+from blend.store.config import REMOTE_VARIABLE, StoreConfig
 from blend.store.layout import chunks_folder, mark_of
 from blend.store.remote.exchange import Exchange
 from blend.store.remote.url import HIDDEN, hide
@@ -28,10 +28,11 @@ ATTENTIONS = ("auto", "paged", "dense")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Goes through vLLM's `kv_connector_extra_config`, so it holds plain values only.
+    """Goes through vLLM's `kv_connector_extra_config`.
 
     Attributes:
-        store: the store's folder.
+        store: as configured, but its remote without secrets: vLLM logs what it is started with. A URL with
+            secrets is left in the environment, see `remember_remote`.
         fingerprint: of the model; part of every chunk id.
         engine: what of the engine's own configuration changes numbers or pages; a verdict holds for one.
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
@@ -41,13 +42,9 @@ class Settings:
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
             `blend.vllm.layers.recompute`.
-        disk_bytes, memory_bytes, namespace_memory_bytes, codec, remote_bytes, remote_deadline_ms,
-            remote_piece_bytes, device_bytes: see `blend.store.config.StoreConfig`.
-        remote: as there, but without secrets: vLLM logs what it is started with. What has some is left in
-            the environment, see `remember_remote`.
     """
 
-    store: str
+    store: StoreConfig
     fingerprint: str
     engine: str
     gate_key: str
@@ -57,15 +54,6 @@ class Settings:
     kept_bytes: int = DEFAULTS.kept_bytes
     always_blends: bool = False
     attention: str = "auto"
-    disk_bytes: int | None = None
-    memory_bytes: int = DEFAULTS.memory_bytes
-    namespace_memory_bytes: int = DEFAULTS.namespace_memory_bytes
-    codec: str = DEFAULTS.codec
-    remote: str | None = None
-    remote_bytes: int | None = None
-    remote_deadline_ms: int = REMOTE_DEADLINE_MS
-    remote_piece_bytes: int = REMOTE_PIECE_BYTES
-    device_bytes: int | str = DEFAULTS.device_bytes
 
     @property
     def model_folder(self) -> Path:
@@ -80,27 +68,16 @@ class Settings:
 
     @property
     def chunks_folder(self) -> Path:
-        return chunks_folder(Path(self.store), mark_of(self.fingerprint))
+        return chunks_folder(self.store.path, mark_of(self.fingerprint))
 
     @property
     def tiers(self) -> StoreConfig:
-        """The configuration of the store.
+        """The store's settings, with the remote's secrets.
 
         Raises:
             ConfigError: the remote's secrets are not in the environment.
         """
-        return StoreConfig(
-            Path(self.store),
-            self.disk_bytes,
-            self.memory_bytes,
-            self.namespace_memory_bytes,
-            self.codec,
-            recall_remote(self.remote),
-            self.remote_bytes,
-            self.remote_deadline_ms,
-            self.remote_piece_bytes,
-            self.device_bytes,
-        )
+        return self.store.model_copy(update={"remote": recall_remote(self.store.remote)})
 
     def within(self, namespace: str) -> "Settings":
         """The same with the chunks of one namespace: their keys, their place, their budgets.
@@ -109,10 +86,9 @@ class Settings:
         """
         if not namespace:
             return self
-        memory_bytes = min(self.memory_bytes, self.namespace_memory_bytes)
-        return replace(
-            self, fingerprint=scoped(self.fingerprint, namespace), memory_bytes=memory_bytes, device_bytes=0
-        )
+        memory_bytes = min(self.store.memory_bytes, self.store.namespace_memory_bytes)
+        store = self.store.model_copy(update={"memory_bytes": memory_bytes, "device_bytes": 0})
+        return replace(self, store=store, fingerprint=scoped(self.fingerprint, namespace))
 
     def open_store(self, meter: Meter, place: Place | None = None) -> ChunkStore:
         """The model's chunks, through the tiers that are configured; the meter counts what they do.
@@ -137,7 +113,7 @@ class Settings:
         if remote is None:
             return disk
         view = RemoteView(remote)
-        view.start(2 * self.remote_deadline_ms / 1e3)
+        view.start(2 * self.store.remote_deadline_ms / 1e3)
         return BothLists(disk, view)
 
     def open_exchange(self) -> Exchange | None:
@@ -147,10 +123,13 @@ class Settings:
             StoreError, ConfigError: as `open_store`.
         """
         remote = open_remote(self.tiers, mark_of(self.fingerprint))
-        return None if remote is None else Exchange(DiskStore(self.chunks_folder, self.disk_bytes), remote)
+        disk = DiskStore(self.chunks_folder, self.store.disk_bytes)
+        return None if remote is None else Exchange(disk, remote)
 
     def to_extra_config(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return own | {"store": self.store.model_dump(mode="json")}
 
     @classmethod
     def from_extra_config(cls, extra: dict[str, Any]) -> "Settings":
@@ -162,7 +141,7 @@ class Settings:
         unknown = set(extra) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown kv_connector_extra_config keys {sorted(unknown)}")
-        return cls(**extra)
+        return cls(**{**extra, "store": StoreConfig(**extra["store"])})
 
 
 def remember_remote(url: str | None) -> str | None:

@@ -26,8 +26,8 @@ def parse(*args: str) -> argparse.Namespace:
 
 def test_defaults() -> None:
     args = parse("docs", "--collection", "c")
-    assert (args.folder, args.collection, args.chunk_tokens) == (Path("docs"), "c", 512)
-    assert (args.store, args.prefix, args.json) == (None, None, False)
+    assert (args.folder, args.collection, args.json) == (Path("docs"), "c", False)
+    assert (args.store, args.model, args.chunk_tokens, args.prefix, args.embedder) == (None,) * 5
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,6 @@ def test_defaults() -> None:
         ["docs"],
         ["--collection", "c"],
         ["docs", "--collection", "../c"],
-        ["docs", "--collection", "c", "--chunk-tokens", "0"],
-        ["docs", "--collection", "c", "--chunk-tokens", "many"],
         ["docs", "--collection", "c", "--chunk", "64"],
     ],
 )
@@ -62,6 +60,27 @@ def test_a_wrong_folder_is_one_line_before_a_model_is_loaded(
     assert err.startswith(f"kvblend precompute: {folder}")
     assert err.count("\n") == 1
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("15", "greater than or equal to 16"), ("many", "a valid int")]
+)
+def test_a_chunk_size_that_makes_no_sense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str, expected: str
+) -> None:
+    assert run(parse(str(tmp_path), "--collection", "c", "--chunk-tokens", value)) == 1
+    err = capsys.readouterr().err
+    assert f"--chunk-tokens: chunk_tokens: got '{value}', expected {expected}" in err and err.count("\n") == 1
+
+
+def test_the_settings_file_is_in_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVBLEND_CONFIG", "")  # what the flag sets is taken back
+    file = tmp_path / "kvblend.yaml"
+    file.write_text("precompute:\n  chunk_tokens: 3\n")
+    assert run(parse(str(tmp_path), "--collection", "c", "--config", str(file))) == 1
+    assert f"{file}:2: chunk_tokens: got 3, expected" in capsys.readouterr().err
 
 
 def test_a_prefix_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from api.server.collections.library import Library
 from api.server.ingest.ingest import Ingest
 from api.server.ingest.pacing import Interruption, Pace
 from api.server.ingest.runs import Runs
-from api.server.ingest.settings import DEFAULTS, IngestSettings
+from api.server.settings import DEFAULTS, ServeConfig
 from api.server.surface.keys import namespace_in_force
 from blend.chunks.chunk import ChunkRecord
 from retriever.retrieve import Hit
@@ -68,7 +68,7 @@ class Beside:
 
 @asynccontextmanager
 async def beside(
-    store: Path, *names: str, settings: IngestSettings = DEFAULTS, share: float = 1.0
+    store: Path, *names: str, settings: ServeConfig = DEFAULTS, share: float = 1.0
 ) -> AsyncIterator[Beside]:
     """A server's ingestion, from its start to its end."""
     library = Library(store, names, opener=WordEmbedder, reader=namespace_in_force.get)

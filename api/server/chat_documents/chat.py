@@ -10,7 +10,7 @@ from api.server.chat.conversation import Message, has_system_role, lay_out, plai
 from api.server.chat_documents.forms import ChatDocument, given_documents
 from api.server.chat_documents.learning import Learning
 from api.server.errors import FieldError
-from api.server.ingest.settings import IngestSettings
+from api.server.settings import ServeConfig
 from precompute.config import DEFAULTS
 
 _FORMS = TypeAdapter(list[str | ChatDocument])
@@ -38,7 +38,7 @@ class ChatDocuments:
         tokenizer: the served model's.
     """
 
-    def __init__(self, learning: Learning, tokenizer: Any, settings: IngestSettings) -> None:
+    def __init__(self, learning: Learning, tokenizer: Any, settings: ServeConfig) -> None:
         self._learning = learning
         self._system_role = has_system_role(tokenizer)
         self._settings = settings

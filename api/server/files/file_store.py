@@ -20,7 +20,7 @@ from uuid import uuid4
 from api.server.errors import NotThere
 from api.server.files.records import Record, Records, new_id
 from api.server.ingest.errors import TooLarge
-from api.server.ingest.settings import DEFAULTS
+from api.server.settings import DEFAULTS
 from blend.errors import BlendError
 
 COPY_BYTES = 1 << 20

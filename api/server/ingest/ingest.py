@@ -17,9 +17,9 @@ from api.server.ingest.jobs import Jobs
 from api.server.ingest.pacing import Interruption
 from api.server.ingest.paths import check_path
 from api.server.ingest.runs import Runs
-from api.server.ingest.settings import DEFAULTS, IngestSettings
 from api.server.ingest.unfinished import Task, Unfinished
 from api.server.ingest.worker import Worker
+from api.server.settings import DEFAULTS, ServeConfig
 from api.server.surface.keys import namespace_in_force
 from retriever.errors import CollectionError, RetrieverError
 from retriever.filters import Metadata
@@ -47,14 +47,14 @@ class Ingest:
         runs: Runs,
         interruption: Interruption,
         fingerprint: str,
-        settings: IngestSettings = DEFAULTS,
+        settings: ServeConfig = DEFAULTS,
     ) -> None:
         self.settings = settings
         self._library = library
         self._store: Path = library.store
         self._runs = runs
         self._fingerprint = fingerprint
-        self._jobs = Jobs(settings.kept_jobs)
+        self._jobs = Jobs(settings.max_ended_jobs)
         self._unfinished = Unfinished(library.store)
         self.worker = Worker(runs, self._jobs, self._unfinished, interruption)
         self._changing = asyncio.Lock()
@@ -196,8 +196,9 @@ class Ingest:
 
     def _check(self, documents: Sequence[Upload]) -> None:
         settings = self.settings
-        if not 0 < len(documents) <= settings.max_documents:
-            raise TooLarge(f"got {len(documents)} documents, expected 1 to {settings.max_documents} in a job")
+        if not 0 < len(documents) <= settings.max_job_documents:
+            most = settings.max_job_documents
+            raise TooLarge(f"got {len(documents)} documents, expected 1 to {most} in a job")
         for document in documents:
             check_path(document.path)
             check_metadata(document.path, document.metadata, settings.max_metadata_bytes)
@@ -209,7 +210,7 @@ class Ingest:
 
     def _check_room(self) -> None:
         waiting = len(self._jobs.unended())
-        if waiting >= self.settings.max_waiting_jobs:
+        if waiting >= self.settings.max_jobs:
             raise Busy(f"{waiting} jobs wait already: try again when some have ended")
 
     def _folder(self, name: str) -> DocumentFolder:

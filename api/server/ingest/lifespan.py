@@ -15,7 +15,7 @@ from api.server.ingest.ingest import Ingest
 from api.server.ingest.pacing import Interruption
 from api.server.ingest.runs import Runs
 from api.server.ingest.serving_engine import ServingEngines, paced
-from api.server.ingest.settings import IngestSettings
+from api.server.settings import ServeConfig
 from blend.errors import NotBlendable
 from blend.store.layout import mark_of
 from blend.vllm.engine.setup import EngineSetup
@@ -50,7 +50,7 @@ class Ingestion:
 
 @asynccontextmanager
 async def ingesting(
-    client: Any, library: Library, setup: EngineSetup, settings: IngestSettings
+    client: Any, library: Library, setup: EngineSetup, settings: ServeConfig
 ) -> AsyncIterator[Ingestion | None]:
     """Take documents in while the block runs; None where the model's tokenizer cannot tokenise chunks apart.
 
@@ -58,7 +58,7 @@ async def ingesting(
         client: vLLM's `EngineClient`, on the loop that runs.
     """
     tokenizer = client.renderer.get_tokenizer()
-    pace, interruption = paced(client, settings.share), Interruption()
+    pace, interruption = paced(client, settings.ingest_share), Interruption()
     engines = ServingEngines(client, tokenizer, setup, pace, interruption)
     try:
         engines.of("")

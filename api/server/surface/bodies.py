@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server.errors import error_response
 from api.server.ingest.errors import TooLarge
-from api.server.surface.limits import Limits
+from api.server.settings import ServeConfig
 from api.server.surface.paths import route_path
 from blend.errors import RequestError
 
@@ -84,7 +84,7 @@ class CheckBodies:
     JSON is read whole first; uploads are counted as they stream by.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ServeConfig) -> None:
         self.app = app
         self._limits = limits
 
@@ -92,7 +92,7 @@ class CheckBodies:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return await self.app(scope, receive, send)
         is_upload = _is_upload(scope)
-        limit = self._limits.upload_bytes if is_upload else self._limits.body_bytes
+        limit = self._limits.max_upload_bytes if is_upload else self._limits.max_body_bytes
         too_large = self._too_large(limit, is_upload=is_upload)
         declared = Headers(scope=scope).get("Content-Length", "")
         if declared.isdecimal() and len(declared) < 20 and int(declared) > limit:
@@ -101,7 +101,7 @@ class CheckBodies:
             return await _Counted(receive, send, limit).run(self.app, scope, too_large)
         try:
             body, gone = await _read(receive, limit, too_large)
-            check_json(body, self._limits.json_depth)
+            check_json(body, self._limits.max_json_depth)
         except (TooLarge, RequestError) as error:
             return await error_response(error)(scope, receive, send)
         await self.app(scope, _replay(body, gone, receive), send)

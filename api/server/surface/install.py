@@ -10,11 +10,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api.server.chat.closing import CloseStreams
 from api.server.errors import install_handlers
+from api.server.settings import ServeConfig
 from api.server.surface.bodies import CheckBodies
 from api.server.surface.draining import Drain, FinishRequests
 from api.server.surface.error_shape import ShapeErrors
 from api.server.surface.keys import AskForKey, KeyRing
-from api.server.surface.limits import Limits
 from api.server.surface.request_log import LogRequests
 from api.server.surface.tracing import Tracing
 
@@ -32,7 +32,7 @@ class Surface:
     """
 
     keys: KeyRing
-    limits: Limits
+    limits: ServeConfig
     drain: Drain
     tracing: Tracing | None = None
 

@@ -20,6 +20,7 @@ from blend.errors import RequestError
 from blend.plan.ratio import Ratio
 from blend.select import check_rule
 from blend.settings.defaults import DEFAULT_MODEL, DEFAULTS
+from blend.store.config import StoreConfig
 from blend.store.tiers.disk import DiskStore
 from blend.text.frame import SEPARATOR
 from blend.text.prompt_ids import PromptIds
@@ -35,7 +36,7 @@ class Engine:
 
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
-        store: folder of the store; the configured one when None.
+        store: folder of the store, or all its settings; None: as the settings say.
         namespace: whose chunks are stored, and read beside everybody's; "" for none. See `blend.namespace`.
         self_check: compare blending with full prefill before the model's first blend.
         overrides: see `blend.vllm.engine.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes`,
@@ -59,7 +60,7 @@ class Engine:
     def __init__(
         self,
         model: str = DEFAULT_MODEL,
-        store: Path | str | None = None,
+        store: Path | str | StoreConfig | None = None,
         *,
         namespace: str = "",
         self_check: bool = True,
@@ -67,7 +68,7 @@ class Engine:
     ) -> None:
         self.namespace = check_namespace(namespace)
         prepare_environment()
-        self.setup: EngineSetup = prepare_engine(model, Path(store) if store else None, **overrides)
+        self.setup: EngineSetup = prepare_engine(model, store, **overrides)
         self.model_name = self.setup.reference
         self.fingerprint = self.setup.settings.fingerprint
         own = self.setup.settings.within(namespace)

@@ -14,7 +14,8 @@ from blend.models.resolve import ModelFolder, resolve
 from blend.plan.ratio import Ratio, check_ratio
 from blend.plan.sharing import Sharing
 from blend.settings.defaults import DEFAULT_MODEL
-from blend.store.config import KEYS, StoreConfig, load_config
+from blend.settings.load import load
+from blend.store.config import StoreConfig
 from blend.store.remote.url import make_client
 from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
 from blend.vllm.version import check_vllm_version
@@ -31,7 +32,7 @@ FORCING = "blend.vllm.engine.forcing:ForcedAnswers"
 
 BLENDING = ("recompute_ratio", "sharing", "kept_bytes", "always_blends", "attention")
 """What of `Settings` whoever starts an engine may say."""
-TIERS = tuple(key for key in KEYS if key != "path")
+TIERS = tuple(key for key in StoreConfig.model_fields if key != "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +71,38 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_engine(model: str = DEFAULT_MODEL, store: Path | None = None, **overrides: Any) -> EngineSetup:
+def prepare_engine(
+    model: str = DEFAULT_MODEL, store: Path | str | StoreConfig | None = None, **overrides: Any
+) -> EngineSetup:
     """Resolve a model and the arguments of an engine that blends it.
 
     Args:
         model: name, local folder, GGUF file or hub id.
-        store: its folder; None: as the configuration says.
+        store: its folder, or all its settings; None: as the settings in force say.
         overrides: what `BLENDING` names of `Settings`; the other keys of `StoreConfig`, of which those that
-            are None are as the configuration says; and any argument of vLLM's `AsyncEngineArgs`. They win.
+            are None are as the settings in force say; and any argument of vLLM's `AsyncEngineArgs`. They win.
 
     Raises:
         ModelError: the model or a supported vLLM is not there.
         RequestError: the ratio, the sharing or the attention is none.
-        ConfigError: the store's configuration makes no sense.
+        ConfigError: a setting of the store makes no sense.
     """
     check_vllm_version()
     blending = {name: overrides.pop(name) for name in BLENDING if name in overrides}
     _check_settings(**blending)
-    tiers = load_config({"path": store, **{key: overrides.pop(key, None) for key in TIERS}}).config
+    tiers = {key: overrides.pop(key, None) for key in TIERS}
+    if not isinstance(store, StoreConfig):
+        store = load(StoreConfig, {"path": store, **tiers}).settings
     folder = resolve(model)
     _ask_no_hub_for(folder)
     dtype = overrides.get("dtype") or resolve_dtype(folder.path)
     num_ranks = int(overrides.get("tensor_parallel_size") or 1)
     _bind_threads(num_ranks)
     settings = Settings(
+        store=_without_secrets(store),
         fingerprint=_fingerprint(folder.path, dtype, overrides),
         engine=_engine_mark(overrides),
         gate_key=secrets.token_hex(16),
-        **_tiers(tiers),
         **blending,
     )
     arguments = _serving(folder, dtype)
@@ -113,12 +118,11 @@ def _ask_no_hub_for(folder: ModelFolder) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def _tiers(config: StoreConfig) -> dict[str, Any]:
-    """The store's configuration as settings, without a remote's secrets."""
-    if config.remote is not None:
-        make_client(config.remote, "", 1.0).close()  # what is missing is said here, not in a worker's log
-    said = {key: getattr(config, key) for key in TIERS}
-    return said | {"store": str(config.path), "remote": remember_remote(config.remote)}
+def _without_secrets(store: StoreConfig) -> StoreConfig:
+    """The store's settings as the engine is told them; a remote's secrets stay in the environment."""
+    if store.remote is not None:
+        make_client(store.remote, "", 1.0).close()  # a missing package is an error here, not in a worker
+    return store.model_copy(update={"remote": remember_remote(store.remote)})
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:

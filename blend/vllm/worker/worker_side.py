@@ -45,7 +45,7 @@ class WorkerSide:
     """
 
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
-        self._reads_beside = settings.remote is not None
+        self._reads_beside = settings.store.remote is not None
         self._block_size = vllm_config.cache_config.block_size
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()

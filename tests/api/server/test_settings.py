@@ -1,32 +1,35 @@
 """One file for everything: `kvblend.yaml`, below the environment and flags; and `kvblend config` shows it."""
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
+from api.cli.config import GROUPS
 from api.cli.main import main
-from api.server.settings import ServeConfig, check_flags, command_line, load_serve_config
-from api.server.surface.limits import Limits
+from api.server.settings import ServeConfig
+from api.server.vllm_flags import check_flags, command_line
 from blend.errors import ConfigError
-from blend.store.config import load_config
+from blend.settings.group import SECTIONS, Group, add_flags, flags_given, settings_of
+from blend.settings.load import load
+from blend.store.config import StoreConfig
 
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache folder's `kvblend.yaml`, in an environment that says nothing else."""
+    """The cache folder's `kvblend.yaml`, in an environment that sets nothing else."""
     monkeypatch.setenv("KVBLEND_CACHE", str(tmp_path))
-    for name in ("KVBLEND_CONFIG", "KVBLEND_STORE", "KVBLEND_STORE_CONFIG", "KVBLEND_SERVE_DRAIN_S"):
+    for name in ("KVBLEND_CONFIG", "KVBLEND_STORE", "KVBLEND_STORE_REMOTE", "KVBLEND_SERVE_DRAIN_S"):
         monkeypatch.setenv(name, "")  # also what a test itself sets is taken back then
         monkeypatch.delenv(name)
     return tmp_path / "kvblend.yaml"
 
 
-def test_nothing_said():
-    config, found = load_serve_config({})
-    assert config == ServeConfig()
-    assert config.limits == Limits()
-    assert set(found.sources.values()) == {"default"}
+def test_without_sources_each_setting_has_its_default():
+    found = load(ServeConfig)
+    assert found.settings == ServeConfig()
+    assert set(found.origins.values()) == {"default"}
 
 
 def test_file_environment_flag(file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -34,54 +37,79 @@ def test_file_environment_flag(file: Path, monkeypatch: pytest.MonkeyPatch):
         "serve:\n  collections: [docs]\n  drain_s: 5\n  max_body_bytes: 1MiB\n  key_file: keys\n"
         "  share_blends: no\n  recompute_ratio: auto\n  vllm: {port: 9}\nstore:\n  disk_bytes: 1GB\n"
     )
-    config, found = load_serve_config({})
+    found = load(ServeConfig)
+    config = found.settings
     assert (config.collections, config.drain_s, config.recompute_ratio) == (("docs",), 5.0, "auto")
     assert (config.share_blends, config.vllm) == ("no", {"port": 9})
-    assert config.limits.body_bytes == 1 << 20
+    assert config.max_body_bytes == 1 << 20
     assert config.key_file == file.parent / "keys"
-    assert found.sources["drain_s"] == str(file)
+    assert found.origins["drain_s"] == f"{file}:3"
     monkeypatch.setenv("KVBLEND_SERVE_DRAIN_S", "6")
-    assert load_serve_config({})[0].drain_s == 6
-    config, found = load_serve_config({"drain_s": "7", "model": None})
-    assert (config.drain_s, found.sources["drain_s"], config.model) == (7, "--drain-s", None)
-    stored = load_config({})
-    assert (stored.config.disk_bytes, stored.sources["disk_bytes"]) == (10**9, str(file))
-    (file.parent / "store.yaml").write_text("disk_bytes: 2GB\n")
-    assert load_config({}).config.disk_bytes == 2 * 10**9
+    monkeypatch.setenv("KVBLEND_SERVE_COLLECTIONS", "a, b")
+    monkeypatch.setenv("KVBLEND_SERVE_ALWAYS_BLEND", "yes")
+    found = load(ServeConfig)
+    assert (found.settings.drain_s, found.origins["drain_s"]) == (6, "$KVBLEND_SERVE_DRAIN_S")
+    assert (found.settings.collections, found.settings.always_blend) == (("a", "b"), True)
+    found = load(ServeConfig, {"drain_s": "7", "model": None})
+    config = found.settings
+    assert (config.drain_s, found.origins["drain_s"], config.model) == (7, "--drain-s", None)
+    stored = load(StoreConfig)
+    assert (stored.settings.disk_bytes, stored.origins["disk_bytes"]) == (10**9, f"{file}:10")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("serve: {colection: [a]}", "unknown key colection in .*, did you mean collections"),
-        ("serv: {}", "unknown key serv in .*, did you mean serve"),
-        ("store: {disk_byte: 1}", "unknown key disk_byte in .*, did you mean disk_bytes"),
-        ("serve: 7", "expected keys and values"),
+        ("serve: {colection: [a]}", "unknown setting colection in section serve, did you mean collections"),
+        ("\nserv: {}", "kvblend.yaml:2: unknown section serv, did you mean serve"),
+        ("serve: 7", "kvblend.yaml:1: section serve: got one int, expected keys and values"),
         ("[]\n- a", "cannot read"),
-        ("- a", "expected the sections serve, store"),
-        ("serve: {drain_s: soon}", "got 'soon', expected a number of seconds"),
-        ("serve: {drain_s: .inf}", "expected a number of seconds"),
-        ("serve: {always_blend: 7}", "expected true or false"),
-        ("serve: {collections: [7]}", "expected a list of names"),
-        ("serve: {recompute_ratio: 2}", "got .*2"),
-        ("serve: {share_blends: maybe}", "expected one of: no"),
-        ("serve: {max_json_depth: 100000}", "at most 500"),
-        ("serve: {max_body_bytes: 0}", "from 1 up"),
-        ("serve: {vllm: [a]}", "expected flags"),
-        ("serve: {model: []}", "expected text"),
+        ("- a", "got no sections, expected a mapping with: serve, store"),
+        ("serve: {drain_s: soon}", "kvblend.yaml:1: drain_s: got 'soon', expected a valid number"),
+        ("serve: {drain_s: .inf}", "got inf, expected a finite number"),
+        ("serve: {drain_s: .nan}", "got nan, expected"),
+        ("serve: {drain_s: true}", "got True, expected a number"),
+        ("serve: {always_blend: 7}", "expected a valid boolean"),
+        ("serve: {collections: [7]}", "collections: got 7, expected a valid string"),
+        ("serve: {recompute_ratio: 2}", "got a recompute ratio of 2.0, expected a number from 0 to 1"),
+        ("serve: {share_blends: maybe}", "got 'maybe', expected 'no', 'as-is' or 'topped-up'"),
+        ("serve: {ingest_share: 0}", "got 0, expected greater than 0"),
+        ("serve: {max_json_depth: 100000}", "got 100000, expected less than or equal to 500"),
+        ("serve: {max_body_bytes: 0}", "got 0, expected greater than 0"),
+        ("serve: {vllm: [a]}", "expected a valid dictionary"),
+        ("serve: {model: []}", "expected a valid string"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_that_names_it(file: Path, text: str, message: str):
+def test_a_value_that_makes_no_sense_is_an_error_that_names_it(file: Path, text: str, message: str):
     file.write_text(text)
-    load = load_config if "disk_byte" in text else load_serve_config
     with pytest.raises(ConfigError, match=message):
-        load({})
+        load(ServeConfig)
+
+
+def test_another_sections_mistakes_are_left_to_whoever_reads_it(file: Path):
+    file.write_text("store: {disk_byte: 1}")
+    assert load(ServeConfig).settings == ServeConfig()
+    with pytest.raises(ConfigError, match="unknown setting disk_byte"):
+        load(StoreConfig)
 
 
 def test_a_variable_that_is_no_setting(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KVBLEND_SERVE_VLLM", "{}")
-    with pytest.raises(ConfigError, match="unknown key KVBLEND_SERVE_VLLM"):
-        load_serve_config({})
+    with pytest.raises(ConfigError, match="unknown variable KVBLEND_SERVE_VLLM"):
+        load(ServeConfig)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_setting_is_explained_and_its_default_is_valid(group: type[Group]):
+    assert tuple(each.section for each in GROUPS) == SECTIONS
+    defaults = group()
+    assert group(**{key: getattr(defaults, key) for key in group.model_fields}) == defaults
+    for one in settings_of(group).values():
+        assert one.help and not one.help.endswith(".") and one.default
+    parser = argparse.ArgumentParser()
+    add_flags(parser, group)
+    assert set(flags_given(parser.parse_args([]), group).values()) == {None}
+    parser.format_help()
 
 
 def test_vllms_flags_become_its_command_line():
@@ -102,13 +130,19 @@ def test_the_command_shows_what_is_in_force(tmp_path: Path, capsys: pytest.Captu
     named.write_text(
         "serve: {vllm: {api_key: s3cret}}\nstore: {remote: 'redis://:swordfish@host:1/0', path: chunks}\n"
     )
-    assert main(["config", "--config", str(named), "--log-format", "json", "--json"]) == 0
+    assert (
+        main(["config", "--config", str(named), "--log-format", "json", "--memory-bytes", "1MB", "--json"])
+        == 0
+    )
     said = capsys.readouterr().out
     assert "s3cret" not in said and "swordfish" not in said
     found = json.loads(said)
     assert found["serve"]["log_format"] == {"value": "json", "source": "--log-format"}
-    assert found["store"]["path"] == {"value": str(tmp_path / "chunks"), "source": str(named)}
+    assert found["store"]["path"] == {"value": str(tmp_path / "chunks"), "source": f"{named}:2"}
+    assert found["store"]["remote"]["value"] == "redis://***@host:1/0"
+    assert found["store"]["memory_bytes"] == {"value": 10**6, "source": "--memory-bytes"}
     assert found["serve"]["drain_s"] == {"value": 30.0, "source": "default"}
     assert main(["config", "--config", str(named)]) == 0
-    assert "serve.log_format  " in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "serve.log_format  " in table and "swordfish" not in table and "s3cret" not in table
     assert main(["config", "--config", str(tmp_path / "missing.yaml")]) == 1

@@ -1,7 +1,6 @@
 """`kvblend store`: what it shows is what is there, and what it removes is what may go."""
 
 import os
-import re
 import tarfile
 import time
 from pathlib import Path
@@ -254,19 +253,15 @@ def test_there_is_no_store(shop: Shop, commands: Commands, tmp_path: Path) -> No
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_config_tells_where_each_value_comes_from(
+def test_the_settings_file_is_in_force_for_the_store_too(
     shop: Shop, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "store.yaml"
-    file.write_text("disk_bytes: 5GB\nmemory_bytes: 1GiB\n")
-    monkeypatch.setenv("KVBLEND_STORE_DISK_BYTES", "6GB")
-    found = commands.json("config", "--config", str(file))
-    assert found["path"] == {"value": str(shop.path), "source": "--store"}
-    assert found["disk_bytes"] == {"value": 6 * 10**9, "source": "$KVBLEND_STORE_DISK_BYTES"}
-    assert found["memory_bytes"] == {"value": 1 << 30, "source": str(file)}
-    assert found["device_bytes"] == {"value": "auto", "source": "default"}
-    shown = commands.ok("config", "--disk-bytes", "none")
-    assert re.search(r"disk_bytes +none", shown) and "--disk-bytes" in shown
+    monkeypatch.setenv("KVBLEND_CONFIG", "")  # what the flag sets is taken back
+    file = tmp_path / "kvblend.yaml"
+    file.write_text("store: {disk_bytes: 1}\n")
+    before = commands.json("ls")
+    assert commands.json("gc", "--config", str(file))["max_bytes"] == 1
+    assert len(commands.json("ls")) < len(before)
 
 
 def test_wrong_usage_is_status_2() -> None:

@@ -10,6 +10,7 @@ from blend.chunks.namespace import check_namespace, salted, scoped
 from blend.errors import RequestError
 from blend.report.metrics import Meter
 from blend.store.base import ChunkStore
+from blend.store.config import StoreConfig
 from blend.store.tiers.place import MEMORY
 from blend.store.tiers.shared_reads import SharedReads
 from blend.vllm.scheduler.known_chunks import KnownIn
@@ -22,7 +23,7 @@ CHUNK_BYTES = 2 * 2 * TOKENS * 4 * 4
 
 
 def settings(folder: Path, **more: int) -> Settings:
-    return Settings(str(folder), MODEL, engine="cpu", gate_key="its own", **more)
+    return Settings(StoreConfig(path=folder, **more), MODEL, engine="cpu", gate_key="its own")
 
 
 def put(settings: Settings, namespace: str, first: int) -> ChunkRecord:

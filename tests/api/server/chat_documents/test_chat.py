@@ -1,12 +1,11 @@
 """Documents of chat requests: laid out as retrieved chunks are, and known when they come again."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from api.server.errors import FieldError
-from api.server.ingest.settings import DEFAULTS
+from api.server.settings import ServeConfig
 from precompute.config import DEFAULTS as PRECOMPUTE
 from tests.support.ingesting_beside import Beside, beside
 
@@ -74,7 +73,7 @@ async def test_after_a_restart_they_are_known(tmp_path):
 
 
 async def test_the_least_recently_used_one_makes_room_and_leaves_the_store(tmp_path):
-    async with beside(tmp_path, settings=replace(DEFAULTS, max_learned_chunks=1)) as server:
+    async with beside(tmp_path, settings=ServeConfig(max_learned_chunks=1)) as server:
         (cats,) = (await server.documents.lay_out([CATS], QUESTION)).sources
         await all_stored(server, CATS)
         await server.documents.lay_out([DOGS], QUESTION)
@@ -88,7 +87,7 @@ async def test_the_least_recently_used_one_makes_room_and_leaves_the_store(tmp_p
 
 
 async def test_what_a_collection_needs_stays_when_it_makes_room(tmp_path):
-    async with beside(tmp_path, settings=replace(DEFAULTS, max_learned_chunks=1)) as server:
+    async with beside(tmp_path, settings=ServeConfig(max_learned_chunks=1)) as server:
         await server.ingest.create("pets")
         await server.ingest.finished(await server.ingest.put("pets", "cats.txt", CATS.encode()))
         (cats,) = (await server.documents.lay_out([CATS], QUESTION)).sources

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -19,7 +18,7 @@ from api.server.ingest.errors import (
 )
 from api.server.ingest.job import DocumentStatus, Status, Upload
 from api.server.ingest.pacing import Interrupted
-from api.server.ingest.settings import DEFAULTS
+from api.server.settings import ServeConfig
 from api.server.surface.keys import namespace_in_force
 from blend.errors import StoreFull
 from precompute.journal import store_lock
@@ -241,9 +240,7 @@ async def test_a_collection_of_its_owners_is_not_changed_here(tmp_path):
 
 
 async def test_what_is_over_a_limit_is_refused_and_stores_nothing(tmp_path):
-    settings = replace(
-        DEFAULTS, max_document_bytes=10, max_documents=2, max_metadata_bytes=20, max_waiting_jobs=1
-    )
+    settings = ServeConfig(max_document_bytes=10, max_job_documents=2, max_metadata_bytes=20, max_jobs=1)
     async with beside(tmp_path, settings=settings) as server:
         await server.ingest.create("pets")
         with pytest.raises(TooLarge, match="11 bytes, expected at most 10"):
@@ -357,7 +354,7 @@ async def test_a_job_that_fails_says_why_and_the_next_one_catches_up(tmp_path, m
 
 
 async def test_ended_jobs_are_remembered_up_to_a_number(tmp_path):
-    async with beside(tmp_path, settings=replace(DEFAULTS, kept_jobs=2)) as server:
+    async with beside(tmp_path, settings=ServeConfig(max_ended_jobs=2)) as server:
         await server.ingest.create("pets")
         for i in range(4):
             await put(server, f"{i}.txt", f"fact {i}".encode())
@@ -375,10 +372,10 @@ async def test_a_collection_of_another_model_is_left_alone(tmp_path):
 
 
 async def test_a_collection_is_made_with_the_servers_embedding_model_and_keeps_it(tmp_path):
-    async with beside(tmp_path, settings=replace(DEFAULTS, embedder="the-first")) as server:
+    async with beside(tmp_path, settings=ServeConfig(embedder="the-first")) as server:
         await server.ingest.create("pets")
         await put(server, "a.md", CATS)
-    async with beside(tmp_path, settings=replace(DEFAULTS, embedder="another")) as server:
+    async with beside(tmp_path, settings=ServeConfig(embedder="another")) as server:
         await put(server, "b.md", DOGS)
         await server.ingest.create("more")
         made = {name: server.library.retriever(name).collection.settings for name in ("pets", "more")}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ from fastapi import FastAPI
 
 from api.server.errors import install_handlers
 from api.server.ingest.routes import ingest_router
-from api.server.ingest.settings import DEFAULTS, IngestSettings
+from api.server.settings import DEFAULTS, ServeConfig
 from tests.support.ingesting_beside import Beside, beside
 
 pytestmark = pytest.mark.asyncio
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 @asynccontextmanager
 async def routes(
-    store: Path, settings: IngestSettings = DEFAULTS
+    store: Path, settings: ServeConfig = DEFAULTS
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Beside]]:
     async with beside(store, settings=settings) as server:
         app = FastAPI()
@@ -94,7 +93,7 @@ async def test_a_job_is_told_as_events_until_it_ends(tmp_path):
     ],
 )
 async def test_what_cannot_be_done_is_said_in_openais_shape(tmp_path, method, url, options, status):
-    async with routes(tmp_path, replace(DEFAULTS, max_document_bytes=100)) as (client, _):
+    async with routes(tmp_path, ServeConfig(max_document_bytes=100)) as (client, _):
         await client.post("/collections", json={"name": "pets"})
         answer = await client.request(method, f"/collections{url}", **options)
         assert answer.status_code == status, answer.text

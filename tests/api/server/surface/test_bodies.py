@@ -9,11 +9,11 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, UploadFile
 from httpx import ASGITransport
 
+from api.server.settings import ServeConfig
 from api.server.surface.bodies import check_json
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing
-from api.server.surface.limits import Limits
 from blend.errors import RequestError
 
 LIMIT = 1000
@@ -21,7 +21,7 @@ LIMIT = 1000
 
 def make_app() -> FastAPI:
     app = FastAPI()
-    limits = Limits(body_bytes=LIMIT, upload_bytes=4 * LIMIT, json_depth=5)
+    limits = ServeConfig(max_body_bytes=LIMIT, max_upload_bytes=4 * LIMIT, max_json_depth=5)
     install_surface(app, Surface(KeyRing(), limits, Drain(1)))
 
     @app.post("/json")

@@ -11,10 +11,10 @@ from fastapi.responses import StreamingResponse
 from httpx import ASGITransport
 
 from api.server.guard import GuardedEngine
+from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing
-from api.server.surface.limits import Limits
 
 
 class Client:
@@ -30,7 +30,7 @@ def make(
     limit_s: float, stop: Callable[[], None] | None = None
 ) -> tuple[httpx.AsyncClient, GuardedEngine, Client, asyncio.Event]:
     app, client, drain, go_on, begun = FastAPI(), Client(), Drain(limit_s), asyncio.Event(), []
-    install_surface(app, Surface(KeyRing(), Limits(), drain))
+    install_surface(app, Surface(KeyRing(), ServeConfig(), drain))
 
     @app.get("/stream")
     async def stream() -> StreamingResponse:

@@ -9,11 +9,11 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, model_validator
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.error_shape import in_shape
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing
-from api.server.surface.limits import Limits
 
 
 class Careless(BaseModel):
@@ -27,7 +27,7 @@ class Careless(BaseModel):
 
 def make_client() -> TestClient:
     app = FastAPI()
-    install_surface(app, Surface(KeyRing(), Limits(), Drain(1)))
+    install_surface(app, Surface(KeyRing(), ServeConfig(), Drain(1)))
 
     @app.post("/careless")
     async def careless(body: Careless) -> None: ...

@@ -8,10 +8,10 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 
+from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import NAMESPACE, VARIABLE, KeyRing, make_key, namespace_in_force, parse_keys
-from api.server.surface.limits import Limits
 from blend.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def no_keys_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def client(ring: KeyRing, root_path: str = "") -> TestClient:
     app = FastAPI(root_path=root_path)
-    install_surface(app, Surface(ring, Limits(), Drain(1)))
+    install_surface(app, Surface(ring, ServeConfig(), Drain(1)))
 
     @app.get("/health")
     @app.get("/v1/models")

@@ -10,10 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 from api.server.guard import GuardedEngine
+from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing, make_key
-from api.server.surface.limits import Limits
 from api.server.surface.request_log import OURS, JsonLines, set_up_log
 from blend.report.stats import BlendStats
 from blend.vllm.request_params import KEY
@@ -36,7 +36,7 @@ class Client:
 def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.delenv("KVBLEND_API_KEYS", raising=False)
     app = FastAPI()
-    install_surface(app, Surface(KeyRing(secrets=["s3cret"]), Limits(), Drain(1)))
+    install_surface(app, Surface(KeyRing(secrets=["s3cret"]), ServeConfig(), Drain(1)))
     engine = GuardedEngine(Client())
 
     @app.post("/v1/answers/{name}")

@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api.server.guard import GuardedEngine
+from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing
-from api.server.surface.limits import Limits
 from api.server.surface.record import record_in_force
 from api.server.surface.tracing import Tracing
 from blend.report.stats import BlendStats
@@ -45,7 +45,7 @@ def spans() -> dict[str, ReadableSpan]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     app = FastAPI()
     tracing = Tracing(provider.get_tracer("kvblend"))
-    install_surface(app, Surface(KeyRing(), Limits(), Drain(1), tracing))
+    install_surface(app, Surface(KeyRing(), ServeConfig(), Drain(1), tracing))
     engine = GuardedEngine(Client())
 
     @app.get("/answer")

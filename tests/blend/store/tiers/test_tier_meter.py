@@ -108,7 +108,8 @@ def test_memory_and_disk_count_apart_what_goes_through_both(
     tmp_path: Path, make_chunk: MakeChunk, by_layer: bool
 ) -> None:
     meter, chunk = Meter("rank 0"), make_chunk(1)
-    store, size = open_store(StoreConfig(tmp_path, memory_bytes=10_000), tmp_path, meter), chunk.num_bytes
+    store = open_store(StoreConfig(path=tmp_path, memory_bytes=10_000), tmp_path, meter)
+    size = chunk.num_bytes
 
     def read() -> None:
         reader = store.open(chunk.record)
@@ -171,7 +172,7 @@ def test_a_remote_counts_what_goes_through_it_and_when_it_is_left_alone(
 ) -> None:
     server, meter, chunks = RedisServer(), Meter("rank 0"), [make_chunk(seed) for seed in range(3)]
     url = f"redis://127.0.0.1:{server.port}"
-    config = StoreConfig(tmp_path, memory_bytes=0, remote=url, remote_deadline_ms=20_000)
+    config = StoreConfig(path=tmp_path, memory_bytes=0, remote=url, remote_deadline_ms=20_000)
     store = open_store(config, tmp_path / "models" / "a-mark" / "chunks", meter)
     assert isinstance(store, BackedStore)
     chunk, other, absent = chunks

@@ -264,7 +264,7 @@ def test_hot_chunks_lie_on_the_device_with_the_heads_of_their_rank(pair: Pair) -
     pair.engine.submit(ask(pair, prompt_of(pair, (2, 0, 1)), 0.3, "question-late"))
     num_ranks = int(pair.engine.setup.arguments["tensor_parallel_size"])
     heads = max(1, int(pair.chunks[0].keys.shape[2]) // num_ranks)
-    has_tier = pair.engine.setup.settings.device_bytes != "auto"
+    has_tier = pair.engine.setup.settings.store.device_bytes != "auto"
     for held in in_workers(pair, _heads_on_device):
         assert held == (str(heads) if has_tier else "no such tier")
 

@@ -24,6 +24,7 @@ from blend.plan.sharing import Sharing
 from blend.report.detail import TokenState
 from blend.report.stats import BlendStats
 from blend.settings.defaults import DEFAULTS
+from blend.store.config import StoreConfig
 from blend.store.layout import mark_of
 from blend.store.stack import open_remote
 from blend.store.tiers.disk import DiskStore
@@ -66,7 +67,7 @@ def stored(record: ChunkRecord) -> ChunkKV:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(str(tmp_path), "f" * 64, engine="cpu", gate_key="the self-check's")
+    settings = Settings(StoreConfig(path=tmp_path), "f" * 64, engine="cpu", gate_key="the self-check's")
     store = DiskStore(settings.chunks_folder)
     for ids in (FIRST, SECOND):
         store.put(stored(make_record(settings.fingerprint, PREFIX, ids)))
@@ -206,7 +207,8 @@ def test_a_store_that_is_gone_costs_the_blend_and_not_the_engine(
 def test_chunks_of_a_remote_are_known_and_its_death_stalls_nobody(settings: Settings, tmp_path: Path) -> None:
     server = RedisServer()
     url = f"redis://127.0.0.1:{server.port}"
-    settings = replace(settings, store=str(tmp_path / "b"), remote=url, remote_deadline_ms=20_000)
+    store = StoreConfig(path=tmp_path / "b", remote=url, remote_deadline_ms=20_000)
+    settings = replace(settings, store=store)
     remote = open_remote(settings.tiers, mark_of(settings.fingerprint))
     assert remote is not None
     for ids in (FIRST, SECOND):
@@ -235,10 +237,11 @@ def test_a_remotes_secrets_are_not_in_what_vllm_logs(
 ) -> None:
     url = "redis://me:swordfish@host:1/0"
     monkeypatch.delenv("KVBLEND_STORE_REMOTE", raising=False)
-    plain = replace(settings, remote=remember_remote("redis://host:1/0"))
+    plain = replace(settings, store=StoreConfig(remote=remember_remote("redis://host:1/0")))
     assert plain.tiers.remote == "redis://host:1/0" and "KVBLEND_STORE_REMOTE" not in os.environ
     monkeypatch.setenv("KVBLEND_STORE_REMOTE", "other")  # so that it is put back afterwards
-    secret = Settings.from_extra_config(replace(settings, remote=remember_remote(url)).to_extra_config())
+    held = replace(settings, store=StoreConfig(remote=remember_remote(url)))
+    secret = Settings.from_extra_config(held.to_extra_config())
     assert "swordfish" not in str(secret.to_extra_config())
     assert secret.tiers.remote == url
     monkeypatch.setenv("KVBLEND_STORE_REMOTE", "redis://me:x@elsewhere")
