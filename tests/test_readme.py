@@ -1,63 +1,69 @@
-"""The README's commands do what it says, run as they stand there."""
+"""The commands of the README's session, and of the pages that ask a server, run as they stand there."""
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.doc_blocks import Block, in_group, place_for_commands, run, run_python
 from tests.support.served import pass_on_verdicts
 from tests.support.servers import free_port
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = ("attention-sinks.md", "paged-attention.html")
+DOCUMENTS = ("attention-sinks.md", "paged-attention.html")
 CHARACTERS = 3500
-"""Of each page: enough to ask about, and soon precomputed."""
+"""Of each document: enough to ask about, and soon precomputed."""
+UPLOADED = ("start.md", "handbook.md")
 LIMIT_S = 500
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+pytestmark = [pytest.mark.engine, pytest.mark.model]
 
 
-def commands() -> list[str]:
-    return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+@dataclass(frozen=True)
+class Session:
+    """The README's session up to its server.
+
+    Attributes:
+        port: the server's, in place of 8000.
+        precomputed: what the first command printed.
+    """
+
+    place: Path
+    environment: dict[str, str]
+    port: str
+    precomputed: str
+
+    def run(self, block: Block) -> str:
+        """What a block prints."""
+        return "".join(self._run(block.language, command) for command in block.commands)
+
+    def _run(self, language: str, command: str) -> str:
+        runner = run_python if language == "python" else run
+        return runner(command.replace("8000", self.port), self.place, self.environment, LIMIT_S)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with some of the demo's pages where the README's commands expect them."""
+def session(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Session]:
+    """The first block: some of the demo's documents are precomputed; a server starts on a free port."""
     place = tmp_path_factory.mktemp("readme")
     (place / "demo" / "docs").mkdir(parents=True)
-    for page in PAGES:
-        (place / "demo" / "docs" / page).write_text((ROOT / "demo" / "docs" / page).read_text()[:CHARACTERS])
-    (place / "bin").mkdir()
-    launcher = place / "bin" / "kvblend"
-    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m api.cli "$@"\n')
-    launcher.chmod(0o755)
-    return place
-
-
-@pytest.fixture(scope="module")
-def environment(place: Path) -> dict[str, str]:
-    path = f"{place / 'bin'}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "KVBLEND_STORE": str(place / "store")}
-
-
-def run(command: str, place: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=place, env=environment, capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    for name in DOCUMENTS:
+        (place / "demo" / "docs" / name).write_text((ROOT / "demo" / "docs" / name).read_text()[:CHARACTERS])
+    for name in UPLOADED:
+        (place / name).write_text(f"# {name}\n\nThe lighthouse of Ostend is lit from dusk till dawn.\n")
+    environment = place_for_commands(place)
+    pass_on_verdicts(store, place / "store")
+    precompute, serve = in_group("session")[0].commands
+    printed = run(precompute, place, environment, LIMIT_S)
+    with serving(serve, place, environment) as port:
+        yield Session(place, environment, port, printed)
 
 
 @contextmanager
@@ -90,55 +96,23 @@ def healthy(port: str) -> bool:
         return False
 
 
-def test_the_readme_shows_a_whole_session() -> None:
-    words = [command.split()[:2] for command in commands()]
-    assert [pair[1] for pair in words] == ["precompute", "ask", "doctor", "serve"]
-
-
-@pytest.mark.engine
-@pytest.mark.model
-@pytest.mark.timeout(1800)  # four starts of the engine
-def test_the_first_session(place: Path, environment: dict[str, str], store: Path) -> None:
-    pass_on_verdicts(store, place / "store")  # the doctor looks for itself, later
-    precompute, ask, doctor, serve = commands()
-    assert "2 documents" in run(precompute, place, environment)
-    asked = run(ask, place, environment)
+@pytest.mark.timeout(1200)  # two starts of the engine
+def test_the_readmes_first_session(session: Session) -> None:
+    assert "2 documents" in session.precomputed
+    _, ask, curl, client = in_group("session")
+    asked = session.run(ask)
     assert "times sooner" in asked and "paged-attention.html" in asked
-    stored = chunk_files(place)
-    assert re.search(r"passed +True", run(doctor, place, environment))
-    assert stored and chunk_files(place) == stored, "the self-check leaves no chunk"
-    with serving(serve, place, environment) as port:
-        curl = next(block for block in blocks("sh") if block.startswith("curl"))
-        answered = run(curl.replace("8000", port), place, environment)
-        assert '"reused_tokens":' in answered and '"fallback":null' in answered
-        client = next(block for block in blocks("python") if "OpenAI(" in block)
-        given = "question = 'What is an attention sink?'\n" + chunk_texts(place)
-        printed = run_python(given + client.replace("8000", port), place, environment)
-        assert int(printed.split()[-1]) > 0
+    answered = session.run(curl)
+    assert '"reused_tokens":' in answered and '"fallback":null' in answered
+    assert int(session.run(client).split()[-1]) > 0
 
 
-@pytest.mark.engine
-@pytest.mark.model
-def test_the_python_example(place: Path, environment: dict[str, str]) -> None:
-    example = next(block for block in blocks("python") if "from blend import Engine" in block)
-    printed = run_python(example, place, environment)
-    assert "North Sea" in printed and int(printed.split()[-1]) > 0
-
-
-def chunk_files(place: Path) -> set[Path]:
-    return set((place / "store").rglob("*.safetensors"))
-
-
-def chunk_texts(place: Path) -> str:
-    """Python that reads two chunks of the collection that the README's first command made."""
-    return (
-        "from pathlib import Path\n"
-        "from retriever.collection import Collection\n"
-        f"chunks = Collection.open(Path({str(place / 'store')!r}), 'docs').chunks\n"
-        "chunk_texts = [chunks[2].text, chunks[1].text]\n"
-    )
-
-
-def run_python(source: str, place: Path, environment: dict[str, str]) -> str:
-    (place / "example.py").write_text(source)
-    return run(f"{sys.executable} example.py", place, environment)
+@pytest.mark.timeout(600)
+def test_what_other_pages_ask_a_server(session: Session) -> None:
+    for block in in_group("served"):
+        printed = session.run(block)
+        where = f"{block.page}:{block.line}"
+        assert '"error":' not in printed, f"{where} printed {printed}"
+        if "reused_tokens" in block.source:
+            tokens = re.findall(r"^reused tokens: (\d+)$", printed, flags=re.M)
+            assert int(tokens[-1]) > 0, f"{where} printed {printed}"

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     What the caller or the data did wrong is one line on standard error and status 1.
     """
-    parser = _parser()
+    parser = command_parser()
     try:
         args, flags = parser.parse_known_args(argv)
         if args.command == "serve":
@@ -58,7 +58,8 @@ def _bench(argv: Sequence[str]) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Arguments of all commands."""
     parser = argparse.ArgumentParser(
         prog="kvblend",
         description="Answers from your documents without reading them twice.",

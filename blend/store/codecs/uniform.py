@@ -3,7 +3,7 @@
 Keys are not scaled by channel: a query meets the sum of all channels' errors, so all may err alike, and as
 little as most channels need, however far a few of them spread. Values
 are scaled by token: tokens that draw much attention tend to have small values, and must not err like large
-ones. Both were measured against their opposites, and against integers in groups, see demo/LOG.md.
+ones. Both were measured against their opposites, and against integers in groups, see docs/log/2026-11.md.
 """
 
 import torch

@@ -2,14 +2,18 @@
 
 import asyncio
 import random
+import re
+import shlex
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from api.cli.main import main
 from blend import BlendError, Engine
 from blend.errors import RequestError
 from blend.vllm.engine.answer import Answer, Ask
@@ -18,6 +22,7 @@ from blend.vllm.gate.verdict_file import GateFile
 from blend.vllm.request_params import BlendParams
 from blend.vllm.worker.computing import SLICE_TOKENS
 from tests.blend.vllm.conftest import PREFIX
+from tests.support.doc_blocks import in_group
 
 pytestmark = [pytest.mark.engine, pytest.mark.model]
 
@@ -300,3 +305,30 @@ def test_chunks_computed_in_slices_while_another_request_decodes_are_what_they_a
         assert sliced is not None and whole is not None
         torch.testing.assert_close(sliced.keys, whole.keys, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(sliced.values, whole.values, rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def shared(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """The engine for code that starts one of its own: it is the same, and a start takes half a minute."""
+    for name in ("blend.Engine", "blend.vllm.engine.engine.Engine"):
+        monkeypatch.setattr(name, lambda *args, **options: nullcontext(engine))
+    return engine
+
+
+def test_the_doctor_of_the_readme_passes_and_leaves_no_chunk(
+    shared: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = set(shared.store.ids())
+    [command] = [
+        command for block in in_group("engine") if block.language == "console" for command in block.commands
+    ]
+    assert main(shlex.split(command)[1:]) == 0
+    assert re.search(r"passed +True", capsys.readouterr().out)
+    assert set(shared.store.ids()) == stored
+
+
+def test_the_pages_example_of_the_engine(shared: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    [example] = [block for block in in_group("engine") if block.language == "python"]
+    exec(example.source, {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    assert "North Sea" in printed and int(printed.split()[-1]) > 0
