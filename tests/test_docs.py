@@ -12,8 +12,9 @@ from api.cli.main import command_parser
 from blend.chunks.chunk import ChunkRecord
 from docs.generate import PAGES as GENERATED
 from docs.generate import stale
+from docs.generate_cli import commands
 from tests.conftest import RandomIds
-from tests.support.doc_blocks import PAGES, ROOT, Block, blocks, in_group, place_for_commands, run
+from tests.support.doc_blocks import FENCE, PAGES, ROOT, Block, blocks, in_group, place_for_commands, run
 
 RUN_BY = {
     "engine": "tests/blend/vllm/engine/test_engine.py",
@@ -57,6 +58,12 @@ def kvblend_commands() -> list[str]:
     return [line.strip() for line in lines if line.strip().startswith("kvblend ")]
 
 
+def named_in(page: Path) -> list[str]:
+    """`kvblend` commands that a page names within its sentences and tables."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [" ".join(found.split()) for found in re.findall(r"`(kvblend [^`]+)`", text)]
+
+
 def prose_lines(text: str) -> list[str]:
     """Lines that can be broken: no tables, no code."""
     text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
@@ -93,6 +100,18 @@ def test_every_command_of_a_page_has_the_arguments_that_it_shows(command: str) -
     argv = shlex.split(command, comments=True)[1:]
     args, flags = command_parser().parse_known_args(argv)
     assert not flags or args.command == "serve", flags  # which passes all others on to vLLM
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_that_a_sentence_names_has_the_flags_that_it_names(page: Path) -> None:
+    for command in named_in(page):
+        known = [one for one in commands() if f"{command} ".startswith(f"{one.prog} ")]
+        flags = set(re.findall(r"(?<= )--[a-z0-9-]+", command))
+        if known and not command.startswith("kvblend serve"):  # which passes flags on to vLLM
+            assert flags <= set(known[0]._option_string_actions), command
+        else:
+            begun = command.split(" --")[0].rstrip(" .")
+            assert "COMMAND" in command or any(one.prog.startswith(begun) for one in commands()), command
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=name)

@@ -9,7 +9,7 @@ import { ask, events } from "./server.js";
  * @property {number} ttftMs from sending it to the first token.
  * @property {number|null} tokensPerSecond after the first one; null where there were fewer than two.
  * @property {object} usage
- * @property {object} blend the server's own account, see README.
+ * @property {object} blend the server's own account, see docs/http-api.md.
  */
 
 /**

@@ -113,5 +113,5 @@ def test_every_series_that_the_dashboard_and_the_alerts_ask_for_is_exposed(serve
     assert metrics() - exposed == set()
     given_by_prometheus = {"job", "instance"}
     told = {name for family in families for sample in family.samples for name in sample.labels}
-    # Some series have no sample until something goes wrong; their labels are in the README's table.
+    # Some series have no sample until something goes wrong; their labels are in docs/metrics.md.
     assert labels() - told - given_by_prometheus <= {"tier", "direction", "process", "reason"}
