@@ -26,12 +26,17 @@ _BENCHES = {
 
 def main(argv: Sequence[str]) -> int:
     """Run one benchmark; returns its exit status."""
+    args = command_parser().parse_args(argv)
+    status: int = _BENCHES[args.bench].run(args)
+    return status
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """Arguments of all benchmarks."""
     parser = argparse.ArgumentParser(
         prog="kvblend bench", description="Measure how good and how fast blends are.", allow_abbrev=False
     )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="bench")
     for bench in _BENCHES.values():
         bench.add_parser(benches)
-    args = parser.parse_args(argv)
-    status: int = _BENCHES[args.bench].run(args)
-    return status
+    return parser

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Iterator
 
-from api.cli.main import command_parser
+from api.cli import main as kvblend
+from bench import cli as bench
 
 HEAD = """\
 # Command line
@@ -21,7 +22,8 @@ def cli() -> str:
 
 def commands() -> list[argparse.ArgumentParser]:
     """Parsers of all commands that have no subcommands; `prog` is what a user types."""
-    return list(_commands(command_parser()))
+    ours = [command for command in _commands(kvblend.command_parser()) if command.prog != "kvblend bench"]
+    return [*ours, *_commands(bench.command_parser())]
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
