@@ -81,14 +81,12 @@ class ChunkKV:
         record: what the chunk is.
         keys: [L, T, H, D], rotated for positions `record.offset .. record.offset + T - 1`.
         values: [L, T, H, D], same dtype and device as `keys`.
-        scores: float32 [T], one offline number per token for selectors that want one, or None.
         is_lossless: whether these are the numbers that were computed; False behind a codec that drops some.
     """
 
     record: ChunkRecord
     keys: torch.Tensor
     values: torch.Tensor
-    scores: torch.Tensor | None = None
     is_lossless: bool = True
 
     def __post_init__(self) -> None:
@@ -97,16 +95,10 @@ class ChunkKV:
             f"and {tuple(self.values.shape)}"
         )
         assert self.keys.shape[1] == self.record.num_tokens
-        assert self.scores is None or self.scores.shape == (self.record.num_tokens,)
 
     @property
     def num_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
-
-    @property
-    def tensor_bytes(self) -> int:
-        """Those of the scores too."""
-        return self.num_bytes + (0 if self.scores is None else self.scores.nbytes)
 
 
 def chunk_id(

@@ -38,13 +38,6 @@ class ChunkReader(Protocol):
                 before are good.
         """
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None; see `ChunkKV`.
-
-        Raises:
-            CorruptChunk: they failed their check. The entry has been dropped.
-        """
-
     def chunk(self) -> ChunkKV:
         """All of it, every byte verified.
 

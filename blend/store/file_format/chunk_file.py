@@ -4,7 +4,6 @@
 
     header      see `blend.store.file_format.chunk_header`
     kv          [L, 2, T, H, D]      keys = kv[:, 0], values = kv[:, 1]; a checksum per layer
-    scores      float32 [T]          optional
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
     leap        int32 [2]            after, by; optional
@@ -51,8 +50,6 @@ def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
         packing = Packing(tag_of(codec), kv.dtype, tuple(kv.shape), tuple(run.nbytes for run in runs))
         kv = torch.frombuffer(bytearray(b"".join(runs)), dtype=torch.uint8)
     tensors = {"kv": kv}
-    if chunk.scores is not None:
-        tensors["scores"] = chunk.scores.to("cpu", torch.float32)
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
     if chunk.record.leap is not None:
@@ -108,12 +105,6 @@ class ChunkFile:
             self.codec.decode(data, kv)
         return kv[0], kv[1]
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None."""
-        if "scores" not in self.parts:
-            return None
-        return _tensor_of(self._checked("scores"), self.parts["scores"].dtype, self.parts["scores"].shape)
-
     def chunk(self) -> ChunkKV:
         """All of it: every byte is verified. The layers are read at once."""
         part, (data, layers) = self.parts["kv"], self._checked_layers()
@@ -123,22 +114,19 @@ class ChunkFile:
             kv = torch.empty(part.packing.shape, dtype=part.packing.dtype)
             for layer, into in zip(layers, kv, strict=True):
                 self.codec.decode(layer, into)
-        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.scores(), self.is_lossless)
+        return ChunkKV(self.record, kv[:, 0], kv[:, 1], self.is_lossless)
 
     @property
-    def tensor_bytes(self) -> int:
-        """Of what `chunk` gives."""
-        packing, parts = self.parts["kv"].packing, self.parts
-        kv = parts["kv"].stop - parts["kv"].start
-        if packing is not None:
-            kv = math.prod(packing.shape) * packing.dtype.itemsize
-        return kv + (parts["scores"].stop - parts["scores"].start if "scores" in parts else 0)
+    def num_bytes(self) -> int:
+        """Bytes of keys and values that `chunk` returns."""
+        kv = self.parts["kv"]
+        if kv.packing is None:
+            return kv.stop - kv.start
+        return math.prod(kv.packing.shape) * kv.packing.dtype.itemsize
 
     def check(self) -> None:
         """Verify every byte, and unpack none."""
         self._checked_layers()
-        if "scores" in self.parts:
-            self._checked("scores")
 
     def _checked_layers(self) -> tuple[memoryview, list[memoryview]]:
         """The bytes of keys and values, and those of each layer."""

@@ -44,15 +44,6 @@ class MappedChunk:
         with self._checked():
             return self._file.layer(index)
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None.
-
-        Raises:
-            CorruptChunk: they failed their check. The entry has been dropped.
-        """
-        with self._checked():
-            return self._file.scores()
-
     def chunk(self) -> ChunkKV:
         """All of it.
 

@@ -21,7 +21,7 @@ def recoded(chunk: ChunkKV, codec: Codec) -> ChunkKV:
     """The same chunk with what a codec drops dropped, on the device that it came from."""
     device = chunk.keys.device
     read = ChunkFile(HeldBytes(to_file(chunk, codec)), chunk.record.chunk_id).chunk()
-    return ChunkKV(chunk.record, read.keys.to(device), read.values.to(device), chunk.scores, read.is_lossless)
+    return ChunkKV(chunk.record, read.keys.to(device), read.values.to(device), read.is_lossless)
 
 
 class LossyError(Exception):

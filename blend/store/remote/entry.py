@@ -3,7 +3,7 @@
 ::
 
     head      one line of JSON, then the file's bytes before the bulk and those after it: its header, and
-              what is small behind the keys and values (scores, ids)
+              what is small behind the keys and values (ids)
     pieces    the bulk (keys and values), cut so that no value is over the server's limit
 
 A head is written last and removed first, and pieces bear the head's own mark: who finds a head finds all

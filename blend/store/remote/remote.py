@@ -90,7 +90,7 @@ class RemoteStore:
         """
         begin = time.perf_counter()
         self.put_file(chunk.record.chunk_id, bytearray(b"".join(encode(chunk, self.codec))))
-        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
+        self._meter.wrote(chunk.num_bytes, time.perf_counter() - begin)
 
     def put_file(self, chunk_id: str, data: bytearray) -> None:
         """The same of a chunk's file.
@@ -132,7 +132,7 @@ class RemoteStore:
             raise self._files.damaged(record.chunk_id, error) from error
         self._looked_up(record.chunk_id, found=chunk is not None)
         if chunk is not None:
-            self._meter.read(chunk.tensor_bytes, begin)
+            self._meter.read(chunk.num_bytes, begin)
         return chunk
 
     def open(

@@ -174,5 +174,5 @@ class BackedStore:
         # As it is: packed again it would lose more. Who read it has not yet verified all of it.
         file = ChunkFile(HeldBytes(data), chunk_id)
         file.check()
-        self.near.put_file(chunk_id, [data], file.tensor_bytes)
+        self.near.put_file(chunk_id, [data], file.num_bytes)
         self.promoted += 1

@@ -149,7 +149,7 @@ class CachedStore:
 
     def _keep_copy(self, chunk: ChunkKV) -> ChunkKV:
         own = self._place.own(chunk)
-        if own.tensor_bytes > self.budget_bytes:
+        if own.num_bytes > self.budget_bytes:
             return own
         begin = time.perf_counter()
         try:
@@ -161,7 +161,7 @@ class CachedStore:
         return kept
 
     def _keep(self, chunk: ChunkKV, copying_s: float) -> None:
-        size = chunk.tensor_bytes
+        size = chunk.num_bytes
         if size > self.budget_bytes:
             return
         with self._lock:
@@ -180,7 +180,7 @@ class CachedStore:
     def _forget(self, chunk_id: str) -> None:
         chunk = self._chunks.pop(chunk_id, None)
         if chunk is not None:
-            self._now_held(self.held_bytes - chunk.tensor_bytes)
+            self._now_held(self.held_bytes - chunk.num_bytes)
 
     def _now_held(self, num_bytes: int) -> None:
         self._meter.holds(num_bytes - self.held_bytes)

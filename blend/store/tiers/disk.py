@@ -87,7 +87,7 @@ class DiskStore:
         """
         begin = time.perf_counter()
         self._write(chunk.record.chunk_id, encode(chunk, self.codec))
-        self._meter.wrote(chunk.tensor_bytes, time.perf_counter() - begin)
+        self._meter.wrote(chunk.num_bytes, time.perf_counter() - begin)
 
     def put_file(self, chunk_id: str, pieces: Sequence[bytes | memoryview], tensor_bytes: int = 0) -> None:
         """The same for a chunk that is encoded already, and verified; the meter counts `tensor_bytes`.

@@ -47,14 +47,6 @@ class EitherChunk:
         """
         return self._read(lambda reader: reader.layer(index))
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None.
-
-        Raises:
-            CorruptChunk: as `layer`.
-        """
-        return self._read(lambda reader: reader.scores())
-
     def chunk(self) -> ChunkKV:
         """All of it.
 

@@ -31,10 +31,6 @@ class HeldChunk:
         """Keys and values [T, H, D] of one layer."""
         return self._chunk.keys[index], self._chunk.values[index]
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None."""
-        return self._chunk.scores
-
     def chunk(self) -> ChunkKV:
         """All of it."""
         return self._chunk

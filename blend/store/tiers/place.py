@@ -15,7 +15,7 @@ class Place:
     """A device, and the heads that are wanted there.
 
     Attributes:
-        device: where keys and values are copied to. Scores stay on the CPU, where tokens are chosen.
+        device: where keys and values are copied to.
         heads: of the model's key/value heads, those of one tensor-parallel rank.
         stream: of a CUDA device, what the copies are for: memory that is given back is then not written to
             before the kernels that read it are done, whatever thread copies. None elsewhere.
@@ -39,9 +39,7 @@ class Place:
             keys, values = (
                 rows.to(self.device, copy=True).contiguous() for rows in (chunk.keys, chunk.values)
             )
-        return replace(
-            chunk, keys=keys, values=values, scores=None if chunk.scores is None else chunk.scores.clone()
-        )
+        return replace(chunk, keys=keys, values=values)
 
     def space(self, num_layers: int, layer: torch.Tensor) -> torch.Tensor:
         """Room on the device [L, T, h, D] for layers such as one of [T, h, D].

@@ -25,9 +25,6 @@ class PromotingChunk:
         place: where the copy is.
         most_bytes: a larger chunk is given as the tier behind gives it, and not kept; and so is one for which
             the place has no room.
-
-    Raises:
-        CorruptChunk: the scores failed their check. The entry has been dropped.
     """
 
     def __init__(
@@ -37,13 +34,11 @@ class PromotingChunk:
         place: Place,
         most_bytes: int,
     ) -> None:
-        scores = behind.scores()
         self._behind = behind
         self._keep = keep
         self._place = place
         self._most_bytes = most_bytes
         self._is_passed_on = False
-        self._scores = None if scores is None else scores.clone()
         self._rows: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values, [L, T, h, D] each
         self._read: set[int] = set()
         self._copying_s = 0.0
@@ -82,10 +77,6 @@ class PromotingChunk:
         assert self._rows is not None
         return self._rows[0][index], self._rows[1][index]
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None."""
-        return self._scores
-
     def chunk(self) -> ChunkKV:
         """All of it.
 
@@ -95,8 +86,8 @@ class PromotingChunk:
         layers = [self.layer(index) for index in range(self.num_layers)]
         if self._rows is None:
             keys, values = (torch.stack(rows) for rows in zip(*layers, strict=True))
-            return ChunkKV(self.record, keys, values, self._scores, self.is_lossless)
-        return ChunkKV(self.record, *self._rows, self._scores, self.is_lossless)
+            return ChunkKV(self.record, keys, values, self.is_lossless)
+        return ChunkKV(self.record, *self._rows, self.is_lossless)
 
     def _space(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         with self._lock:

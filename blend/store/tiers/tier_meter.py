@@ -20,7 +20,7 @@ MISSES = Metric(
 BYTES = Metric(
     "kvblend_store_bytes",
     Kind.COUNTER,
-    "Bytes of keys, values and scores that were read or written, as tensors.",
+    "Bytes of keys and values that were read or written, as tensors.",
     ("tier", "direction"),
 )
 TIME = Metric(
@@ -114,17 +114,6 @@ class MeteredChunk:
         self._meter.read(keys.nbytes + values.nbytes, begin)
         return keys, values
 
-    def scores(self) -> torch.Tensor | None:
-        """float32 [T], or None.
-
-        Raises:
-            CorruptChunk: they failed their check. The entry has been dropped.
-        """
-        begin = time.perf_counter()
-        scores = self._reader.scores()
-        self._meter.read(0 if scores is None else scores.nbytes, begin)
-        return scores
-
     def chunk(self) -> ChunkKV:
         """All of it.
 
@@ -133,5 +122,5 @@ class MeteredChunk:
         """
         begin = time.perf_counter()
         chunk = self._reader.chunk()
-        self._meter.read(chunk.tensor_bytes, begin)
+        self._meter.read(chunk.num_bytes, begin)
         return chunk

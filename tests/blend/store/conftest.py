@@ -14,7 +14,6 @@ def make(
     seed: int,
     tokens: int = 5,
     dtype: torch.dtype = torch.float32,
-    scores: bool = False,
     prefix: int = 3,
     leap: Leap | None = None,
 ) -> ChunkKV:
@@ -22,7 +21,7 @@ def make(
     generator = torch.Generator().manual_seed(seed)
     record = make_record("model", range(prefix), [seed * 100 + i for i in range(tokens)], leap)
     keys, values = (torch.randn(3, tokens, 2, 4, generator=generator).to(dtype) for _ in range(2))
-    return ChunkKV(record, keys, values, torch.rand(tokens, generator=generator) if scores else None)
+    return ChunkKV(record, keys, values)
 
 
 @pytest.fixture

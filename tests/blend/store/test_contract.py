@@ -76,22 +76,17 @@ def same(one: ChunkKV | None, other: ChunkKV) -> bool:
     """Bit for bit."""
     assert one is not None
     pairs = [(one.keys, other.keys), (one.values, other.values)]
-    if one.scores is not None and other.scores is not None:
-        pairs.append((one.scores, other.scores))
-    return (
-        one.record == other.record
-        and (one.scores is None) == (other.scores is None)
-        and all(a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu()) for a, b in pairs)
+    return one.record == other.record and all(
+        a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu()) for a, b in pairs
     )
 
 
-@pytest.mark.parametrize("scores", [False, True])
 @pytest.mark.parametrize("prefix", [0, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_what_was_put_is_got_bit_for_bit(
-    store: ChunkStore, make_chunk: MakeChunk, dtype: torch.dtype, prefix: int, scores: bool
+    store: ChunkStore, make_chunk: MakeChunk, dtype: torch.dtype, prefix: int
 ) -> None:
-    chunk = make_chunk(1, dtype=dtype, prefix=prefix, scores=scores)
+    chunk = make_chunk(1, dtype=dtype, prefix=prefix)
     store.put(chunk)
     for _ in range(2):  # the second time from a cache, where there is one
         assert same(store.get(chunk.record), chunk)
@@ -112,7 +107,7 @@ def test_positions_left_out_are_part_of_what_a_chunk_is(store: ChunkStore, make_
 def test_layers_are_read_one_by_one_in_any_order(
     store: ChunkStore, make_chunk: MakeChunk, order: tuple[int, ...], dtype: torch.dtype
 ) -> None:
-    chunk = make_chunk(1, dtype=dtype, scores=True)
+    chunk = make_chunk(1, dtype=dtype)
     store.put(chunk)
     for _ in range(2):  # the second time from a cache, where there is one
         reader = store.open(chunk.record)
@@ -123,7 +118,6 @@ def test_layers_are_read_one_by_one_in_any_order(
             assert keys.dtype == values.dtype == dtype
             assert torch.equal(keys.cpu(), chunk.keys[index])
             assert torch.equal(values.cpu(), chunk.values[index])
-        assert torch.equal(reader.scores(), chunk.scores)
     assert same(reader.chunk(), chunk)
 
 
@@ -269,7 +263,7 @@ def by_layers(store: ChunkStore, record: ChunkRecord) -> ChunkKV | None:
     if reader is None:
         return None
     keys, values = zip(*map(reader.layer, range(reader.num_layers)), strict=True)
-    return ChunkKV(reader.record, torch.stack(keys), torch.stack(values), reader.scores())
+    return ChunkKV(reader.record, torch.stack(keys), torch.stack(values))
 
 
 def test_a_record_of_no_tokens_is_a_chunk_too(store: ChunkStore) -> None:

@@ -32,7 +32,7 @@ def remote(tmp_path: Path) -> RemoteStore:
 def test_what_is_read_from_afar_is_kept_near(
     tmp_path: Path, remote: RemoteStore, make_chunk: MakeChunk
 ) -> None:
-    chunks, disk = [make_chunk(seed, scores=True) for seed in range(2)], DiskStore(tmp_path)
+    chunks, disk = [make_chunk(seed) for seed in range(2)], DiskStore(tmp_path)
     store = BackedStore(disk, remote)
     for chunk in chunks:
         remote.put(chunk)
@@ -163,7 +163,7 @@ def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk)
 def test_a_packed_chunk_is_kept_near_as_it_is(
     tmp_path: Path, make_chunk: MakeChunk, remote: RemoteStore, name: str
 ) -> None:
-    chunks = [make_chunk(seed, tokens=300, scores=True) for seed in range(3)]
+    chunks = [make_chunk(seed, tokens=300) for seed in range(3)]
     remote.codec = codec(name)
     for chunk in chunks:
         remote.put(chunk)

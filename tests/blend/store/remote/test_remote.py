@@ -118,7 +118,7 @@ def test_no_reader_sees_half_a_chunk_while_it_comes_and_goes(
 WRITER = """
 import sys, torch
 from blend.chunks.chunk import ChunkKV, make_record
-from blend.store.remote import RemoteStore
+from blend.store.remote.remote import RemoteStore
 rows = torch.zeros(3, 5000, 2, 4)
 store = RemoteStore(sys.argv[1], sys.argv[2], piece_bytes=20, inline_bytes=10)
 print("ready", flush=True)
@@ -160,7 +160,7 @@ def test_in_a_bucket_what_a_killed_writer_left_is_swept(
 def test_every_changed_value_is_detected_and_dropped(
     small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, chunk = small(), make_chunk(1, scores=True)
+    store, chunk = small(), make_chunk(1)
     store.put(chunk)
     num_values, head_bytes = len(names(mark, "*")), len(store._client.head(chunk.record.chunk_id))
     flips = [(0, place) for place in range(0, head_bytes, 5)] + [(n, 50) for n in range(1, num_values)]
@@ -232,7 +232,7 @@ def test_a_buckets_budget_is_kept_by_shrinking(
 def test_packed_chunks_lie_in_pieces_and_their_ids_in_the_head(
     small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk, name: str
 ) -> None:
-    chunk, packer = make_chunk(1, tokens=100, scores=True), CODECS[name]
+    chunk, packer = make_chunk(1, tokens=100), CODECS[name]
     store = small(codec=packer, inline_bytes=500)
     store.put(chunk)
     data = bytearray(b"".join(encode(chunk, packer)))

@@ -45,7 +45,7 @@ def test_least_recently_used_goes_first(make_chunk: MakeChunk) -> None:
 def test_the_budget_holds(make_chunk: MakeChunk) -> None:
     store = CachedStore(MemoryStore(), budget_bytes=3000)
     for seed in range(12):
-        chunk = make_chunk(seed, tokens=2 + seed, scores=seed % 2 == 0)
+        chunk = make_chunk(seed, tokens=2 + seed)
         store.put(chunk)
         store.get(chunk.record)
         assert 0 <= store.held_bytes <= 3000
@@ -90,7 +90,7 @@ def test_a_file_damaged_after_it_was_verified_changes_nothing(
 
 
 def test_a_chunk_is_kept_when_its_last_layer_was_read(make_chunk: MakeChunk) -> None:
-    inner, chunk = CountingStore(), make_chunk(1, scores=True)
+    inner, chunk = CountingStore(), make_chunk(1)
     inner.put(chunk)
     store = CachedStore(inner, budget_bytes=10_000)
     reader = store.open(chunk.record)
@@ -99,7 +99,7 @@ def test_a_chunk_is_kept_when_its_last_layer_was_read(make_chunk: MakeChunk) -> 
         reader.layer(index)
     assert store.held_bytes == 0
     reader.layer(1)
-    assert store.held_bytes == chunk.num_bytes + chunk.scores.nbytes
+    assert store.held_bytes == chunk.num_bytes
     again = store.open(chunk.record)
     assert again is not None
     assert torch.equal(again.layer(1)[0], chunk.keys[1])

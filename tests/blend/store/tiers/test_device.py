@@ -37,9 +37,9 @@ def counts(meter: Meter) -> dict[str, float]:
 def test_a_hot_chunk_lies_on_the_device_and_is_given_as_it_lies(
     tmp_path: Path, make_chunk: MakeChunk, device: torch.device
 ) -> None:
-    meter, chunk = Meter(), make_chunk(1, scores=True)
+    meter, chunk = Meter(), make_chunk(1)
     memory = CachedStore(DiskStore(tmp_path, meter=meter), 10_000, meter)
-    store, size = DeviceStore(memory, 10_000, place_on(device, ALL_HEADS), meter), chunk.tensor_bytes
+    store, size = DeviceStore(memory, 10_000, place_on(device, ALL_HEADS), meter), chunk.num_bytes
     store.put(chunk)
     meter.take()
     first = store.get(chunk.record)
@@ -136,7 +136,7 @@ def test_a_chunk_over_the_budget_takes_no_room(make_chunk: MakeChunk, by_layer: 
     inner: ChunkStore = MemoryStore()
     chunk = make_chunk(1)
     inner.put(chunk)
-    store = DeviceStore(inner, chunk.tensor_bytes - 1, Place())
+    store = DeviceStore(inner, chunk.num_bytes - 1, Place())
     got = read(store, chunk, by_layer=by_layer)
     assert got is not None and torch.equal(got.values, chunk.values)
     assert store.held_bytes == 0

@@ -30,7 +30,7 @@ def test_a_thousand_changed_bytes_are_all_detected_and_none_is_served(
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     store, random_ = DiskStore(tmp_path), random.Random(0)
-    chunks = [make_chunk(seed, tokens=3 + seed, scores=seed % 2 == 0) for seed in range(10)]
+    chunks = [make_chunk(seed, tokens=3 + seed) for seed in range(10)]
     for i in range(1000):
         chunk = chunks[i % len(chunks)]
         data = bytearray(b"".join(encode(chunk)))
@@ -43,7 +43,7 @@ def test_a_thousand_changed_bytes_are_all_detected_and_none_is_served(
 
 
 def test_every_byte_of_a_file_is_under_a_checksum(make_chunk: MakeChunk) -> None:
-    chunk = make_chunk(1, scores=True)
+    chunk = make_chunk(1)
     whole = b"".join(encode(chunk))
     for place in range(len(whole)):
         damaged = bytearray(whole)
@@ -72,17 +72,16 @@ def test_damage_of_one_layer_is_found_when_that_layer_is_read(tmp_path: Path, ma
 
 
 def test_a_file_is_what_safetensors_reads_too(tmp_path: Path, make_chunk: MakeChunk) -> None:
-    chunk = make_chunk(1, dtype=torch.bfloat16, scores=True)
+    chunk = make_chunk(1, dtype=torch.bfloat16)
     DiskStore(tmp_path).put(chunk)
     stored = load_file(tmp_path / f"{chunk.record.chunk_id}.safetensors")
     assert torch.equal(stored["kv"][:, 0], chunk.keys) and torch.equal(stored["kv"][:, 1], chunk.values)
-    assert torch.equal(stored["scores"], chunk.scores)
     assert tuple(stored["token_ids"].tolist()) == chunk.record.token_ids
     assert tuple(stored["prefix_ids"].tolist()) == chunk.record.prefix_ids
 
 
 def test_equal_chunks_make_equal_files(make_chunk: MakeChunk) -> None:
-    assert encode(make_chunk(1, scores=True)) == encode(make_chunk(1, scores=True))
+    assert encode(make_chunk(1)) == encode(make_chunk(1))
 
 
 def test_a_dtype_that_the_format_does_not_know_is_a_clear_error(

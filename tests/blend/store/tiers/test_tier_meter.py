@@ -36,16 +36,16 @@ def test_the_disk_counts_each_question_and_the_bytes_of_each_answer(
     tmp_path: Path, make_chunk: MakeChunk
 ) -> None:
     meter = Meter()
-    store, chunk = DiskStore(tmp_path, meter=meter), make_chunk(1, scores=True)
+    store, chunk = DiskStore(tmp_path, meter=meter), make_chunk(1)
     assert store.get(chunk.record) is None
     store.put(chunk)
     written = meter.take()
-    assert counts(written) == {"misses disk": 1, "bytes disk write": chunk.tensor_bytes}
+    assert counts(written) == {"misses disk": 1, "bytes disk write": chunk.num_bytes}
     assert seconds(written, "disk", WRITE) > 0
     for _ in range(2):
         assert store.get(chunk.record) is not None
     read = meter.take()
-    assert counts(read) == {"hits disk": 2, "bytes disk read": 2 * chunk.tensor_bytes}
+    assert counts(read) == {"hits disk": 2, "bytes disk read": 2 * chunk.num_bytes}
     assert seconds(read, "disk", READ) > 0
 
 
@@ -176,7 +176,7 @@ def test_a_remote_counts_what_goes_through_it_and_when_it_is_left_alone(
     store = open_store(config, tmp_path / "models" / "a-mark" / "chunks", meter)
     assert isinstance(store, BackedStore)
     chunk, other, absent = chunks
-    size = chunk.tensor_bytes
+    size = chunk.num_bytes
     state = "kvblend_remote_left_alone", ("rank 0",)
     assert meter.take().levels[state] == 0
     store.far.put(chunk)
