@@ -28,6 +28,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.model]
 
 FULL = BlendParams(enabled=False)
 
+TIE_NATS = {"float32": 1e-3, "bfloat16": 0.2}
+"""Between the two likeliest tokens, by dtype: so little decides nothing."""
+
 
 def ask(engine: Engine, question: str, chunks: Sequence[str], **options: Any) -> Ask:
     options = {"prefix": PREFIX, "max_tokens": 16} | options
@@ -41,6 +44,22 @@ def fresh(request: Ask) -> Ask:
 
 def full(request: Ask) -> Ask:
     return fresh(replace(request, params=FULL))
+
+
+def parts_at_a_tie(engine: Engine, request: Ask, one: Answer, other: Answer) -> bool:
+    """Whether two answers are the same up to a token where full prefill itself can hardly tell two apart.
+
+    Answers that are computed in other batches differ by the rounding of the engine's dtype.
+    """
+    if one.token_ids == other.token_ids:
+        return True
+    num = next(i for i, (a, b) in enumerate(zip(one.token_ids, other.token_ids, strict=False)) if a != b)
+    said = (*request.prompt_ids, *one.token_ids[:num])
+    there = engine.submit(replace(full(request), prompt_ids=said, max_tokens=1, logprobs=5))
+    assert there.first_logprobs is not None
+    first, second, *_ = sorted(there.first_logprobs.values(), reverse=True)
+    print(f"they part at token {num}, whose two likeliest are {first - second:.3f} nats apart")
+    return first - second < TIE_NATS[str(engine.setup.arguments["dtype"])]
 
 
 def adds_up(answer: Answer) -> bool:
@@ -65,7 +84,7 @@ def test_recomputing_everything_gives_the_full_prefills_text_for_ten_prompts(
         request = ask(engine, "What do these documents say?", some, recompute_ratio=1.0)
         exact, reference = engine.submit(request), engine.submit(full(request))
         assert exact.stats.fallback is None and exact.stats.reused_tokens == 0 and adds_up(exact)
-        assert exact.text == reference.text, f"prompt {number}"
+        assert parts_at_a_tie(engine, request, exact, reference), f"prompt {number}"
         assert reference.stats.fallback is not None and reference.prefix_hit_tokens == 0
 
 
@@ -103,7 +122,8 @@ def test_eight_at_once_in_different_orders_each_give_what_they_give_alone(
 
     together = asyncio.run(at_once())
     assert all(answer.stats.fallback is None and answer.stats.reused_tokens > 0 for answer in together)
-    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    for request, one, other in zip(requests, together, alone, strict=True):
+        assert parts_at_a_tie(engine, request, one, other)
 
 
 def test_a_question_before_the_documents_is_a_gap_and_is_computed(
@@ -120,8 +140,8 @@ def test_a_question_before_the_documents_is_a_gap_and_is_computed(
     # The chunks stand behind the question now, not behind what they were computed behind.
     assert answer.stats.exact_tokens == len(engine.prefix_ids(PREFIX))
     assert answer.stats.reused_tokens > 0.8 * len(documents)
-    everything = replace(request, params=BlendParams(recompute_ratio=1.0))
-    assert engine.submit(fresh(everything)).text == engine.submit(full(request)).text
+    everything = engine.submit(fresh(replace(request, params=BlendParams(recompute_ratio=1.0))))
+    assert parts_at_a_tie(engine, request, everything, engine.submit(full(request)))
 
 
 def test_an_unknown_chunk_in_the_middle_is_computed_whole(engine: Engine, passages: list[str]) -> None:
@@ -132,25 +152,24 @@ def test_an_unknown_chunk_in_the_middle_is_computed_whole(engine: Engine, passag
     assert len(engine.encode(unknown)) <= answer.stats.cold_tokens <= len(engine.encode(unknown)) + 4
     assert answer.stats.reused_tokens > 0 and adds_up(answer)
     assert "Bartholomew" in answer.text
-    everything = replace(request, params=BlendParams(recompute_ratio=1.0))
-    assert engine.submit(fresh(everything)).text == engine.submit(full(request)).text
+    everything = engine.submit(fresh(replace(request, params=BlendParams(recompute_ratio=1.0))))
+    assert parts_at_a_tie(engine, request, everything, engine.submit(full(request)))
 
 
 def test_the_same_request_again_is_a_free_hit_and_a_plain_one_never_sees_it(
     engine: Engine, passages: list[str]
 ) -> None:
     chunks = engine.precompute(passages[4:9], prefix=PREFIX)
-    blended = replace(ask(engine, "What is this about?", chunks), cache_salt=None)
+    blended = replace(ask(engine, "What is this about?", chunks), cache_salt=None, logprobs=20)
     reference = engine.submit(full(blended))
     first = engine.submit(blended)
     plain = engine.submit(replace(blended, params=FULL))
     again = engine.submit(blended)
     assert plain.prefix_hit_tokens == 0, "a plain request was served blended blocks"
-    assert plain.text == reference.text
-    assert again.text == first.text
+    assert parts_at_a_tie(engine, blended, plain, reference)
+    assert again.token_ids == first.token_ids and again.first_logprobs == first.first_logprobs
     assert first.stats.recomputed_tokens > 0
-    # Whole blocks are found again; the rest of the last one is prefilled.
-    assert again.stats.reused_tokens >= first.stats.context_tokens - 128 and adds_up(again)
+    assert again.stats.reused_tokens == first.stats.context_tokens and adds_up(again)
     other = engine.submit(replace(blended, params=BlendParams(recompute_ratio=0.4)))
     assert other.stats.recomputed_tokens > first.stats.recomputed_tokens
 
@@ -164,7 +183,7 @@ def test_a_prompt_that_is_one_chunk_exactly_leaves_its_last_token_to_the_engine(
     request = replace(ask(engine, "unused", []), prompt_ids=record.prefix_ids + record.token_ids)
     answer = engine.submit(request)
     assert answer.stats.exact_tokens == len(request.prompt_ids) - 1
-    assert answer.text == engine.submit(full(request)).text
+    assert parts_at_a_tie(engine, request, answer, engine.submit(full(request)))
     alone = replace(request, prompt_ids=record.token_ids)
     assert engine.submit(alone).stats.context_tokens == record.num_tokens - 1
 
@@ -177,7 +196,7 @@ def test_the_same_chunk_twice_and_a_chunk_longer_than_a_block_by_one(
     request = ask(engine, "Say it again.", [short, other, short], recompute_ratio=1.0)
     answer = engine.submit(request)
     assert [use.chunk_id for use in answer.stats.chunks[-3:]] == [short, other, short]
-    assert answer.text == engine.submit(full(request)).text
+    assert parts_at_a_tie(engine, request, answer, engine.submit(full(request)))
 
 
 def test_a_request_that_is_aborted_while_it_blends_leaves_nothing_behind(

@@ -23,6 +23,7 @@ from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
 from blend.hf import blend, compute_chunks
 from blend.hf.blender import HFBlend
 from blend.plan.sharing import Sharing
+from blend.select.base import SelectorInput
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import read_parts
 from blend.vllm.engine.answer import Answer, Ask
@@ -30,7 +31,7 @@ from blend.vllm.gate.verdict_file import Calibration, GateFile, Verdict
 from blend.vllm.request_params import BlendParams
 from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
-from tests.support.tolerances import ROTATION, assert_close
+from tests.support.tolerances import FIRST_TOKEN, ROTATION, rows_agree
 from tests.support.workers import cores
 
 pytestmark = pytest.mark.engine
@@ -40,17 +41,23 @@ BLOCK_SIZE = 32
 DEVICE_BYTES = 1 << 24
 # An engine's start takes most of the time, so one family stands for two tensor-parallel ranks as well.
 CASES = [
-    (family, 2 if family == "llama" else 1, "dense" if number % 2 else "paged")
+    (family, 2 if family == "llama" else 1, "dense" if number % 2 else "paged", dtype)
     for number, family in enumerate(FAMILIES, start=1)
+    for dtype in (torch.float32, torch.bfloat16)
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One model on both sides, with the same chunks known to each."""
+    """One model on both sides, with the same chunks known to each.
+
+    Attributes:
+        dtype: of the engine; the reference computes in float32, with the same weights.
+    """
 
     engine: Engine
     attention: str
+    dtype: torch.dtype
     model: PreTrainedModel
     prefix: ChunkRecord
     records: tuple[ChunkRecord, ...]
@@ -71,10 +78,17 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-tp{case[1]}-{case[2]}")
+def name_of(case: tuple[str, int, str, torch.dtype]) -> str:
+    family, num_ranks, attention, dtype = case
+    return f"{family}-tp{num_ranks}-{attention}-{str(dtype).removeprefix('torch.')}"
+
+
+@pytest.fixture(scope="module", params=CASES, ids=name_of)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    family, num_ranks, attention = request.param
+    family, num_ranks, attention, dtype = request.param
     model = tiny_model(family, head_size=HEAD_SIZE)
+    for parameter in model.parameters():  # such weights as both dtypes have
+        parameter.data = parameter.data.bfloat16().float()
     folder = tmp_path_factory.mktemp(family)
     save(model, folder / "model")
     with pytest.MonkeyPatch.context() as patch:
@@ -84,6 +98,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with Engine(
             str(folder / "model"),
             folder / "store",
+            dtype=str(dtype).removeprefix("torch."),
             self_check=False,
             codec="raw",  # exact rows are the reference's to the bit
             block_size=BLOCK_SIZE,
@@ -105,14 +120,13 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 for seed, num in enumerate((40, BLOCK_SIZE + 1, 25), start=1)
             )
             engine.compute(records)
-            yield Pair(
-                engine, attention, model, prefix, records, tuple(compute_chunks(model, [prefix, *records]))
-            )
+            chunks = tuple(compute_chunks(model, [prefix, *records]))
+            yield Pair(engine, attention, dtype, model, prefix, records, chunks)
 
 
 def ask(pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str, max_tokens: int = 4) -> Ask:
     key = pair.engine.setup.settings.gate_key
-    params = BlendParams(recompute_ratio=ratio, selector=selector, gate_key=key)
+    params = BlendParams(recompute_ratio=ratio, selector=selector, gate_key=key, trace=True)
     return Ask(prompt, params, max_tokens, 0.0, uuid.uuid4().hex, logprobs=20)
 
 
@@ -124,17 +138,44 @@ def prompt_of(
     return (*pair.prefix.token_ids, *joined, *ids(6, seed=question))
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Picks given rows; implements `blend.select.base.Selector`."""
+
+    positions: tuple[int, ...]
+    name: str = "chosen"
+    measure: str = "chosen or not"
+    probe_layer: None = None
+    question_layers: None = None
+
+    def score(self, given: SelectorInput) -> torch.Tensor:
+        scores = torch.zeros(given.plan.num_tokens)
+        scores[list(self.positions)] = torch.inf  # whatever the ratio
+        return scores[given.start :]
+
+
 def reference(
-    pair: Pair, prompt: tuple[int, ...], ratio: float, selector: str
-) -> tuple[torch.Tensor, list[int]]:
-    """Log-probabilities of the first token, and greedy tokens, from the Hugging Face blend."""
-    return generated(
-        pair, prompt, blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector)
-    )
+    pair: Pair, answer: Answer, prompt: tuple[int, ...], ratio: float, selector: str, **more: Any
+) -> HFBlend:
+    """The Hugging Face blend that an answer should be given from.
+
+    In bfloat16 rows of nearly the same score change places, so there the reference takes the rows that the
+    engine has chosen, once most of them are its own choice as well.
+    """
+    chunks = more.pop("chunks", pair.chunks)
+    own = blend(pair.model, prompt, chunks, recompute_ratio=ratio, selector=selector, **more)
+    if pair.dtype == torch.float32:
+        assert answer.stats.selected == tuple(own.selected.tolist())
+        return own
+    common = {*own.selected.tolist()} & {*answer.stats.selected}
+    assert len(answer.stats.selected) == len(own.selected)
+    assert len(common) >= 0.8 * len(own.selected), (own.selected, answer.stats.selected)
+    chosen = Chosen(answer.stats.selected)
+    return blend(pair.model, prompt, chunks, recompute_ratio=ratio, selector=chosen, **more)
 
 
 def generated(pair: Pair, prompt: tuple[int, ...], blended: HFBlend) -> tuple[torch.Tensor, list[int]]:
-    """What is generated from a blend that is the beginning of the prompt."""
+    """Log-probabilities of the first token, and greedy tokens, from a blend that begins the prompt."""
     done = pair.model.generate(
         torch.tensor([prompt]),
         past_key_values=blended.cache,
@@ -146,19 +187,55 @@ def generated(pair: Pair, prompt: tuple[int, ...], blended: HFBlend) -> tuple[to
     return torch.log_softmax(done.logits[0][0], -1), done.sequences[0, len(prompt) :].tolist()
 
 
-def agrees(answer: Answer, logprobs: torch.Tensor) -> None:
+@torch.no_grad()
+def prefilled(pair: Pair, prompt: tuple[int, ...]) -> torch.Tensor:
+    """Log-probabilities of the first token behind the reference's full prefill."""
+    return torch.log_softmax(pair.model(torch.tensor([prompt])).logits[0, -1], -1)
+
+
+def distance(answer: Answer, logprobs: torch.Tensor) -> float:
+    """Between log-probabilities of the first token: root mean square over the likeliest tokens."""
     assert answer.first_logprobs is not None
-    tokens = list(answer.first_logprobs)
+    known = logprobs.isfinite().nonzero().flatten().tolist()
+    tokens = sorted({*answer.first_logprobs} & {*known})
+    assert len(tokens) > 10, "most of what is likely for one is likely for the other"
     got = torch.tensor([answer.first_logprobs[token] for token in tokens])
-    torch.testing.assert_close(got, logprobs[tokens], rtol=1e-3, atol=1e-3)
+    return float((got - logprobs[tokens]).square().mean().sqrt())
+
+
+def agrees(pair: Pair, answer: Answer, logprobs: torch.Tensor) -> None:
+    assert distance(answer, logprobs) <= FIRST_TOKEN[pair.dtype].blend
+
+
+def as_tensor(answer: Answer) -> torch.Tensor:
+    """Its first token's log-probabilities, as far as they are known."""
+    assert answer.first_logprobs is not None
+    logprobs = torch.full((VOCAB_SIZE,), torch.nan)
+    logprobs[list(answer.first_logprobs)] = torch.tensor(list(answer.first_logprobs.values()))
+    return logprobs
+
+
+def in_dtype(pair: Pair, chunk: ChunkKV) -> ChunkKV:
+    """A chunk of the reference as the engine would store it."""
+    return ChunkKV(chunk.record, chunk.keys.to(pair.dtype), chunk.values.to(pair.dtype))
+
+
+def test_full_prefill_is_as_far_from_the_reference_as_the_tolerances_say(pair: Pair) -> None:
+    """The yardstick of all tolerances below, on prompts as below."""
+    for order in ((2, 0, 1), (1, 0, 2), (0, 1, 2)):
+        for question in (99, 98):
+            prompt = prompt_of(pair, order, question=question)
+            plain = replace(ask(pair, prompt, 0.0, "first"), params=BlendParams(enabled=False))
+            far = distance(pair.engine.submit(plain), prefilled(pair, prompt))
+            assert far <= FIRST_TOKEN[pair.dtype].full_prefill
 
 
 def test_chunk_kv_is_the_reference_s(pair: Pair) -> None:
     for chunk in pair.chunks:
         stored = pair.engine.store.get(chunk.record)
         assert stored is not None, "the prefix is stored beside its chunks"
-        assert_close(stored.keys, chunk.keys)
-        assert_close(stored.values, chunk.values)
+        rows_agree(stored.keys, chunk.keys)
+        rows_agree(stored.values, chunk.values)
 
 
 def test_text_that_comes_again_is_the_reference_s(pair: Pair) -> None:
@@ -169,20 +246,21 @@ def test_text_that_comes_again_is_the_reference_s(pair: Pair) -> None:
     computed, right = compute_chunks(pair.model, [chunk, echo])
     # A tiny model's echo differs little from its chunk: one that differs more shows whose rows are taken.
     loud = ChunkKV(echo, right.keys, 5 * right.values)
-    engine.store.put(loud)
+    engine.store.put(in_dtype(pair, loud))
     known = (computed, loud)
     prompt = (*prefix_ids, *pair.records[0].token_ids, 3, *own, 3, *ids(6, seed=99))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (answer := engine.submit(ask(pair, prompt, 0.0, "first"))).stats.cold_tokens > 2:
         assert time.monotonic() < deadline, answer.stats  # new chunks are seen within a second
     for ratio, selector in ((0.0, "first"), (0.1, "question-late")):
-        blended, without = (
-            blend(pair.model, prompt, (*pair.chunks, *some), recompute_ratio=ratio, selector=selector)
-            for some in (known, known[:1])
-        )
+        answer = engine.submit(ask(pair, prompt, ratio, selector))
+        blended = reference(pair, answer, prompt, ratio, selector, chunks=(*pair.chunks, *known))
+        chunks = (*pair.chunks, computed)
+        without = blend(pair.model, prompt, chunks, recompute_ratio=ratio, selector=selector)
         expected = generated(pair, prompt, blended)[0]
-        agrees(engine.submit(ask(pair, prompt, ratio, selector)), expected)
-        assert not torch.allclose(expected, generated(pair, prompt, without)[0], atol=1e-3), "it counts"
+        agrees(pair, answer, expected)
+        counts = distance(answer, generated(pair, prompt, without)[0])
+        assert counts > max(1e-3, 2 * distance(answer, expected))
     for record in (chunk, echo):
         engine.store.delete(record.chunk_id)
 
@@ -201,8 +279,8 @@ def test_an_echo_is_the_reference_s(pair: Pair, leap: Leap | None) -> None:
     for chunk in compute_chunks(pair.model, echoes):
         stored = engine.store.get(chunk.record)
         assert stored is not None and stored.record == chunk.record
-        assert_close(stored.keys, chunk.keys, ROTATION)
-        assert_close(stored.values, chunk.values)
+        rows_agree(stored.keys, chunk.keys, ROTATION)
+        rows_agree(stored.values, chunk.values)
     for record in (head, *echoes):
         if record != pair.prefix:
             engine.store.delete(record.chunk_id)
@@ -218,13 +296,13 @@ def test_chunk_kv_over_a_leap_is_the_reference_s(pair: Pair) -> None:
     for chunk in compute_chunks(pair.model, [head, one, other]):
         stored = engine.store.get(chunk.record)
         assert stored is not None and stored.record == chunk.record
-        assert_close(stored.keys, chunk.keys, ROTATION)
-        assert_close(stored.values, chunk.values)
+        rows_agree(stored.keys, chunk.keys, ROTATION)
+        rows_agree(stored.values, chunk.values)
     engine.store.delete(head.chunk_id)
     engine.compute([head])  # as a job has it computed, by itself
     again = engine.store.get(head)
     assert again is not None
-    assert_close(again.values, compute_chunks(pair.model, [head])[0].values)
+    rows_agree(again.values, compute_chunks(pair.model, [head])[0].values)
     for record in (head, one, other):
         engine.store.delete(record.chunk_id)
 
@@ -235,29 +313,30 @@ def test_the_first_token_is_the_reference_s(pair: Pair, ratio: float, selector: 
     prompt = prompt_of(pair, (2, 0, 1))
     answer = pair.engine.submit(ask(pair, prompt, ratio, selector))
     assert answer.stats.fallback is None
-    logprobs, tokens = reference(pair, prompt, ratio, selector)
-    agrees(answer, logprobs)
-    assert list(answer.token_ids) == tokens
-    expected = blend(pair.model, prompt, pair.chunks, recompute_ratio=ratio, selector=selector).stats
+    expected = reference(pair, answer, prompt, ratio, selector)
+    logprobs, tokens = generated(pair, prompt, expected)
+    agrees(pair, answer, logprobs)
+    if pair.dtype == torch.float32:  # else two tokens may be as likely as each other
+        assert list(answer.token_ids) == tokens
     for kind in ("exact_tokens", "reused_tokens", "recomputed_tokens", "cold_tokens", "context_tokens"):
-        assert getattr(answer.stats, kind) == getattr(expected, kind), kind
+        assert getattr(answer.stats, kind) == getattr(expected.stats, kind), kind
 
 
 def test_all_ranks_read_and_write_the_files_of_one_process(pair: Pair) -> None:
     record = make_record(pair.engine.fingerprint, pair.prefix.token_ids, ids(37, seed=7))
     chunk = compute_chunks(pair.model, [pair.prefix, record])[1]
-    pair.engine.store.put(chunk)  # as a process of one rank writes it: all heads
+    pair.engine.store.put(in_dtype(pair, chunk))  # as a process of one rank writes it: all heads
     one, other = (pair.engine.store.path(each.chunk_id) for each in (record, pair.records[0]))
     shapes = [
         read_parts(HeldBytes(bytearray(path.read_bytes())), path.stem)["kv"].shape for path in (one, other)
     ]
     assert [(*shape[:2], *shape[3:]) for shape in shapes] == 2 * [(*shapes[0][:2], *shapes[0][3:])]
     prompt = (*pair.prefix.token_ids, *pair.records[1].token_ids, 3, *record.token_ids, 3, *ids(6, seed=99))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (answer := pair.engine.submit(ask(pair, prompt, 0.0, "first"))).stats.cold_tokens > 2:
         assert time.monotonic() < deadline, answer.stats  # new chunks are seen within a second
     blended = blend(pair.model, prompt, (*pair.chunks, chunk), recompute_ratio=0.0, selector="first")
-    agrees(answer, generated(pair, prompt, blended)[0])
+    agrees(pair, answer, generated(pair, prompt, blended)[0])
 
 
 def test_hot_chunks_lie_on_the_device_with_the_heads_of_their_rank(pair: Pair) -> None:
@@ -273,31 +352,28 @@ def test_an_unknown_chunk_in_the_middle_and_a_repeated_one(pair: Pair) -> None:
     prompt = prompt_of(pair, (1, 2, 1), unknown=ids(30, seed=50))
     for ratio in (0.5, 1.0):
         answer = pair.engine.submit(ask(pair, prompt, ratio, "deviation"))
-        agrees(answer, reference(pair, prompt, ratio, "deviation")[0])
-    plain = pair.model(torch.tensor([prompt])).logits[0, -1]
-    agrees(answer, torch.log_softmax(plain, -1))
+        agrees(pair, answer, generated(pair, prompt, reference(pair, answer, prompt, ratio, "deviation"))[0])
+    agrees(pair, answer, prefilled(pair, prompt))
 
 
 def test_another_question_tops_up_what_the_first_one_left(pair: Pair) -> None:
     first, other = (prompt_of(pair, (2, 0, 1), question=seed) for seed in (99, 98))
     asked = ask(pair, first, 0.3, "question-late")
-    blended = blend(pair.model, first, pair.chunks, recompute_ratio=0.3, selector="question-late")
-    pair.engine.submit(asked)
+    said = pair.engine.submit(asked)
+    blended = reference(pair, said, first, 0.3, "question-late")
     answer = pair.engine.submit(replace(asked, prompt_ids=other))
     if pair.attention == "paged":  # rows in pages cannot be read back
         assert answer.stats.recomputed_tokens == blended.stats.recomputed_tokens
-        agrees(answer, reference(pair, other, 0.3, "question-late")[0])
+        agrees(pair, answer, generated(pair, other, reference(pair, answer, other, 0.3, "question-late"))[0])
         return
-    expected = blend(
-        pair.model, other, pair.chunks, recompute_ratio=0.3, selector="question-late", onto=blended
-    )
+    expected = reference(pair, answer, other, 0.3, "question-late", onto=blended)
     assert 0 < answer.stats.recomputed_tokens == expected.stats.recomputed_tokens
     assert answer.stats.cold_tokens == expected.stats.cold_tokens == 0
-    agrees(answer, generated(pair, other, expected)[0])
+    agrees(pair, answer, generated(pair, other, expected)[0])
     # Both questions again: the first finds its own rows, and so does the second.
     for prompt in (first, other):
         again = pair.engine.submit(replace(asked, prompt_ids=prompt))
-        assert again.stats.recomputed_tokens < BLOCK_SIZE and again.stats.select_ms == 0
+        assert again.stats.recomputed_tokens == 0 and again.stats.select_ms == 0
 
 
 def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> None:
@@ -308,13 +384,38 @@ def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> No
     answer = pair.engine.submit(replace(asked, prompt_ids=follow_up))
     assert answer.stats.select_ms == 0 and answer.stats.fallback is None
     assert answer.stats.reused_tokens > answer.stats.context_tokens - BLOCK_SIZE
-    agrees(answer, torch.log_softmax(pair.model(torch.tensor([follow_up])).logits[0, -1], -1))
+    agrees(pair, answer, prefilled(pair, follow_up))
+
+
+@pytest.mark.parametrize("selector", ["first", "question-late"])
+@pytest.mark.parametrize("question_tokens", [1, BLOCK_SIZE + 3])
+def test_a_request_that_is_asked_again_is_answered_to_the_bit(
+    pair: Pair, selector: str, question_tokens: int
+) -> None:
+    head = prompt_of(pair, (2, 0, 1))[:-6]
+    asked = ask(pair, (*head, *ids(question_tokens, seed=95)), 0.3, selector, max_tokens=12)
+    first = pair.engine.submit(asked)
+    assert first.stats.reused_tokens > 0
+    follow_up = replace(asked, prompt_ids=(*asked.prompt_ids, *first.token_ids, *ids(9, seed=94)))
+    follow_ups = [pair.engine.submit(follow_up)]
+    other = replace(asked, prompt_ids=(*head, *ids(question_tokens + 2, seed=93)))
+    others = [pair.engine.submit(other)]
+    pair.engine.submit(ask(pair, prompt_of(pair, (0, 1)), 0.5, "first"))  # of something else
+    for _ in range(2):
+        again = pair.engine.submit(asked)
+        assert again.stats.reused_tokens == again.stats.context_tokens == first.stats.context_tokens
+        assert again.first_logprobs == first.first_logprobs and again.token_ids == first.token_ids
+        follow_ups.append(pair.engine.submit(follow_up))
+        others.append(pair.engine.submit(other))
+    for answers in (follow_ups, others):
+        assert len({answer.token_ids for answer in answers}) == 1
+        assert all(answer.first_logprobs == answers[0].first_logprobs for answer in answers)
 
 
 def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> None:
     orders = [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1), (0, 2, 1), (1, 2, 0)]
     requests = [ask(pair, prompt_of(pair, order), 0.3, "question-late", max_tokens=60) for order in orders]
-    alone = [pair.engine.submit(request).token_ids for request in requests]
+    alone = [pair.engine.submit(request) for request in requests]
     before = preemptions()
 
     async def at_once() -> list[Answer]:
@@ -324,7 +425,11 @@ def test_requests_that_are_preempted_give_what_they_give_alone(pair: Pair) -> No
     together = asyncio.run(at_once())
     # Six times 182 tokens, in blocks of 32, in 1,024 places: somebody had to give way.
     assert preemptions() > before
-    assert [answer.token_ids for answer in together] == alone
+    for one, other in zip(together, alone, strict=True):
+        # They were computed in other batches, which in bfloat16 may give another text.
+        assert len(one.token_ids) == len(other.token_ids)
+        assert pair.dtype == torch.bfloat16 or one.token_ids == other.token_ids
+        agrees(pair, one, as_tensor(other))
     assert pair.engine.blends_in_flight() == 0 and pair.engine.reset_prefix_cache()
 
 
@@ -341,7 +446,7 @@ def test_a_blend_that_leaves_too_much_is_left_to_full_prefill_every_time_it_is_a
         answer = pair.engine.submit(given_up)
         assert answer.stats.fallback is not None and "would not be recomputed" in answer.stats.fallback
         assert answer.stats.residual is not None and answer.stats.residual > 0
-        assert answer.token_ids == full.token_ids
+        agrees(pair, answer, as_tensor(full))
     assert pair.engine.blends_in_flight() == 0
 
 
