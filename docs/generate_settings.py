@@ -34,6 +34,7 @@ TAIL = """\
 | variable | meaning |
 |---|---|
 | `KVBLEND_CACHE` | folder of converted models and fingerprints, and of `kvblend.yaml` |
+| `KVBLEND_DTYPE` | dtype of all models: float32, bfloat16 or float16; unset, the one that fits the machine |
 | `KVBLEND_CONFIG` | path of the settings file |
 | `KVBLEND_API_KEYS` | API keys that the server accepts, beside those of `key_file` |
 | `KVBLEND_EMBEDDINGS_API_KEY` | key that kvblend sends to an embedding service |
