@@ -54,7 +54,7 @@ class FirstToken:
 
 FIRST_TOKEN = {
     torch.float32: FirstToken(full_prefill=1e-3, blend=1e-3),  # measured: 0.00002 and 0.00003
-    torch.bfloat16: FirstToken(full_prefill=0.2, blend=0.4),
+    torch.bfloat16: FirstToken(full_prefill=0.25, blend=0.5),
 }
 
 
