@@ -76,7 +76,7 @@ class StoreConfig(Group):
     )
     codec: Codec = setting(
         "uniform",
-        "how chunks are packed that are written: raw, int8, int4, uniform or cachegen; all are read",
+        "codec that packs the chunks that are written, such as uniform or raw; chunks of all codecs are read",
         metavar="NAME",
     )
     remote: Remote = setting(

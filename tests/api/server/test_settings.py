@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,15 @@ def test_every_setting_is_explained_and_its_default_is_valid(group: type[Group])
     add_flags(parser, group)
     assert set(flags_given(parser.parse_args([]), group).values()) == {None}
     parser.format_help()
+
+
+def test_every_variable_of_the_product_is_documented():
+    root = Path(__file__).parents[3]
+    packages = ("api", "blend", "precompute", "retriever")
+    sources = [path.read_text() for package in packages for path in (root / package).rglob("*.py")]
+    named = {name for text in sources for name in re.findall(r"KVBLEND_[A-Z_]*[A-Z]", text)}
+    page = (root / "docs" / "settings.md").read_text()
+    assert not {name for name in named if f"`{name}`" not in page}
 
 
 def test_vllms_flags_become_its_command_line():

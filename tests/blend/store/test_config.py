@@ -52,16 +52,18 @@ def test_without_sources_each_setting_has_its_default(cache: Path) -> None:
 def test_each_source_wins_over_the_one_before(
     cache: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\ncodec: int8")
+    write("path: /a\ndisk_bytes: 1 GB\nmemory_bytes: 1000\ncodec: cachegen")
     found, file = load(StoreConfig), cache / "kvblend.yaml"
-    assert found.settings == StoreConfig(path=Path("/a"), disk_bytes=10**9, memory_bytes=1000, codec="int8")
+    assert found.settings == StoreConfig(
+        path=Path("/a"), disk_bytes=10**9, memory_bytes=1000, codec="cachegen"
+    )
     named = {key: origin for key, origin in found.origins.items() if origin != "default"}
     keys = ("path", "disk_bytes", "memory_bytes", "codec")
     assert named == {key: f"{file}:{line}" for line, key in enumerate(keys, start=2)}
     monkeypatch.setenv("KVBLEND_STORE", "/b")
     monkeypatch.setenv("KVBLEND_STORE_DISK_BYTES", "2GB")
     monkeypatch.setenv("KVBLEND_STORE_MEMORY_BYTES", "")
-    expected = StoreConfig(path=Path("/b"), disk_bytes=2 * 10**9, memory_bytes=1000, codec="int8")
+    expected = StoreConfig(path=Path("/b"), disk_bytes=2 * 10**9, memory_bytes=1000, codec="cachegen")
     assert load(StoreConfig).settings == expected
     found = load(StoreConfig, {"path": "/c", "disk_bytes": None})
     assert found.settings == expected.model_copy(update={"path": Path("/c")})
@@ -109,7 +111,7 @@ def test_a_path_in_a_file_starts_at_the_files_folder(
         ("memory_bytes: null", "got 'None', expected"),
         ("path: [1]", "expected the path of a file or folder"),
         ("path: ''", "expected the path of a file or folder"),
-        ("codec: zip", "kvblend.yaml:2: codec: got codec 'zip', expected one of: raw, int8"),
+        ("codec: zip", "kvblend.yaml:2: codec: got codec 'zip', expected one of: raw"),
         ("codec: null", "got None, expected a valid string"),
         ("? [a]\n: 1", "cannot read the settings file .*kvblend.yaml"),
         ("codec: [", "cannot read the settings file .*kvblend.yaml"),
@@ -172,12 +174,12 @@ def test_the_device_is_the_first_tier_where_it_is_asked_for(tmp_path: Path) -> N
 
 def test_the_codec_is_set_like_any_other_setting(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(StoreConfig).settings.codec == DEFAULTS.codec == "uniform"
-    write("codec: int4")
-    assert load(StoreConfig).settings.codec == "int4"
-    monkeypatch.setenv("KVBLEND_STORE_CODEC", "int8")
-    assert load(StoreConfig).settings.codec == "int8"
-    found = load(StoreConfig, {"codec": "raw"})
-    assert (found.settings.codec, found.origins["codec"]) == ("raw", "--codec")
+    write("codec: raw")
+    assert load(StoreConfig).settings.codec == "raw"
+    monkeypatch.setenv("KVBLEND_STORE_CODEC", "cachegen")
+    assert load(StoreConfig).settings.codec == "cachegen"
+    found = load(StoreConfig, {"codec": "uniform"})
+    assert (found.settings.codec, found.origins["codec"]) == ("uniform", "--codec")
 
 
 def test_a_remote_is_the_last_tier(tmp_path: Path) -> None:
