@@ -81,7 +81,7 @@ def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
         store,
         args,
         recompute_ratio=config.recompute_ratio,
-        sharing=config.share_blends,
+        sharing=config.share_blends.value,
         always_blends=config.always_blend,
     )
     library.check_model(launch.setup.settings.fingerprint)

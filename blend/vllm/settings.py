@@ -123,8 +123,9 @@ class Settings:
             StoreError, ConfigError: as `open_store`.
         """
         remote = open_remote(self.tiers, mark_of(self.fingerprint))
-        disk = DiskStore(self.chunks_folder, self.store.disk_bytes)
-        return None if remote is None else Exchange(disk, remote)
+        if remote is None:
+            return None
+        return Exchange(DiskStore(self.chunks_folder, self.store.disk_bytes), remote)
 
     def to_extra_config(self) -> dict[str, Any]:
         """Plain values."""

@@ -90,8 +90,10 @@ def prepare_engine(
     check_vllm_version()
     blending = {name: overrides.pop(name) for name in BLENDING if name in overrides}
     _check_settings(**blending)
-    tiers = {key: overrides.pop(key, None) for key in TIERS}
-    if not isinstance(store, StoreConfig):
+    tiers = {key: value for key in TIERS if (value := overrides.pop(key, None)) is not None}
+    if isinstance(store, StoreConfig):
+        store = StoreConfig(**{**dict(store), **tiers})
+    else:
         store = load(StoreConfig, {"path": store, **tiers}).settings
     folder = resolve(model)
     _ask_no_hub_for(folder)
