@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from api.cli.main import command_parser
+from bench import cli as bench
 from blend.chunks.chunk import ChunkRecord
 from docs.generate import PAGES as GENERATED
 from docs.generate import stale
@@ -98,6 +99,9 @@ def test_every_block_is_run_by_a_test_or_says_that_it_is_not(block: Block) -> No
 @pytest.mark.parametrize("command", kvblend_commands())
 def test_every_command_of_a_page_has_the_arguments_that_it_shows(command: str) -> None:
     argv = shlex.split(command, comments=True)[1:]
+    if argv[0] == "bench":
+        bench.command_parser().parse_args(argv[1:])
+        return
     args, flags = command_parser().parse_known_args(argv)
     assert not flags or args.command == "serve", flags  # which passes all others on to vLLM
 
