@@ -159,7 +159,16 @@ def test_commands_that_need_no_engine(tmp_path: Path) -> None:
     for block in in_group("here"):
         for command in block.commands:
             printed = run(command, tmp_path, environment, HERE_S)
-            assert printed or "store" in command, f"{place(block)} printed nothing"
+            assert printed, f"{place(block)} printed nothing"
+
+
+def test_the_settings_file_that_a_page_shows_is_a_valid_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
+    [shown] = [source for language, _, source in FENCE.findall(page) if language == "yaml"]
+    (tmp_path / "kvblend.yaml").write_text(shown)
+    (tmp_path / "keys").write_text("anna:secret\n")
+    printed = run("kvblend config --config kvblend.yaml", tmp_path, place_for_commands(tmp_path), HERE_S)
+    assert re.search(r"serve\.drain_s +30.*kvblend\.yaml", printed), printed
 
 
 def test_the_hugging_face_example(llama: PreTrainedModel, random_ids: RandomIds) -> None:
