@@ -32,6 +32,7 @@ native bfloat16 sees."""
 
 
 def pytest_configure() -> None:
+    torch.set_num_threads(1)  # tensors of tests are tiny: a second thread waits far longer than it computes
     if chosen := os.environ.get(TEST_DTYPE):
         if chosen not in DTYPES:
             raise pytest.UsageError(f"got {TEST_DTYPE}={chosen!r}, expected one of {', '.join(DTYPES)}")

@@ -36,10 +36,12 @@ class Machine:
 
 
 def test_a_job_fills_the_remote_and_another_machines_job_computes_nothing(tmp_path: Path) -> None:
-    server = RedisServer()
-    one, two = (Machine(tmp_path, name, f"redis://127.0.0.1:{server.port}") for name in ("one", "two"))
+    server = RedisServer("--requirepass", "swordfish")
+    url = f"redis://:swordfish@127.0.0.1:{server.port}"
+    one, two = (Machine(tmp_path, name, url) for name in ("one", "two"))
     computed, notices = one.precompute()
-    assert computed == 6 and any("chunks sent to remote redis://127" in notice for notice in notices)
+    assert computed == 6 and any("chunks sent to remote redis://***@127" in notice for notice in notices)
+    assert not any("swordfish" in notice for notice in notices)
     ids = set(one.engine.store.ids())
     assert one.engine.exchange is not None and set(one.engine.exchange.remote.ids()) == ids
     assert two.precompute()[0] == 0 and two.engine.computed == []

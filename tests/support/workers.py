@@ -8,7 +8,6 @@ import os
 from typing import Any
 
 import pytest
-import torch
 
 SERVER = "server"
 SERVER_MODULES = (
@@ -69,9 +68,7 @@ def arrange(items: list[pytest.Item]) -> None:
 
 def take_cores() -> None:
     """Bind this process and its children to a share of the cores: engines on one core wait for each other."""
-    share = _share()
-    os.sched_setaffinity(0, cores()[:share])
-    torch.set_num_threads(share)
+    os.sched_setaffinity(0, cores()[: _share()])
 
 
 def cores() -> list[int]:

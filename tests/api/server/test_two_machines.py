@@ -1,8 +1,5 @@
 """Two engines with folders of their own share chunks through Redis and S3: what one computes, both blend."""
 
-import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from blend.vllm.engine.answer import Ask
 from blend.vllm.request_params import BlendParams
 from retriever.collection import Collection
 from tests.support.served import pass_on_verdicts
-from tests.support.server_process import CHUNK_TOKENS, MAX_MODEL_LEN, ROOT, START_S, kvblend
+from tests.support.server_process import MAX_MODEL_LEN
 from tests.support.servers import RedisServer, s3_url
 
 pytestmark = [pytest.mark.engine, pytest.mark.model]
@@ -31,40 +28,29 @@ PATIENCE_S = 60
 """For what comes true in a moment, however busy the machine is."""
 
 
-def precompute_on_another_machine(folder: Path, url: str) -> Collection:
-    """The command that users run, with a folder that the other engine does not see."""
-    (folder / "docs").mkdir(parents=True)
-    shutil.copy(min((ROOT / "demo" / "docs").glob("*.md")), folder / "docs")
-    store = folder / "store"
-    options = ["--collection", "docs", "--store", str(store), "--chunk-tokens", str(CHUNK_TOKENS)]
-    done = subprocess.run(
-        kvblend("precompute", str(folder / "docs"), *options),
-        timeout=START_S,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "KVBLEND_STORE_REMOTE": url},
-        check=True,
-    )
-    assert "chunks sent to remote redis://***@127.0.0.1" in done.stdout + done.stderr
-    assert "swordfish" not in done.stdout + done.stderr
-    return Collection.open(store, "docs")
+def send(store: Path, url: str) -> Collection:
+    """Put the chunks of a collection into a remote, as the job that computed them does where one is set."""
+    collection = Collection.open(store, "docs")
+    mark = mark_of(collection.settings.fingerprint)
+    chunks = DiskStore(chunks_folder(store, mark))
+    sent = Exchange(chunks, RemoteStore(url, mark, deadline_ms=DEADLINE_MS)).flush(list(chunks.ids()))
+    assert sent.missing == 0, sent.problem
+    return collection
 
 
 def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_between(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pass_on_verdicts(store, tmp_path / "one" / "store")
-    pass_on_verdicts(store, tmp_path / "two")
+    pass_on_verdicts(store, tmp_path)
     server = RedisServer("--requirepass", "swordfish")
     url = f"redis://:swordfish@127.0.0.1:{server.port}/0"
-    collection = precompute_on_another_machine(tmp_path / "one", url)
+    collection = send(store, url)
     chunks = [chunk.chunk_id for chunk in collection.chunks]
     assert len(chunks) >= 9
     monkeypatch.setenv("KVBLEND_STORE_REMOTE", url)
     # Of three chunks the engine may find that full prefill is as soon, by the machine's speed that moment.
     settings = {"max_model_len": MAX_MODEL_LEN, "memory_bytes": 0, "always_blends": True}
-    with Engine(store=tmp_path / "two", **settings) as engine:
+    with Engine(store=tmp_path, **settings) as engine:
         assert "swordfish" not in str(engine.setup.arguments)
 
         def ask(some: list[str], salt: str, *, blend: bool = True) -> Ask:
@@ -125,13 +111,12 @@ def damage_last_layers(client: redis.Redis) -> None:
         client.setrange(piece, int(client.strlen(piece)) - 1, bytes([last ^ 1]))
 
 
+@pytest.mark.exhaustive  # another start of the engine; a bucket holds the store's contract in every run
 def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path, store: Path) -> None:
     pass_on_verdicts(store, tmp_path)
-    collection, url = Collection.open(store, "docs"), s3_url()
-    mark = mark_of(collection.settings.fingerprint)  # other tests' namespaces have theirs in this store too
-    theirs = DiskStore(chunks_folder(store, mark))  # the job's engine has ended long since
-    shared = Exchange(theirs, RemoteStore(url, mark, deadline_ms=DEADLINE_MS)).flush(list(theirs.ids()))
-    assert shared.missing == 0, shared.problem
+    url = s3_url()
+    collection = send(store, url)
+    computed = DiskStore(chunks_folder(store, mark_of(collection.settings.fingerprint)))
     chunks = [chunk.chunk_id for chunk in collection.chunks][:3]
     remote = {"remote": url, "remote_deadline_ms": DEADLINE_MS, "memory_bytes": 0}
     with Engine(store=tmp_path, max_model_len=MAX_MODEL_LEN, always_blends=True, **remote) as engine:
@@ -144,7 +129,7 @@ def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path
         while not (kept := list(engine.store.ids())):
             assert time.monotonic() < deadline, "what was read is kept in this machine's folder"
             time.sleep(0.1)
-        assert engine.store.path(kept[0]).read_bytes() == theirs.path(kept[0]).read_bytes()
+        assert engine.store.path(kept[0]).read_bytes() == computed.path(kept[0]).read_bytes()
 
 
 def ask_again(asked: Ask) -> Ask:
