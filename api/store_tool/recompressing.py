@@ -24,9 +24,7 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     )
     add_ids(recompress, "*")
     add_collection(recompress)
-    recompress.add_argument(
-        "--codec", required=True, metavar="NAME", help="raw, int8, int4, uniform or cachegen"
-    )
+    recompress.add_argument("--codec", required=True, metavar="NAME", help="raw, uniform or cachegen")
     recompress.add_argument(
         "--from-lossy",
         action="store_true",

@@ -67,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     from bench.plot import check_plots
     from bench.store.plot import plot_frontier
     from bench.store.table import as_object, render
-    from blend.store.codecs import CODECS, codec
+    from blend.store.codecs import NAMES, codec
 
     prepare_out(args.out)
     if args.out is not None:
         check_plots()
-    codecs = [codec(name) for name in args.codecs or CODECS]
+    codecs = [codec(name) for name in args.codecs or NAMES]
     args.tiers = tiers_of(args)
     tiers, figures = _measure(args, codecs)
     finish(

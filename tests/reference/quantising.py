@@ -20,17 +20,6 @@ def half_not_below(number: float) -> float:
     return struct.unpack("<e", struct.pack("<H", bits + (1 if near > 0 else -1)))[0]
 
 
-def by_group(column: list[float], bits: int, group: int) -> list[float]:
-    """What is left of one column: even codes between the lowest and the highest of each group."""
-    left: list[float] = []
-    for start in range(0, len(column), group):
-        own = column[start : start + group]
-        low = -half_not_below(-min(own))
-        step = half_not_below((max(own) - low) / (2**bits - 1))
-        left += [low + step * (round((one - low) / step) if step else 0) for one in own]
-    return left
-
-
 def by_step(rows: list[list[float]], width: float, sharing: tuple[int, ...]) -> list[list[float]]:
     """What is left of [T][C] numbers: whole steps from each column's mean."""
     tokens, channels = range(len(rows)), range(len(rows[0]))

@@ -1,41 +1,47 @@
 """Codecs: the keys and values of a layer as fewer bytes, and back.
 
-One codec is one file; a line in `_KNOWN` makes it known everywhere. A file says which one packed it.
+A codec is one file of this folder that ends in `CODEC = ...`; its name in `NAMES` makes it known everywhere.
+It is imported when it is first used. A chunk file says which codec packed it.
 """
 
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 
 from blend.chunks.chunk import ChunkRecord
 from blend.errors import ConfigError
-from blend.store.codecs.base import Codec
-from blend.store.codecs.cachegen import CacheGen
-from blend.store.codecs.int4 import Int4
-from blend.store.codecs.int8 import Int8
-from blend.store.codecs.raw import RAW
-from blend.store.codecs.uniform import Uniform
+from blend.store.codecs.base import RAW, Codec
 
-_CACHEGEN = CacheGen()
-_KNOWN: tuple[Codec, ...] = (RAW, Int8(), Int4(), Uniform(), _CACHEGEN)
-CODECS = {codec.name: codec for codec in _KNOWN}
-"""By name, those that may lose nothing first."""
+NAMES = (RAW.name, "uniform", "cachegen")
+"""Lossless codecs first."""
+
+_NEEDS = {"cachegen": "constriction"}
+"""The package that a codec needs; the extra of the codec's name installs it."""
 
 _LOSSY_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+@cache
 def codec(name: str) -> Codec:
     """A codec by its name.
 
     Raises:
-        ConfigError: there is none of that name, or the package that it needs is not installed.
+        ConfigError: the name is unknown, or the package that the codec needs is not installed.
     """
-    if name == CacheGen.name and not _has_coder():
-        raise ConfigError("codec 'cachegen' needs the constriction package: pip install 'kvblend[cachegen]'")
-    try:
-        return CODECS[name]
-    except KeyError:
-        raise ConfigError(f"got codec {name!r}, expected one of: {', '.join(CODECS)}") from None
+    if name not in NAMES:
+        raise ConfigError(f"got codec {name!r}, expected one of: {', '.join(NAMES)}")
+    if name == RAW.name:
+        return RAW
+    if not _is_installed(name):
+        raise ConfigError(f"codec {name!r} needs the package {_NEEDS[name]}: pip install 'kvblend[{name}]'")
+    found: Codec = import_module(f"{__name__}.{name}").CODEC
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
 
 
 def _has_coder() -> bool:
@@ -43,7 +49,7 @@ def _has_coder() -> bool:
 
 
 def tag_of(codec: Codec) -> str:
-    """What a file says of its codec.
+    """The codec's entry in a chunk file.
 
     >>> tag_of(RAW)
     'raw/1'
@@ -52,21 +58,21 @@ def tag_of(codec: Codec) -> str:
 
 
 def by_tag(tag: str) -> Codec | None:
-    """The codec that a file names, or None where this installation of kvblend has none such."""
-    if tag == tag_of(_CACHEGEN) and not _has_coder():
-        return None
-    return next((codec for codec in _KNOWN if tag_of(codec) == tag), None)
+    """The codec that a chunk file names; None if this installation of kvblend lacks it."""
+    name = tag.partition("/")[0]
+    known = name in NAMES and _is_installed(name)
+    return codec(name) if known and tag_of(codec(name)) == tag else None
 
 
 def fitting(codec: Codec, record: ChunkRecord, *numbers: torch.Tensor) -> Codec:
-    """The codec that packs a chunk: the one that is wanted, or `raw` where that must not be.
+    """The codec that packs a chunk: `codec`, or `raw` for chunks that must stay lossless.
 
-    What was computed behind nothing stays as it is: it may be a prefix, and chunks are computed behind what
-    is stored of it. They would differ by whether the prefix was read or had just been computed. Numbers that
-    are not finite, or that no model computes in, are kept too.
+    A chunk computed behind nothing stays raw: it may be a prefix, and other chunks are computed behind its
+    stored rows. Their values must not depend on whether the prefix was read or had just been computed. Values
+    that are not finite, and dtypes that no model computes in, stay raw too.
 
     Args:
-        numbers: of the chunk, of one dtype, whatever their shape.
+        numbers: of the chunk, of one dtype, of any shape.
     """
-    odd = any(each.dtype not in _LOSSY_DTYPES or not bool(torch.isfinite(each).all()) for each in numbers)
-    return RAW if odd or record.offset == 0 else codec
+    unusual = any(each.dtype not in _LOSSY_DTYPES or not bool(torch.isfinite(each).all()) for each in numbers)
+    return RAW if unusual or record.offset == 0 else codec

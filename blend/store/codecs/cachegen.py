@@ -105,3 +105,6 @@ def _model(counts: np.ndarray) -> Any:
 
     weights = counts.astype(np.float32) + 1e-3
     return constriction.stream.model.Categorical(weights / weights.sum(), perfect=False)
+
+
+CODEC = CacheGen()

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import torch
 
-from blend.store.codecs.groups import round_up, scale_dtype
-
 MAX_SYMBOL = 127
 STEP_BY_CHANNEL = (0,)
 STEP_BY_TOKEN = (1,)
 """Dimensions of [T, C] whose numbers share a step."""
 _LEAST = 1e-6
-"""Of the channels' mean square that each is taken to have at least: one that is constant tells nothing."""
+"""Lower bound of a channel's mean square, in the mean over channels: a constant channel has none."""
+_HALF_MAX = 60_000.0
+"""Layers with larger values take float32 steps and centres; all others take float16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,26 @@ class Stepped:
     symbols: torch.Tensor
     centre: torch.Tensor
     step: torch.Tensor
+
+
+def scale_dtype(rows: torch.Tensor) -> torch.dtype:
+    """The dtype that steps and centres of these rows need.
+
+    >>> scale_dtype(torch.tensor([[1e5]])), scale_dtype(torch.tensor([[1.0]]))
+    (torch.float32, torch.float16)
+    """
+    return torch.float16 if not rows.numel() or float(rows.abs().max()) < _HALF_MAX else torch.float32
+
+
+def round_up(numbers: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The nearest number of a dtype that is not below.
+
+    >>> float(round_up(torch.tensor(1.0001), torch.float16))
+    1.0009765625
+    """
+    rounded = numbers.to(dtype)
+    above = torch.nextafter(rounded, torch.tensor(float("inf"), dtype=dtype))
+    return torch.where(rounded.float() < numbers, above, rounded)
 
 
 def to_steps(

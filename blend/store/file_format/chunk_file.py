@@ -22,8 +22,7 @@ import xxhash
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap
 from blend.store.codecs import by_tag, fitting, tag_of
-from blend.store.codecs.base import Codec
-from blend.store.codecs.raw import RAW
+from blend.store.codecs.base import RAW, Codec
 from blend.store.file_format.byte_source import ByteSource, FileBytes, HeldBytes
 from blend.store.file_format.chunk_header import (
     LENGTH_BYTES,

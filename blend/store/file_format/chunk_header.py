@@ -20,7 +20,7 @@ import torch
 import xxhash
 
 from blend.errors import StoreError
-from blend.store.codecs import CODECS, by_tag, tag_of
+from blend.store.codecs import NAMES, by_tag
 
 FILE_VERSION = "2"
 PACKED_VERSION = "3"
@@ -209,9 +209,9 @@ def _packing(metadata: Mapping[str, str]) -> Packing | None:
         return None
     packing = Packing.from_metadata(metadata)
     if by_tag(packing.codec) is None:
-        known = ", ".join(map(tag_of, CODECS.values()))
         raise BadFileError(
-            f"packed by codec {packing.codec}, expected one of {known}: another kvblend wrote it"
+            f"packed by codec {packing.codec}, which this version of kvblend cannot read (it has "
+            f"{', '.join(NAMES)})"
         )
     return packing
 

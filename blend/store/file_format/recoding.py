@@ -5,8 +5,7 @@ from contextlib import suppress
 
 from blend.chunks.chunk import ChunkKV
 from blend.store.codecs import fitting, tag_of
-from blend.store.codecs.base import Codec
-from blend.store.codecs.raw import RAW
+from blend.store.codecs.base import RAW, Codec
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile, encode, map_chunk
 from blend.store.tiers.disk import DiskStore

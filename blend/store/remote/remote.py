@@ -7,8 +7,7 @@ from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.report.metrics import Meter
 from blend.settings.sizes import check_fits
 from blend.store.base import ChunkReader
-from blend.store.codecs.base import Codec
-from blend.store.codecs.raw import RAW
+from blend.store.codecs.base import RAW, Codec
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES
 from blend.store.file_format.chunk_file import ChunkFile, encode
 from blend.store.file_format.chunk_header import BadFileError

@@ -18,8 +18,7 @@ from blend.errors import CorruptChunk, StoreError, StoreFull
 from blend.report.metrics import Meter
 from blend.settings.sizes import check_fits
 from blend.store.base import ChunkReader
-from blend.store.codecs.base import Codec
-from blend.store.codecs.raw import RAW
+from blend.store.codecs.base import RAW, Codec
 from blend.store.file_format.chunk_file import ChunkFile, encode, map_chunk, read_record
 from blend.store.file_format.chunk_header import BadFileError
 from blend.store.file_format.durable import make_folder, remove_leftovers, sync_folder, write_durably

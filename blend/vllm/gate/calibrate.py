@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blend.errors import ModelError, RequestError
 from blend.maths.kl import check_logprobs, kl_per_token
 from blend.settings.defaults import DEFAULTS
-from blend.store.codecs.raw import RAW
+from blend.store.codecs.base import RAW
 from blend.vllm.engine.answer import Answer, Ask
 from blend.vllm.engine.setup import FORCING
 from blend.vllm.gate.prompts import PROMPTS

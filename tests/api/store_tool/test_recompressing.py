@@ -25,9 +25,9 @@ def files(shop: Shop) -> dict[str, bytes]:
 
 def test_chunks_are_packed_and_shown_so(shop: Shop, commands: Commands) -> None:
     before = files(shop)
-    done = commands.json("recompress", "--codec", "int8")
+    done = commands.json("recompress", "--codec", "uniform")
     assert (done["codec"], done["recompressed"], done["unchanged"]) == (
-        "int8",
+        "uniform",
         len(before) - RAW_ONLY,
         RAW_ONLY,
     )
@@ -36,21 +36,22 @@ def test_chunks_are_packed_and_shown_so(shop: Shop, commands: Commands) -> None:
     assert done["bytes_before"] == sum(map(len, before.values()))
     assert done["bytes"] == sum(map(len, after.values()))
     listed = commands.json("ls")
-    assert sorted(one["codec"] for one in listed) == ["int8"] * (len(before) - RAW_ONLY) + ["raw"] * RAW_ONLY
+    codecs = ["raw"] * RAW_ONLY + ["uniform"] * (len(before) - RAW_ONLY)
+    assert sorted(one["codec"] for one in listed) == codecs
     assert all(one["bytes_per_token"] == one["bytes"] / one["tokens"] for one in listed)
     (stats,) = commands.json("stats")
-    assert stats["codecs"] == {"int8": len(before) - RAW_ONLY, "raw": RAW_ONLY}
+    assert stats["codecs"] == {"uniform": len(before) - RAW_ONLY, "raw": RAW_ONLY}
     assert stats["per_token_bytes"] == round(stats["bytes"] / stats["tokens"])
-    assert "6 int8, 2 raw" in commands.ok("stats")
-    packed = next(one["id"] for one in listed if one["codec"] == "int8")
-    assert "by int8/1: float32" in commands.ok("show", packed)
+    assert "2 raw, 6 uniform" in commands.ok("stats")
+    packed = next(one["id"] for one in listed if one["codec"] == "uniform")
+    assert "by uniform/2: float32" in commands.ok("show", packed)
     assert commands.json("verify")["damaged"] == []
-    again = commands.json("recompress", "--codec", "int8")
+    again = commands.json("recompress", "--codec", "uniform")
     assert again["recompressed"] == 0 and files(shop) == after
 
 
 def test_what_is_lossy_is_not_packed_again_unless_asked_for(shop: Shop, commands: Commands) -> None:
-    commands.ok("recompress", "--codec", "int4")
+    commands.ok("recompress", "--codec", "cachegen")
     before = files(shop)
     status, out, _ = commands.run("recompress", "--codec", "raw")
     assert status == recompressing.EXIT_REFUSED
@@ -63,7 +64,7 @@ def test_what_is_lossy_is_not_packed_again_unless_asked_for(shop: Shop, commands
 def test_a_collection_or_some_chunks_alone(shop: Shop, commands: Commands) -> None:
     key = min(one["id"] for one in commands.json("ls") if one["behind_tokens"])
     assert commands.json("recompress", key, "--codec", "uniform")["recompressed"] == 1
-    commands.ok("recompress", "--codec", "int8", "--collection", "two")
+    commands.ok("recompress", "--codec", "uniform", "--collection", "two")
     assert {one["codec"] for one in commands.json("ls") if one["collections"] == ["one"]} <= {
         "raw",
         "uniform",
@@ -75,19 +76,19 @@ def test_a_damaged_chunk_is_told_of_and_left(shop: Shop, commands: Commands) -> 
     data = bytearray(shop.chunks.path(key).read_bytes())
     data[-1] ^= 1
     shop.chunks.path(key).write_bytes(data)
-    status, out, _ = commands.run("recompress", "--codec", "int8")
+    status, out, _ = commands.run("recompress", "--codec", "uniform")
     assert status == recompressing.EXIT_REFUSED and "1 damaged: kvblend store verify names them" in out
     assert shop.chunks.path(key).read_bytes() == data
 
 
 def test_an_unknown_codec_is_an_error(commands: Commands) -> None:
-    assert "got codec 'zip', expected one of: raw, int8" in commands.fails("recompress", "--codec", "zip")
+    assert "got codec 'zip', expected one of: raw, uniform" in commands.fails("recompress", "--codec", "zip")
 
 
 def test_export_and_import_keep_packed_files_as_they_are(
     shop: Shop, commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands.ok("recompress", "--codec", "int4")
+    commands.ok("recompress", "--codec", "cachegen")
     commands.ok("export", str(tmp_path / "all.tar"))
     other = tmp_path / "other"
     assert main(["store", "import", str(tmp_path / "all.tar"), "--store", str(other)]) == 0
@@ -107,7 +108,7 @@ def test_a_run_that_was_killed_is_gone_on_with(shop: Shop, commands: Commands) -
                 "store",
                 "recompress",
                 "--codec",
-                "int4",
+                "cachegen",
                 "--store",
                 str(shop.path),
             ],
@@ -119,10 +120,10 @@ def test_a_run_that_was_killed_is_gone_on_with(shop: Shop, commands: Commands) -
         job.wait()
         assert commands.json("verify")["damaged"] == []
         assert set(files(shop)) == set(before)
-    commands.ok("recompress", "--codec", "int4")
+    commands.ok("recompress", "--codec", "cachegen")
     whole = files(shop)
     for key, data in before.items():
         shop.chunks.put_file(key, [data])
-    commands.ok("recompress", "--codec", "int4")
+    commands.ok("recompress", "--codec", "cachegen")
     assert files(shop) == whole
     assert json.loads(commands.ok("verify", "--json"))["damaged"] == []

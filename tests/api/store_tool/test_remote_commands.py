@@ -58,12 +58,12 @@ def test_packed_chunks_are_shown_as_they_lie_there(
     server = RedisServer()
     url = f"redis://127.0.0.1:{server.port}"
     monkeypatch.setenv("KVBLEND_STORE_REMOTE", url)
-    commands.ok("recompress", "--codec", "int8")
+    commands.ok("recompress", "--codec", "uniform")
     Exchange(shop.chunks, RemoteStore(url, shop.mark)).flush(shop.chunks.ids())
     near, far = commands.json("ls"), commands.json("ls", *TIER)
     assert [(one["codec"], one["bytes"]) for one in far] == [(one["codec"], one["bytes"]) for one in near]
-    packed = next(one["id"] for one in far if one["codec"] == "int8")
-    assert "by int8/1: float32" in commands.ok("show", packed, *TIER)
+    packed = next(one["id"] for one in far if one["codec"] == "uniform")
+    assert "by uniform/2: float32" in commands.ok("show", packed, *TIER)
     assert commands.ok("verify", *TIER) == f"{NUM_CHUNKS} checked, 0 damaged\n"
 
 
@@ -86,7 +86,7 @@ def test_what_makes_no_sense_on_a_remote_says_so(commands: Commands) -> None:
     assert "other machines need" in commands.fails("gc", "--unneeded", *TIER)
     assert "only the folder's chunks" in commands.fails("export", "x.tar", *TIER)
     assert "only the folder's chunks" in commands.fails("import", "x.tar", *TIER)
-    assert "packed again in the folder" in commands.fails("recompress", "--codec", "int8", *TIER)
+    assert "packed again in the folder" in commands.fails("recompress", "--codec", "uniform", *TIER)
 
 
 def test_a_remote_that_cannot_be_used_is_one_line(

@@ -18,7 +18,7 @@ from bench.store.table import as_object, render
 from bench.store.tiers import TierFigures, measure_tiers, open_tiers
 from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import RequestError
-from blend.store.codecs import CODECS, codec
+from blend.store.codecs import NAMES, codec
 from blend.store.file_format.chunk_file import encode
 from tests.support.servers import redis_url, s3_url
 
@@ -103,21 +103,21 @@ def test_a_redis_of_its_own_answers_and_ends() -> None:
 
 
 def test_codecs_are_measured_on_whole_files(chunks: list[ChunkKV]) -> None:
-    found = measure_codecs(chunks, list(CODECS.values()), 2, {"int8": COST})
-    assert [one.name for one in found] == list(CODECS)
+    found = measure_codecs(chunks, [codec(name) for name in NAMES], 2, {"uniform": COST})
+    assert [one.name for one in found] == list(NAMES)
     for one in found:
         size = sum(len(b"".join(encode(chunk, codec(one.name)))) for chunk in chunks)
         assert one.bytes_per_token == size / (2 * TOKENS)
         assert one.ratio_to_bf16 == pytest.approx(2 * 2 * LAYERS * HEADS * SIZE / one.bytes_per_token)
-        added = {"int8": 0.0005, "raw": 0.0}.get(one.name)
+        added = {"uniform": 0.0005, "raw": 0.0}.get(one.name)
         assert (None if one.cost is None else one.cost.kl_added) == added
     sizes = {one.name: one.bytes_per_token for one in found}
-    assert sizes["raw"] > sizes["int8"] > sizes["int4"]
+    assert sizes["raw"] > sizes["uniform"]
 
 
 def test_the_line_and_the_table() -> None:
     tiers = [TierFigures("disk, warm", "raw", 4.0, 1.0, 5.0, 4.0, 4.4)]
-    codecs = [figures("int8"), figures("raw", None)]
+    codecs = [figures("uniform"), figures("raw", None)]
     line = as_object(tiers, codecs)
     assert json.loads(json.dumps(line)) == line
     assert line["bench"] == "store"
@@ -130,7 +130,7 @@ def test_the_line_and_the_table() -> None:
 
 
 def test_the_picture(tmp_path: Path) -> None:
-    plot_frontier([figures("int8"), figures("raw", None)], tmp_path / "frontier.png")
+    plot_frontier([figures("uniform"), figures("raw", None)], tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
     plot_frontier([figures("raw", None)], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -5,14 +5,14 @@ from transformers import PreTrainedModel
 
 from blend.chunks.chunk import make_record
 from blend.hf import blend, compute_chunks
-from blend.store.codecs import CODECS
+from blend.store.codecs import NAMES, codec
 from blend.store.codecs.base import Codec
 from blend.store.file_format.recoding import recoded
 from tests.conftest import RandomIds
 from tests.reference.prefill import full_prefill, rows_of
 from tests.support.tolerances import assert_close
 
-LOSSY = [one for one in CODECS.values() if not one.is_lossless]
+LOSSY = [codec(name) for name in NAMES if not codec(name).is_lossless]
 
 
 @pytest.mark.parametrize("one", LOSSY, ids=lambda one: one.name)
@@ -58,7 +58,7 @@ def test_topping_up_a_blend_of_packed_chunks_to_ratio_one_is_a_full_prefill(
 ) -> None:
     prefix, ids = random_ids(6), random_ids(40)
     records = [make_record("m", (), prefix), make_record("m", prefix, ids)]
-    packed = [recoded(chunk, CODECS["int4"]) for chunk in compute_chunks(llama, records)]
+    packed = [recoded(chunk, codec("cachegen")) for chunk in compute_chunks(llama, records)]
     one, other = ((*prefix, *ids, *random_ids(3)) for _ in range(2))
     base = blend(llama, one, packed, recompute_ratio=0.5)
     again = blend(llama, other, packed, recompute_ratio=0.5, onto=base)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from blend.chunks.chunk import ChunkKV
 from blend.errors import CorruptChunk
-from blend.store.codecs import CODECS, codec, tag_of
-from blend.store.codecs.int8 import Int8
-from blend.store.codecs.raw import RAW
+from blend.store.codecs import NAMES, codec, tag_of
+from blend.store.codecs.base import RAW, Codec
+from blend.store.codecs.uniform import Uniform
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile, encode, map_chunk, read_parts, read_record
 from blend.store.file_format.chunk_header import BadFileError, Part
@@ -23,7 +23,7 @@ from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.disk import DiskStore
 
 MakeChunk = Callable[..., ChunkKV]
-LOSSY = [one for one in CODECS.values() if not one.is_lossless]
+LOSSY = [codec(name) for name in NAMES if not codec(name).is_lossless]
 lossy = pytest.mark.parametrize("one", LOSSY, ids=lambda one: one.name)
 
 
@@ -40,9 +40,9 @@ def equal(one: ChunkKV | None, other: ChunkKV) -> bool:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @lossy
 def test_a_store_may_hold_chunks_of_every_codec(
-    tmp_path: Path, make_chunk: MakeChunk, one: Int8, dtype: torch.dtype
+    tmp_path: Path, make_chunk: MakeChunk, one: Codec, dtype: torch.dtype
 ) -> None:
-    mixed = {each.name: make_chunk(seed, tokens=11, dtype=dtype) for seed, each in enumerate(CODECS.values())}
+    mixed = {name: make_chunk(seed, tokens=11, dtype=dtype) for seed, name in enumerate(NAMES)}
     for name, chunk in mixed.items():
         DiskStore(tmp_path, codec=codec(name)).put(chunk)
     reading = DiskStore(tmp_path, codec=one)  # what it writes by says nothing of what it reads
@@ -55,7 +55,7 @@ def test_a_store_may_hold_chunks_of_every_codec(
 
 
 @lossy
-def test_a_layer_is_decoded_alone(tmp_path: Path, make_chunk: MakeChunk, one: Int8) -> None:
+def test_a_layer_is_decoded_alone(tmp_path: Path, make_chunk: MakeChunk, one: Codec) -> None:
     chunk = make_chunk(1, tokens=13)
     store = DiskStore(tmp_path, codec=one)
     store.put(chunk)
@@ -79,7 +79,7 @@ def test_a_layer_is_decoded_alone(tmp_path: Path, make_chunk: MakeChunk, one: In
 
 @lossy
 def test_changed_bytes_are_detected_before_anything_is_decoded(
-    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch, one: Int8
+    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch, one: Codec
 ) -> None:
     chunk, random_ = make_chunk(1, tokens=7), random.Random(0)
     whole = b"".join(encode(chunk, one))
@@ -107,17 +107,17 @@ def test_a_file_of_an_unknown_codec_is_an_error_that_says_so_and_absent_for_a_re
     tmp_path: Path, make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    chunk, store = make_chunk(1), DiskStore(tmp_path, codec=codec("int8"))
+    chunk, store = make_chunk(1), DiskStore(tmp_path, codec=codec("uniform"))
     with monkeypatch.context() as later:
-        later.setattr(Int8, "version", 99)
+        later.setattr(Uniform, "version", 99)
         store.put(chunk)
     path = store.path(chunk.record.chunk_id)
     for read in (map_chunk, parts_of, read_record):
         with pytest.raises(
-            BadFileError, match="packed by codec int8/99, expected one of raw/1, int8/1.*another"
+            BadFileError, match="packed by codec uniform/99, which this version .* raw, uniform"
         ):
             read(path, chunk.record.chunk_id)
-    with pytest.raises(CorruptChunk, match="int8/99"):
+    with pytest.raises(CorruptChunk, match="uniform/99"):
         store.get(chunk.record)
     assert store.record(chunk.record.chunk_id) is None
     store.put(chunk)
@@ -126,14 +126,14 @@ def test_a_file_of_an_unknown_codec_is_an_error_that_says_so_and_absent_for_a_re
 
 def test_a_packed_file_is_a_safetensors_file_too(tmp_path: Path, make_chunk: MakeChunk) -> None:
     chunk = make_chunk(1)
-    DiskStore(tmp_path, codec=codec("int4")).put(chunk)
+    DiskStore(tmp_path, codec=codec("cachegen")).put(chunk)
     stored = load_file(tmp_path / f"{chunk.record.chunk_id}.safetensors")
     assert stored["kv"].dtype == torch.uint8 and stored["kv"].ndim == 1
     assert tuple(stored["token_ids"].tolist()) == chunk.record.token_ids
 
 
 @lossy
-def test_the_same_chunk_gives_the_same_file(make_chunk: MakeChunk, one: Int8) -> None:
+def test_the_same_chunk_gives_the_same_file(make_chunk: MakeChunk, one: Codec) -> None:
     files = [b"".join(encode(make_chunk(1, tokens=40), one)) for _ in range(2)]
     assert files[0] == files[1]
 
@@ -142,7 +142,7 @@ def test_what_a_memory_tier_keeps_of_a_packed_chunk_is_known_to_be_lossy(
     tmp_path: Path, make_chunk: MakeChunk
 ) -> None:
     chunk = make_chunk(1)
-    store = CachedStore(DiskStore(tmp_path, codec=codec("int8")), 10_000)
+    store = CachedStore(DiskStore(tmp_path, codec=codec("uniform")), 10_000)
     store.put(chunk)
     reader = store.open(chunk.record)
     assert reader is not None and not reader.is_lossless
@@ -153,7 +153,7 @@ def test_what_a_memory_tier_keeps_of_a_packed_chunk_is_known_to_be_lossy(
 
 @lossy
 def test_recoding_gives_the_file_that_putting_gives_and_keeps_the_last_use(
-    tmp_path: Path, make_chunk: MakeChunk, one: Int8
+    tmp_path: Path, make_chunk: MakeChunk, one: Codec
 ) -> None:
     chunk, store = make_chunk(1, tokens=9), DiskStore(tmp_path)
     store.put(chunk)
@@ -183,9 +183,9 @@ def test_recoding_leaves_alone_what_is_kept_raw_and_what_is_gone(
     prefix, store = make_chunk(1, prefix=0), DiskStore(tmp_path)
     store.put(prefix)
     before = store.path(prefix.record.chunk_id).stat()
-    assert not recode(store, prefix.record.chunk_id, codec("int4"))
+    assert not recode(store, prefix.record.chunk_id, codec("cachegen"))
     assert store.path(prefix.record.chunk_id).stat() == before
-    assert not recode(store, "0" * 32, codec("int4"))
+    assert not recode(store, "0" * 32, codec("cachegen"))
 
 
 def test_recoding_changes_nothing_of_a_damaged_file(tmp_path: Path, make_chunk: MakeChunk) -> None:
@@ -196,5 +196,5 @@ def test_recoding_changes_nothing_of_a_damaged_file(tmp_path: Path, make_chunk: 
     data[-80] ^= 4
     path.write_bytes(data)
     with pytest.raises(BadFileError):
-        recode(store, chunk.record.chunk_id, codec("int4"))
+        recode(store, chunk.record.chunk_id, codec("cachegen"))
     assert path.read_bytes() == data

@@ -14,7 +14,7 @@ import torch
 
 from blend.chunks.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreFull
-from blend.store.codecs import CODECS
+from blend.store.codecs import NAMES, codec
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import encode, read_parts
 from blend.store.file_format.recoding import recoded
@@ -228,11 +228,11 @@ def test_a_buckets_budget_is_kept_by_shrinking(
     store.close()
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", NAMES)
 def test_packed_chunks_lie_in_pieces_and_their_ids_in_the_head(
     small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk, name: str
 ) -> None:
-    chunk, packer = make_chunk(1, tokens=100), CODECS[name]
+    chunk, packer = make_chunk(1, tokens=100), codec(name)
     store = small(codec=packer, inline_bytes=500)
     store.put(chunk)
     data = bytearray(b"".join(encode(chunk, packer)))
