@@ -97,8 +97,20 @@ class ChunkKV:
         assert self.keys.shape[1] == self.record.num_tokens
 
     @property
+    def num_layers(self) -> int:
+        return self.keys.shape[0]
+
+    @property
     def num_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [T, H, D] of one layer."""
+        return self.keys[index], self.values[index]
+
+    def chunk(self) -> "ChunkKV":
+        """The chunk itself: it is read like one that is stored."""
+        return self
 
 
 def chunk_id(

@@ -3,47 +3,8 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-import torch
-
 from blend.chunks.chunk import ChunkKV, ChunkRecord
-
-
-class ChunkReader(Protocol):
-    """One stored chunk, read layer by layer: what is not asked for is not read.
-
-    Made by `ChunkStore.open`. Called from any thread, in any order, any number of times: while layer i is
-    blended, another thread may ask for layer i + 1. It stays readable when the chunk is evicted or deleted.
-    Tensors are valid as long as they are referenced, and must not be written to.
-
-    Attributes:
-        record: what the chunk is.
-        num_layers: L.
-        is_lossless: see `ChunkKV`.
-    """
-
-    @property
-    def record(self) -> ChunkRecord: ...
-
-    @property
-    def is_lossless(self) -> bool: ...
-
-    @property
-    def num_layers(self) -> int: ...
-
-    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [T, H, D] of one layer, verified.
-
-        Raises:
-            CorruptChunk: this layer failed its check. The entry has been dropped; layers that were read
-                before are good.
-        """
-
-    def chunk(self) -> ChunkKV:
-        """All of it, every byte verified.
-
-        Raises:
-            CorruptChunk: a check failed. The entry has been dropped.
-        """
+from blend.store.handle import ChunkHandle
 
 
 class ChunkStore(Protocol):
@@ -74,7 +35,7 @@ class ChunkStore(Protocol):
                 chunk again.
         """
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """The same layer by layer: token ids are compared now, each layer is verified when it is read.
 
         Raises:

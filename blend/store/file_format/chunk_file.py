@@ -63,7 +63,7 @@ def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
 
 
 class ChunkFile:
-    """A chunk's file, each part verified as it is read; see `blend.store.base.ChunkReader`.
+    """A chunk's file, each part verified as it is read; see `blend.store.handle.ChunkHandle`.
 
     Its methods raise `BadFileError` where a check fails, and what the source raises. Tensors are what the
     source gives.

@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.report.metrics import Meter
 from blend.settings.sizes import check_fits
-from blend.store.base import ChunkReader
 from blend.store.codecs.base import RAW, Codec
 from blend.store.config import REMOTE_DEADLINE_MS, REMOTE_PIECE_BYTES
 from blend.store.file_format.chunk_file import ChunkFile, encode
 from blend.store.file_format.chunk_header import BadFileError
-from blend.store.file_format.mapped import MappedChunk
+from blend.store.handle import ChunkHandle
 from blend.store.layout import check_id, is_id
 from blend.store.remote.deadline import Deadline
 from blend.store.remote.entry import INLINE_BYTES, UnreachableError, split
 from blend.store.remote.files import RemoteFiles
 from blend.store.remote.line import RemoteLine, Traffic
 from blend.store.remote.uses import RemoteUses
-from blend.store.tiers.tier_meter import CORRUPT, MeteredChunk, TierMeter
+from blend.store.tiers.tier_meter import CORRUPT, TierMeter
 
 
 class RemoteStore:
@@ -136,7 +135,7 @@ class RemoteStore:
 
     def open(
         self, record: ChunkRecord, whole: Callable[[memoryview], None] | None = None
-    ) -> ChunkReader | None:
+    ) -> ChunkHandle | None:
         """The same layer by layer: a layer is read, and verified, when it is asked for.
 
         A reader whose server has died raises `CorruptChunk`, and drops nothing.
@@ -149,7 +148,7 @@ class RemoteStore:
         """
         file = self._files.open(record, whole=whole)
         self._looked_up(record.chunk_id, found=file is not None)
-        return None if file is None else MeteredChunk(MappedChunk(file, self._files.damaged), self._meter)
+        return None if file is None else ChunkHandle(file, self._meter, self._files.damaged)
 
     def read_file(self, chunk_id: str) -> memoryview | None:
         """A chunk's file as it was written, every byte verified, or None when it is absent or cannot be had.

@@ -8,14 +8,13 @@ from threading import Lock, Thread
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError
-from blend.store.base import ChunkReader
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile
 from blend.store.file_format.chunk_header import BadFileError
+from blend.store.handle import ChunkHandle
 from blend.store.remote.remote import RemoteStore
 from blend.store.tiers.background import give_way
 from blend.store.tiers.disk import DiskStore
-from blend.store.tiers.either import EitherChunk
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class BackedStore:
             raise damage
         return chunk
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """The same layer by layer; a chunk of `far` is promoted once all its bytes have come.
 
         Raises:
@@ -82,7 +81,7 @@ class BackedStore:
         except CorruptChunk as error:
             reader, damage = None, error
         if reader is not None:
-            return EitherChunk(reader, lambda: self._open_far(record))
+            return ChunkHandle(reader, open_other=lambda: self._open_far(record))
         behind = self._open_far(record)
         if behind is not None:
             return behind
@@ -90,7 +89,7 @@ class BackedStore:
             raise damage
         return None
 
-    def _open_far(self, record: ChunkRecord) -> ChunkReader | None:
+    def _open_far(self, record: ChunkRecord) -> ChunkHandle | None:
         return self.far.open(record, partial(self._promote, record.chunk_id))
 
     def record(self, chunk_id: str) -> ChunkRecord | None:

@@ -10,11 +10,11 @@ import torch
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.report.metrics import Meter
-from blend.store.base import ChunkReader, ChunkStore
-from blend.store.tiers.held import HeldChunk
+from blend.store.base import ChunkStore
+from blend.store.handle import ChunkHandle
 from blend.store.tiers.place import MEMORY, Place
-from blend.store.tiers.promoting import PromotingChunk
-from blend.store.tiers.tier_meter import MeteredChunk, TierMeter
+from blend.store.tiers.promotion import Promotion
+from blend.store.tiers.tier_meter import TierMeter
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class CachedStore:
         chunk = self.inner.get(record)
         return None if chunk is None else self._keep_copy(chunk)
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """The same layer by layer; the chunk is kept once all its layers were read.
 
         Raises:
@@ -88,8 +88,9 @@ class CachedStore:
         held = self._held(record)
         if held is not None:
             return held
-        reader = self.inner.open(record)
-        return None if reader is None else PromotingChunk(reader, self._keep, self._place, self.budget_bytes)
+        behind = self.inner.open(record)
+        promotion = Promotion(self._place, self.budget_bytes, self._keep)
+        return None if behind is None else ChunkHandle(behind, promotion=promotion)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -138,14 +139,14 @@ class CachedStore:
             self._forget(chunk_id)
         self.inner.delete(chunk_id)
 
-    def _held(self, record: ChunkRecord) -> ChunkReader | None:
+    def _held(self, record: ChunkRecord) -> ChunkHandle | None:
         kept = self._chunks.get(record.chunk_id)
         found = kept is not None and kept.record == record
         self._meter.looked_up(found=found)
         if kept is None or not found:
             return None
         self.touch(record.chunk_id)  # or the tier behind would take it for unused, and evict it
-        return MeteredChunk(HeldChunk(kept), self._meter)
+        return ChunkHandle(kept, self._meter)
 
     def _keep_copy(self, chunk: ChunkKV) -> ChunkKV:
         own = self._place.own(chunk)

@@ -17,15 +17,14 @@ from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk, StoreError, StoreFull
 from blend.report.metrics import Meter
 from blend.settings.sizes import check_fits
-from blend.store.base import ChunkReader
 from blend.store.codecs.base import RAW, Codec
 from blend.store.file_format.chunk_file import ChunkFile, encode, map_chunk, read_record
 from blend.store.file_format.chunk_header import BadFileError
 from blend.store.file_format.durable import make_folder, remove_leftovers, sync_folder, write_durably
-from blend.store.file_format.mapped import MappedChunk
+from blend.store.handle import ChunkHandle
 from blend.store.layout import check_id, is_id
 from blend.store.tiers.ledger import SUFFIX, Ledger
-from blend.store.tiers.tier_meter import CORRUPT, EVICTIONS, MeteredChunk, TierMeter
+from blend.store.tiers.tier_meter import CORRUPT, EVICTIONS, TierMeter
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +104,10 @@ class DiskStore:
             CorruptChunk: it failed its checks, or its token ids are not `record`'s. The entry has
                 been dropped, or, when the file could not even be opened, left as it is.
         """
-        reader = self.open(record)
-        return None if reader is None else reader.chunk()
+        handle = self.open(record)
+        return None if handle is None else handle.chunk()
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """The same layer by layer: a layer is read from the disk, and verified, when it is asked for.
 
         Raises:
@@ -122,7 +121,7 @@ class DiskStore:
         if file is None:
             return None
         self.touch(record.chunk_id)
-        return MeteredChunk(MappedChunk(file, self._damaged), self._meter)
+        return ChunkHandle(file, self._meter, self._damaged)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""

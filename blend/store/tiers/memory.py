@@ -5,7 +5,7 @@ from threading import Lock
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.errors import CorruptChunk
-from blend.store.tiers.held import HeldChunk
+from blend.store.handle import ChunkHandle
 
 
 class MemoryStore:
@@ -35,14 +35,14 @@ class MemoryStore:
             raise CorruptChunk(f"stored chunk {record.chunk_id} holds other tokens; compute it again")
         return chunk
 
-    def open(self, record: ChunkRecord) -> HeldChunk | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """The same layer by layer.
 
         Raises:
             CorruptChunk: as `get`.
         """
         chunk = self.get(record)
-        return None if chunk is None else HeldChunk(chunk)
+        return None if chunk is None else ChunkHandle(chunk)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id; None when absent."""

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord, chunk_id
-from blend.store.base import ChunkReader
+from blend.store.handle import ChunkHandle
 
 
 class ChunkSource(Protocol):
@@ -12,7 +12,7 @@ class ChunkSource(Protocol):
     def get(self, record: ChunkRecord) -> ChunkKV | None:
         """As `blend.store.base.ChunkStore.get`."""
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """As `blend.store.base.ChunkStore.open`."""
 
 
@@ -38,7 +38,7 @@ class SharedReads:
         """
         return self._where(record).get(record)
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         """The same layer by layer.
 
         Raises:

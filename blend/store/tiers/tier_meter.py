@@ -1,12 +1,8 @@
-"""What a tier counts of itself, and a reader that counts what is read through it."""
+"""What each tier counts of its own work."""
 
 import time
 
-import torch
-
-from blend.chunks.chunk import ChunkKV, ChunkRecord
 from blend.report.metrics import Kind, Meter, Metric
-from blend.store.base import ChunkReader
 
 READ, WRITE = "read", "write"
 
@@ -78,49 +74,3 @@ class TierMeter:
     def _moved(self, direction: str, num_bytes: int, seconds: float) -> None:
         self.meter.add(BYTES, num_bytes, self.tier, direction)
         self.meter.add(TIME, seconds, self.tier, direction)
-
-
-class MeteredChunk:
-    """Implements `blend.store.base.ChunkReader`; what is read through it is counted as read from a tier.
-
-    Args:
-        reader: of that tier.
-    """
-
-    def __init__(self, reader: ChunkReader, meter: TierMeter) -> None:
-        self._reader = reader
-        self._meter = meter
-
-    @property
-    def record(self) -> ChunkRecord:
-        return self._reader.record
-
-    @property
-    def num_layers(self) -> int:
-        return self._reader.num_layers
-
-    @property
-    def is_lossless(self) -> bool:
-        return self._reader.is_lossless
-
-    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [T, H, D] of one layer.
-
-        Raises:
-            CorruptChunk: this layer failed its check. The entry has been dropped.
-        """
-        begin = time.perf_counter()
-        keys, values = self._reader.layer(index)
-        self._meter.read(keys.nbytes + values.nbytes, begin)
-        return keys, values
-
-    def chunk(self) -> ChunkKV:
-        """All of it.
-
-        Raises:
-            CorruptChunk: a check failed. The entry has been dropped.
-        """
-        begin = time.perf_counter()
-        chunk = self._reader.chunk()
-        self._meter.read(chunk.num_bytes, begin)
-        return chunk

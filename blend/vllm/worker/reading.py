@@ -11,8 +11,7 @@ import torch
 
 from blend.chunks.chunk import ChunkRecord
 from blend.errors import CorruptChunk
-from blend.store.base import ChunkReader
-from blend.store.tiers.held import HeldChunk
+from blend.store.handle import ChunkHandle
 from blend.store.tiers.shared_reads import ChunkSource
 from blend.vllm.layers.ranks import Ranks
 from blend.vllm.worker.clock import Clock
@@ -32,7 +31,7 @@ Rows = tuple[torch.Tensor, torch.Tensor]
 
 
 class ChunkLayers(Protocol):
-    """What a blend takes of a chunk; every `blend.store.base.ChunkReader` is one."""
+    """What a blend takes of a chunk; every `blend.store.handle.ChunkHandle` is one."""
 
     @property
     def is_lossless(self) -> bool: ...
@@ -44,7 +43,7 @@ class ChunkLayers(Protocol):
 class _Coming:
     """A chunk whose layers come one after the other."""
 
-    def __init__(self, reader: ChunkReader, num_layers: int) -> None:
+    def __init__(self, reader: ChunkHandle, num_layers: int) -> None:
         self.reader = reader
         self.rows: list[Rows | None] = [None] * num_layers
         self.is_lossless = reader.is_lossless
@@ -141,7 +140,7 @@ class Reading:
             record = self._to_open.pop()
             chunk = _try(record, partial(self._store.get, record))
             if chunk is not None:
-                self._found[record.chunk_id] = HeldChunk(chunk)
+                self._found[record.chunk_id] = ChunkHandle(chunk)
             self._num_opening -= 1
 
     def _read_on(self) -> None:

@@ -11,8 +11,7 @@ import torch
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import CorruptChunk
-from blend.store.base import ChunkReader
-from blend.store.tiers.held import HeldChunk
+from blend.store.handle import ChunkHandle
 from blend.store.tiers.memory import MemoryStore
 from blend.vllm.worker import reading as module
 from blend.vllm.worker.reading import MAX_THREADS, Reading
@@ -59,7 +58,7 @@ class Troubled(MemoryStore):
         self._begin(record)
         return super().get(record)
 
-    def open(self, record: ChunkRecord) -> ChunkReader | None:
+    def open(self, record: ChunkRecord) -> ChunkHandle | None:
         self._begin(record)
         found = super().get(record)
         return None if found is None else Slow(found, self)
@@ -71,7 +70,7 @@ class Troubled(MemoryStore):
             raise self.trouble[record.chunk_id]
 
 
-class Slow(HeldChunk):
+class Slow(ChunkHandle):
     """Its layers are the store's to give."""
 
     def __init__(self, held: ChunkKV, store: Troubled) -> None:
