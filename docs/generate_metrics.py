@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 COUNTING = ("blend", "api")
-REASONS = ROOT / "blend" / "vllm" / "scheduler" / "refusal.py"
+REASONS = ROOT / "blend" / "vllm" / "messages.py"
 
 HEAD = """\
 # Metrics

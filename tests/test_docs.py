@@ -183,5 +183,5 @@ def test_the_hugging_face_example(llama: PreTrainedModel, random_ids: RandomIds)
     }
     [example] = in_group("hf")
     exec(example.source, given)
-    assert given["blended"].stats.reused_tokens > 0  # type: ignore[attr-defined]
+    assert given["blended"].stats.counts.reused_tokens > 0  # type: ignore[attr-defined]
     assert given["answer"].shape[1] > len(prompt_ids)  # type: ignore[attr-defined]

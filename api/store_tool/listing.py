@@ -51,7 +51,7 @@ def as_object(one: "Stored") -> dict[str, Any]:
         "model": one.mark,
         "tokens": None if record is None else record.num_tokens,
         "behind_tokens": None if record is None else record.offset,
-        "left_out": None if record is None else (record.leap.by if record.leap else 0),
+        "left_out": None if record is None else (record.position_gap.by if record.position_gap else 0),
         "bytes": one.num_bytes,
         "codec": one.codec,
         "bytes_per_token": one.bytes_per_token,

@@ -44,7 +44,7 @@ class Outcome:
         flops_share: FLOPs up to the first token, over full prefill's.
         ms: time to the first token.
         selected: context positions that were recomputed, ascending.
-        residual: see `blend.select.residual`; None where the method does not look at the question.
+        residual: see `blend.select.choose`; None where the method does not look at the question.
     """
 
     logprobs: torch.Tensor

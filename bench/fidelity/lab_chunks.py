@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from bench.fidelity.kinds import records_of
 from bench.fidelity.method import WRONG
 from bench.fidelity.question import Ids, LabPrompt
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.hf.chunks import Behind, compute_chunks
 from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
@@ -54,17 +54,17 @@ class ChunkSource:
         """Let go of everything."""
         self._prompt, self._known, self._prefixes = None, {}, {}
 
-    def _prefix(self, ids: Ids, leap: Leap | None = None) -> list[ChunkKV]:
-        behind = (ids, leap)
+    def _prefix(self, ids: Ids, position_gap: PositionGap | None = None) -> list[ChunkKV]:
+        behind = (ids, position_gap)
         if ids and behind not in self._prefixes:
-            record = make_record(self._fingerprint, (), ids, leap)
+            record = make_record(self._fingerprint, (), ids, position_gap)
             (self._prefixes[behind],) = compute_chunks(self._model, [record], self._prefixes)
         return [self._prefixes[behind]] if ids else []
 
     def _computed(self, records: Sequence[ChunkRecord]) -> list[ChunkKV]:
         missing = {record.chunk_id: record for record in records if record.chunk_id not in self._known}
         for record in missing.values():
-            self._prefix(record.base_ids, record.leap)
+            self._prefix(record.base_ids, record.position_gap)
         for chunk in compute_chunks(self._model, list(missing.values()), self._prefixes):
             self._known[chunk.record.chunk_id] = chunk
         return [self._known[record.chunk_id] for record in records]

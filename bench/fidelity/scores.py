@@ -29,7 +29,7 @@ class Scores:
         ms, full_ms: time to the first token.
         text, full_text: the answers.
         selected: context positions that were recomputed.
-        residual: see `blend.select.residual`.
+        residual: see `blend.select.choose`.
     """
 
     question: str

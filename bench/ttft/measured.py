@@ -42,7 +42,7 @@ def flops_share(shape: ModelShape, one: Measured) -> float:
     """FLOPs up to the first token, over those of a full prefill of the same prompt."""
     stats, hit = one.reply.stats, one.reply.hit_tokens
     # A blend that was found as it is, or never made, has not looked at anything.
-    looked = stats.fallback is None and stats.select_ms > 0
+    looked = stats.fallback is None and stats.times.select_ms > 0
     rule = selector(stats.selector) if looked else None
     by_layer = [stats.selected] * shape.num_layers
     flops = blend_flops(shape, rule, by_layer, hit, one.num_tokens - hit)
@@ -56,7 +56,7 @@ def stages_ms(reply: Reply) -> dict[str, float]:
     is what is left: messages between processes, and the engine's steps. Where it does not say, both together
     are `rest`.
     """
-    named = {name: getattr(reply.stats, f"{name}_ms", None) for name in STAGES}
+    named = {name: getattr(reply.stats.times, f"{name}_ms", None) for name in STAGES}
     stages = {name: float(ms) for name, ms in named.items() if ms is not None}
     if reply.stats.fallback is not None:
         stages = {"match": stages["match"]} if stages["match"] else {}

@@ -1,1 +1,1 @@
-"""What is stored of a chunk: its KV, its versions, the positions it was computed at, whose it is."""
+"""A chunk: its KV, its id, its stored versions, and the namespace it belongs to."""

@@ -1,4 +1,4 @@
-"""Chunk KV: what is stored of one chunk, and the key it is stored under.
+"""Chunk KV: the keys and values of one chunk, what it was computed behind, and its id.
 
 Axes: `L` layers, `T` tokens, `H` key/value heads, `D` head size.
 """
@@ -12,23 +12,25 @@ from typing import Protocol, TypeVar
 import torch
 
 FORMAT_VERSION = 1
-"""Version of the numbers and of their layout; part of every key."""
+"""Version of the numbers and of their layout; part of every chunk id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leap:
-    """Positions left out, as if other text stood there: what is in front is farther away by so many.
+class PositionGap:
+    """Positions skipped in front of a chunk, as if other text stood there.
+
+    The first `after` tokens are encoded `by` positions earlier, so they are farther from all that follows.
 
     Attributes:
-        after: tokens in front of them, one at least.
-        by: so many positions, one at least.
+        after: number of tokens in front of the skipped positions, at least 1.
+        by: number of skipped positions, at least 1.
     """
 
     after: int
     by: int
 
     def __post_init__(self) -> None:
-        assert self.after > 0 and self.by > 0, f"expected tokens and positions, got {self}"
+        assert self.after > 0 and self.by > 0, f"expected at least one token and position, got {self}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +38,19 @@ class ChunkRecord:
     """What a chunk is, without its tensors.
 
     Attributes:
-        chunk_id: key of the chunk, see `chunk_id`.
+        chunk_id: see `chunk_id`.
         token_ids: the chunk's own tokens.
         prefix_ids: tokens that the chunk was computed behind; may be empty.
-        leap: positions left out among both, counted from the first of `prefix_ids`; None: none.
-        offset: position of the chunk's first token when it was computed, always `len(prefix_ids)`. What
-            stands in front of a leap was moved to the left for it, to positions below zero.
+        position_gap: positions skipped among prefix and chunk, counted from the first of `prefix_ids`; or
+            None.
+        offset: position of the chunk's first token when it was computed, always `len(prefix_ids)`. The tokens
+            in front of a position gap are moved to the left instead, to positions below zero.
     """
 
     chunk_id: str
     token_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
-    leap: Leap | None = None
+    position_gap: PositionGap | None = None
 
     @property
     def offset(self) -> int:
@@ -59,29 +62,29 @@ class ChunkRecord:
 
     @property
     def is_echo(self) -> bool:
-        """Whether it was computed right behind its own tokens: a second reading, see `blend.versions`."""
+        """Whether it was computed right behind its own tokens: a second read, see `blend.chunks.versions`."""
         return bool(self.token_ids) and self.prefix_ids[-self.num_tokens :] == self.token_ids
 
     @property
     def base_ids(self) -> tuple[int, ...]:
-        """Tokens that the first reading stands behind: those that it was computed behind when it is none."""
+        """Tokens in front of the first read: `prefix_ids`, without the chunk's own tokens for an echo."""
         return self.prefix_ids[: -self.num_tokens] if self.is_echo else self.prefix_ids
 
     @property
-    def behind(self) -> tuple[tuple[int, ...], Leap | None, bool]:
-        """What it has in common with chunks that are computed in one call: `base_ids`, `leap`, `is_echo`."""
-        return self.base_ids, self.leap, self.is_echo
+    def behind(self) -> tuple[tuple[int, ...], PositionGap | None, bool]:
+        """What chunks that are computed in one call share: `base_ids`, `position_gap`, `is_echo`."""
+        return self.base_ids, self.position_gap, self.is_echo
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkKV:
-    """Keys and values of one chunk, all layers and all heads. Never modified once made.
+    """Keys and values of one chunk, all layers and all heads. Never modified after construction.
 
     Attributes:
         record: what the chunk is.
         keys: [L, T, H, D], rotated for positions `record.offset .. record.offset + T - 1`.
         values: [L, T, H, D], same dtype and device as `keys`.
-        is_lossless: whether these are the numbers that were computed; False behind a codec that drops some.
+        is_lossless: whether these are the computed numbers; False after a codec that loses some precision.
     """
 
     record: ChunkRecord
@@ -114,7 +117,7 @@ class ChunkKV:
 
 
 def chunk_id(
-    model: str, prefix_ids: Sequence[int], token_ids: Sequence[int], leap: Leap | None = None
+    model: str, prefix_ids: Sequence[int], token_ids: Sequence[int], position_gap: PositionGap | None = None
 ) -> str:
     """Digest of everything that a chunk's numbers depend on.
 
@@ -122,7 +125,7 @@ def chunk_id(
         model: fingerprint of the model: weights, revision, rotary configuration and dtype.
         prefix_ids: tokens that the chunk is computed behind.
         token_ids: the chunk's tokens.
-        leap: positions left out among both.
+        position_gap: positions skipped among both, or None.
 
     Returns:
         32 hexadecimal digits (the first 128 bits of a SHA-256).
@@ -138,26 +141,28 @@ def chunk_id(
     digest.update(name)
     digest.update(pack_ids(prefix_ids))
     digest.update(pack_ids(token_ids))
-    if leap is not None:
-        digest.update(struct.pack("<2Q?", leap.after, leap.by, True))  # 17 bytes: no ids are so many
+    if position_gap is not None:
+        digest.update(
+            struct.pack("<2Q?", position_gap.after, position_gap.by, True)
+        )  # 17 bytes: ids come in fours
     return digest.hexdigest()[:32]
 
 
 def pack_ids(ids: Sequence[int]) -> bytes:
-    """Token ids as bytes that a digest takes: four each, little-endian."""
+    """Token ids as bytes for a digest: four each, little-endian."""
     return struct.pack(f"<{len(ids)}I", *ids)
 
 
 def make_record(
-    model: str, prefix_ids: Sequence[int], token_ids: Sequence[int], leap: Leap | None = None
+    model: str, prefix_ids: Sequence[int], token_ids: Sequence[int], position_gap: PositionGap | None = None
 ) -> ChunkRecord:
-    """Record of a chunk with its key computed."""
-    key = chunk_id(model, prefix_ids, token_ids, leap)
-    return ChunkRecord(key, tuple(token_ids), tuple(prefix_ids), leap)
+    """Record of a chunk with its id computed."""
+    key = chunk_id(model, prefix_ids, token_ids, position_gap)
+    return ChunkRecord(key, tuple(token_ids), tuple(prefix_ids), position_gap)
 
 
 class Counted(Protocol):
-    """Something of a number of tokens."""
+    """Something with a number of tokens."""
 
     @property
     def num_tokens(self) -> int: ...
@@ -167,11 +172,12 @@ Chunk = TypeVar("Chunk", bound=Counted)
 
 
 MAX_BATCH_CHUNKS = 64
-"""Each chunk of a batch is computed behind rows of its own of what stands before it: these take memory."""
+"""Cap on a batch: each of its chunks needs memory for its own copy of the last rows of the prefix."""
 
 
 def batches(chunks: Iterable[Chunk], max_tokens: int) -> Iterator[list[Chunk]]:
-    """Consecutive chunks, not too many, with at most `max_tokens` tokens; a larger one goes alone.
+    """Consecutive chunks, at most `MAX_BATCH_CHUNKS` with at most `max_tokens` tokens; a larger chunk goes
+    alone.
 
     >>> [len(batch) for batch in batches([make_record("m", (), [0] * n) for n in (3, 4, 9, 1)], 8)]
     [2, 1, 1]
@@ -189,16 +195,16 @@ def batches(chunks: Iterable[Chunk], max_tokens: int) -> Iterator[list[Chunk]]:
 
 
 def computable_batches(records: Iterable[ChunkRecord], max_tokens: int) -> Iterator[list[ChunkRecord]]:
-    """Records as an engine takes them: each once, those of a batch behind the same, with at most `max_tokens`
-    tokens to run; a larger one goes alone.
+    """Batches that an engine can compute: no duplicates, one prefix per batch, at most `max_tokens` tokens to
+    run; a larger chunk goes alone.
 
     >>> both = [make_record("m", (1,), (n, n)) for n in (7, 8)] + [make_record("m", (2,), (9,))]
     >>> [len(batch) for batch in computable_batches(both + both, 100)]
     [2, 1]
     """
-    groups: dict[tuple[tuple[int, ...], Leap | None, bool], dict[str, ChunkRecord]] = {}
+    groups: dict[tuple[tuple[int, ...], PositionGap | None, bool], dict[str, ChunkRecord]] = {}
     for record in records:
         groups.setdefault(record.behind, {})[record.chunk_id] = record
     for (_, _, are_echoes), group in groups.items():
-        # An echo is read twice.
+        # The tokens of an echo run twice.
         yield from batches(group.values(), max_tokens // 2 if are_echoes else max_tokens)

@@ -1,8 +1,8 @@
-"""Namespaces: chunks of one tenant that no other can read, time, or crowd out.
+"""Namespaces: chunks of one tenant, which no other tenant can read, detect by timing, or evict.
 
-A namespace is part of every key of its chunks, and so of where they lie: they have a folder, a byte budget
-and a memory tier of their own. Its requests are blended from its own chunks and from those of no namespace,
-which are everybody's to read. In the engine's own cache, tenants are told apart by the salt.
+A namespace is part of every chunk id, and so of the chunk's path: each namespace has its own folder, byte
+budget and memory tier. Its requests use its own chunks and the shared chunks, those of no namespace. In the
+engine's own cache, the salt keeps tenants apart.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_namespace(name: str) -> str:
-    """The name, where it can be a namespace's; "" is no namespace.
+    """The name, if it is valid; "" means no namespace.
 
     Raises:
-        RequestError: it cannot.
+        RequestError: the name is invalid.
 
     >>> check_namespace("acme"), check_namespace("")
     ('acme', '')
@@ -31,7 +31,7 @@ def check_namespace(name: str) -> str:
 
 
 def scoped(fingerprint: str, namespace: str) -> str:
-    """What chunk ids of a namespace are made of in place of the model's fingerprint.
+    """What the chunk ids of a namespace are made of, in place of the model's fingerprint.
 
     Args:
         fingerprint: of the model, hexadecimal digits.
@@ -48,7 +48,7 @@ def scoped(fingerprint: str, namespace: str) -> str:
 
 
 def salted(namespace: str, salt: str | None) -> str | None:
-    """The cache salt of a namespace's request: no other namespace can state the same.
+    """The cache salt of a namespace's request; no other namespace can produce it.
 
     Args:
         salt: the request's own.

@@ -2,47 +2,49 @@
 
 ::
 
-    plain   | prefix | chunk |                        exact where the chunk stands right behind the prefix
-    led     | prefix | leap | lead | chunk |          elsewhere: closer to what the chunk is behind others
-    echo    | prefix | leap | lead | chunk | chunk |  for those of its rows whose text stood before
+    plain   | prefix | chunk |                                exact right behind the prefix
+    led     | prefix | position gap | lead | chunk |          elsewhere: closer to the chunk behind other text
+    echo    | prefix | position gap | lead | chunk | chunk |  for rows whose text stood in the prompt before
 
-Which of them a prompt takes is the matcher's rule, see `ChunkMatcher.find`. What to choose from is in their
-prefix ids: key, offset and exactness follow from these. Why there is a lead: `blend.text.lead`.
+Which version a prompt takes is the matcher's rule, see `ChunkMatcher.find`. It depends on the prefix ids of
+the versions, which also give the id, the offset and whether the rows are exact. Why there is a lead:
+`blend.text.lead`.
 
-The leap is of long chunks only. All that a chunk's tokens see of a prompt is near them but the prefix, which
-every prompt begins with and much attention goes to. Short chunks stand some hundred tokens behind it, and so
-does the lead; long ones stand among others as long, thousands of tokens behind, and are computed as far
-from it: by positions that are left out, which cost nothing.
+Only long chunks have a position gap. Nearly all attention of a chunk's tokens goes to tokens near them and to
+the prefix. A short chunk stands some hundred tokens behind the prefix, and so does the lead. A long chunk
+usually stands behind other long chunks, thousands of tokens behind the prefix, so it is computed that far
+from it. Skipped positions cost nothing.
 
-The echo is of chunks that share text with others. What stands in a prompt for the second time is known there:
-the model looks back at the first place, and keys and values are far from those of the text when it is read
-once. No other chunk's tokens need to be known for that: a chunk that is read twice in a row shows what its
-tokens are when they come again. Which rows are taken from it: `blend.plan`.
+Only chunks that share text with others have an echo. When text stands in a prompt for the second time, the
+model looks back at the first time, and its keys and values differ much from those of a first read. They do
+not depend on the other chunk's tokens: reading the chunk twice in a row gives them. Which rows are taken from
+the
+echo: `blend.plan.plan`.
 """
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from blend.chunks.chunk import ChunkRecord, Leap, chunk_id, make_record
+from blend.chunks.chunk import ChunkRecord, PositionGap, chunk_id, make_record
 from blend.chunks.shared_text import SharedText
 
 Ids = tuple[int, ...]
 
 LONG_TOKENS = 256
-"""A chunk of so many tokens is long."""
-LEAP_POSITIONS = 1000
+"""Chunks of at least this many tokens are long."""
+SKIPPED_POSITIONS = 1000
+"""Size of the position gap of a long chunk. From 500 to 3,000 it made no difference to the answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """One chunk.
+    """The versions of one chunk.
 
     Attributes:
         plain: behind the prefix. Its id is the chunk's id everywhere else: in manifests, answers, the API.
-        led: behind prefix and lead, or None for a chunk that is too long to stand there.
-        echo: behind what the led one stands behind and the chunk itself, or None likewise. It is stored for
-            chunks that need it.
+        led: behind prefix and lead; None for a chunk that is too long for the model's length there.
+        echo: behind prefix, lead and the chunk itself; None likewise. Stored only for chunks that share text.
     """
 
     plain: ChunkRecord
@@ -51,7 +53,7 @@ class Versions:
 
     @property
     def records(self) -> tuple[ChunkRecord, ...]:
-        """Of what is stored of every chunk."""
+        """The versions that are stored of every chunk."""
         return (self.plain,) if self.led is None else (self.plain, self.led)
 
 
@@ -63,7 +65,7 @@ class Prefixes:
         model: fingerprint of the model.
         prefix_ids: the collection's prefix; may be empty.
         lead_ids: see `blend.text.lead.lead_ids`.
-        max_tokens: the model's length: nothing stands beyond it.
+        max_tokens: the model's length: no token stands beyond it.
     """
 
     model: str
@@ -77,24 +79,23 @@ class Prefixes:
         return make_record(self.model, (), self.prefix_ids) if self.prefix_ids else None
 
     def led_prefix(self, num_tokens: int) -> ChunkRecord:
-        """Prefix and lead as a chunk: kept so that chunks of so many tokens can be computed behind them, for
-        no prompt."""
-        return make_record(self.model, (), self.prefix_ids + self.lead_ids, self._leap(num_tokens))
+        """Prefix and lead as a chunk, behind which chunks of this length are computed; no prompt uses it."""
+        return make_record(self.model, (), self.prefix_ids + self.lead_ids, self._position_gap(num_tokens))
 
     def heads(self, lengths: Iterable[int] = (1, LONG_TOKENS)) -> tuple[ChunkRecord, ...]:
-        """All that chunks stand behind, each once, the prefix first.
+        """Everything that chunks are computed behind, without duplicates, the prefix first.
 
         Args:
-            lengths: of chunks that are led; unless given, all that any can stand behind.
+            lengths: of the led chunks, in tokens; by default of all possible ones.
         """
-        led = {self._leap(num): self.led_prefix(num) for num in lengths}
+        led = {self._position_gap(num): self.led_prefix(num) for num in lengths}
         return (*(() if self.prefix is None else (self.prefix,)), *led.values())
 
     def versions(self, token_ids: Sequence[int]) -> Versions:
         """All versions of a chunk."""
-        leap = self._leap(len(token_ids))
-        led, echo = self._led(token_ids, leap), self._echo(token_ids, leap)
-        room = self.max_tokens - (leap.by if leap else 0) - len(token_ids)
+        position_gap = self._position_gap(len(token_ids))
+        led, echo = self._led(token_ids, position_gap), self._echo(token_ids, position_gap)
+        room = self.max_tokens - (position_gap.by if position_gap else 0) - len(token_ids)
         return Versions(
             make_record(self.model, self.prefix_ids, token_ids),
             led if led.offset <= room else None,
@@ -102,7 +103,7 @@ class Prefixes:
         )
 
     def ever(self, chunks: Iterable[Sequence[int]]) -> Iterator[ChunkRecord]:
-        """All that may have been stored of some chunks, whatever the model's length was then."""
+        """Everything that may have been stored of some chunks, with whatever model length."""
         unbounded = replace(self, max_tokens=sys.maxsize)
         yield from unbounded.heads()
         for ids in chunks:
@@ -113,11 +114,11 @@ class Prefixes:
             )
 
     def plain_id(self, record: ChunkRecord) -> str:
-        """Id of what a stored record of this model is the led version, or the echo, of; its own when it is
-        neither.
+        """Id of the plain version of a stored record of this model; its own id when it is neither led nor an
+        echo.
 
         Args:
-            record: a chunk behind any prefix, or a prefix itself with the lead behind it.
+            record: a chunk behind any prefix, or a prefix with the lead behind it.
         """
         before, own = record.prefix_ids, record.token_ids
         if _ends_with(record.base_ids, self.lead_ids):
@@ -128,32 +129,32 @@ class Prefixes:
             return chunk_id(self.model, (), own[: -len(self.lead_ids)])
         return record.chunk_id
 
-    def _led(self, token_ids: Sequence[int], leap: Leap | None) -> ChunkRecord:
-        return make_record(self.model, self.prefix_ids + self.lead_ids, token_ids, leap)
+    def _led(self, token_ids: Sequence[int], position_gap: PositionGap | None) -> ChunkRecord:
+        return make_record(self.model, self.prefix_ids + self.lead_ids, token_ids, position_gap)
 
-    def _echo(self, token_ids: Sequence[int], leap: Leap | None) -> ChunkRecord:
+    def _echo(self, token_ids: Sequence[int], position_gap: PositionGap | None) -> ChunkRecord:
         behind = (*self.prefix_ids, *self.lead_ids, *token_ids)
-        return make_record(self.model, behind, token_ids, leap)
+        return make_record(self.model, behind, token_ids, position_gap)
 
-    def _leap(self, num_tokens: int) -> Leap | None:
-        """Between prefix and lead, for a chunk of so many tokens."""
-        farthest = len(self.prefix_ids) + LEAP_POSITIONS + len(self.lead_ids) + num_tokens
-        is_far = num_tokens >= LONG_TOKENS and farthest <= self.max_tokens
-        return Leap(len(self.prefix_ids), LEAP_POSITIONS) if is_far and self.prefix_ids else None
+    def _position_gap(self, num_tokens: int) -> PositionGap | None:
+        """The gap between prefix and lead for a chunk of this length, or None."""
+        farthest = len(self.prefix_ids) + SKIPPED_POSITIONS + len(self.lead_ids) + num_tokens
+        needs_gap = num_tokens >= LONG_TOKENS and farthest <= self.max_tokens
+        return PositionGap(len(self.prefix_ids), SKIPPED_POSITIONS) if needs_gap and self.prefix_ids else None
 
 
 def to_store(
     prefixes: Prefixes, chunks: Iterable[Sequence[int]]
 ) -> tuple[list[ChunkRecord], list[ChunkRecord], list[ChunkRecord]]:
-    """Plain and led versions of chunks, and the echoes of those that share text with others of them."""
+    """Plain and led versions of chunks, and the echoes of chunks that share text with other ones."""
     versions, shared = [prefixes.versions(ids) for ids in chunks], SharedText()
-    for one in versions:
-        shared.add(one.plain.chunk_id, one.plain.token_ids)
+    for version in versions:
+        shared.add(version.plain.chunk_id, version.plain.token_ids)
     sharing = shared.keys()
     return (
-        [one.plain for one in versions],
-        [one.led for one in versions if one.led is not None],
-        [one.echo for one in versions if one.echo is not None and one.plain.chunk_id in sharing],
+        [v.plain for v in versions],
+        [v.led for v in versions if v.led is not None],
+        [v.echo for v in versions if v.echo is not None and v.plain.chunk_id in sharing],
     )
 
 

@@ -5,10 +5,8 @@ Axes: `L` layers, `N` context tokens, `H` key/value heads, `D` head size.
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ from blend.models.blendable import check_blendable
 from blend.plan.match import ChunkMatcher
 from blend.plan.plan import BlendPlan, make_plan
 from blend.plan.ratio import Ratio, check_ratio
-from blend.report.stats import BlendStats, ChunkUse
+from blend.report.stats import BlendStats, ChunkUse, StageClock, TokenCounts
 from blend.select import selector as selector_of
 from blend.select.base import Selector, SelectorInput
 from blend.select.choose import open_inexact
@@ -90,22 +88,22 @@ def blend(
     check_blendable(model.config)
     check_ratio(recompute_ratio)
     rule = selector_of(selector) if isinstance(selector, str) else selector
-    started = time.perf_counter()
-    plan = prompt if isinstance(prompt, BlendPlan) else _find(prompt, chunks)
-    times = [started, time.perf_counter()]
+    clock = StageClock()
+    with clock.time("match"):
+        plan = prompt if isinstance(prompt, BlendPlan) else _find(prompt, chunks)
     if not plan.num_tokens:
         return _nothing_known(model, rule)
-    layout = _layout(model, plan)
-    cached = realign_chunks(layout, plan, chunks) if onto is None else _rows_of(onto, plan)
-    computed = torch.zeros(plan.num_tokens, dtype=torch.bool) if onto is None else onto.computed
-    plan = open_inexact(plan, cached.exact, recompute_ratio)
-    times.append(time.perf_counter())
-    chosen = _select(model, layout, plan, cached, computed, rule, recompute_ratio)
-    selected = chosen.positions
-    times.append(time.perf_counter())
-    blended, by_layer = _recompute(model, plan, cached, selected, corrector or Identity(), keep)
-    times.append(time.perf_counter())
-    stats = _stats(plan, cached, chosen, rule, times)
+    with clock.time("realign"):
+        layout = _layout(model, plan)
+        cached = realign_chunks(layout, plan, chunks) if onto is None else _rows_of(onto, plan)
+        computed = torch.zeros(plan.num_tokens, dtype=torch.bool) if onto is None else onto.computed
+        plan = open_inexact(plan, cached.exact, recompute_ratio)
+    with clock.time("select"):
+        chosen = _select(model, layout, plan, cached, computed, rule, recompute_ratio)
+        selected = chosen.positions
+    with clock.time("recompute"):
+        blended, by_layer = _recompute(model, plan, cached, selected, corrector or Identity(), keep)
+    stats = _stats(plan, cached, chosen, rule, clock)
     computed = computed.index_fill(0, selected, True)
     return HFBlend(_cache(model, blended), stats, selected, computed, cached.exact, by_layer)
 
@@ -203,24 +201,18 @@ def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
 
 
 def _stats(
-    plan: BlendPlan, cached: Context, chosen: Selection, rule: Selector, times: Sequence[float]
+    plan: BlendPlan, cached: Context, chosen: Selection, rule: Selector, clock: StageClock
 ) -> BlendStats:
     exact = int(cached.exact.sum())
     num_cold = int(cached.cold.sum())
     num_recomputed = len(chosen.positions) - num_cold
-    match_ms, realign_ms, select_ms, recompute_ms = ((b - a) * 1e3 for a, b in pairwise(times))
+    reused = plan.num_tokens - exact - num_cold - num_recomputed
     return BlendStats(
         chunks=tuple(ChunkUse(s.record.chunk_id, s.start, s.record.num_tokens) for s in plan.spans),
         context_tokens=plan.num_tokens,
-        exact_tokens=exact,
-        reused_tokens=plan.num_tokens - exact - num_cold - num_recomputed,
-        recomputed_tokens=num_recomputed,
-        cold_tokens=num_cold,
+        counts=TokenCounts(exact, reused, num_recomputed, num_cold),
         ratio=chosen.ratio,
         selector=rule.name,
         residual=chosen.residual,
-        match_ms=match_ms,
-        realign_ms=realign_ms,
-        select_ms=select_ms,
-        recompute_ms=recompute_ms,
+        times=clock.times,
     )

@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap
-from blend.chunks.echoes import second, twice
-from blend.chunks.position_gap import halves, joined, moved
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap
+from blend.chunks.parts import double_reads, halves, join, move_back, second_reads
 from blend.errors import RequestError
 from blend.hf.decoder import decoder_of, kv_layout
 from blend.models.blendable import check_blendable
 
-Behind = tuple[tuple[int, ...], Leap | None]
+Behind = tuple[tuple[int, ...], PositionGap | None]
 """Token ids of what chunks stand behind, and the positions left out among these."""
 
 PrefixKV = Mapping[Behind, ChunkKV]
@@ -41,11 +40,11 @@ def compute_chunks(
     """
     check_blendable(model.config)
     found: dict[int, ChunkKV] = {}
-    wanted = twice(records)
+    wanted = double_reads(records)
     for behind, places in _by_prefix(wanted).items():
         batch = _behind(model, behind, [wanted[place] for place in places], prefixes or {})
         found.update(zip(places, batch, strict=True))
-    return second(records, [found[place] for place in range(len(records))])
+    return second_reads(records, [found[place] for place in range(len(records))])
 
 
 def compute_chunk(model: PreTrainedModel, record: ChunkRecord) -> ChunkKV:
@@ -56,35 +55,41 @@ def compute_chunk(model: PreTrainedModel, record: ChunkRecord) -> ChunkKV:
 def _by_prefix(records: Sequence[ChunkRecord]) -> dict[Behind, list[int]]:
     groups: dict[Behind, list[int]] = {}
     for place, record in enumerate(records):
-        groups.setdefault((record.prefix_ids, record.leap), []).append(place)
+        groups.setdefault((record.prefix_ids, record.position_gap), []).append(place)
     return groups
 
 
 def _behind(
     model: PreTrainedModel, behind: Behind, records: Sequence[ChunkRecord], known: PrefixKV
 ) -> list[ChunkKV]:
-    ids, leap = behind
+    ids, position_gap = behind
     if ids:
         return _compute_batch(model, records, _prefix(model, behind, known))
-    if leap is None:
+    if position_gap is None:
         return _compute_batch(model, records, None)
-    return [_over_leap(model, record, leap, known) for record in records]
+    return [_across_gap(model, record, position_gap, known) for record in records]
 
 
-def _over_leap(model: PreTrainedModel, record: ChunkRecord, leap: Leap, known: PrefixKV) -> ChunkKV:
+def _across_gap(
+    model: PreTrainedModel, record: ChunkRecord, position_gap: PositionGap, known: PrefixKV
+) -> ChunkKV:
     before, behind = halves(record)
-    layout = kv_layout(model, before.token_ids, leap.by + 1)
+    layout = kv_layout(model, before.token_ids, position_gap.by + 1)
     front = _prefix(model, (before.token_ids, None), known)
-    front = moved(front, leap.by, layout.table, layout.interleaved)
+    front = move_back(front, position_gap.by, layout.table, layout.interleaved)
     (rest,) = _compute_batch(model, [behind], front)
-    return joined(record, front, rest)
+    return join(record, front, rest)
 
 
 def _prefix(model: PreTrainedModel, behind: Behind, known: PrefixKV) -> ChunkKV:
-    prefix, (ids, leap) = known.get(behind), behind
+    prefix, (ids, position_gap) = known.get(behind), behind
     if prefix is None:
-        (prefix,) = _behind(model, ((), leap), [ChunkRecord("", ids, (), leap)], known)
-    elif (prefix.record.prefix_ids, prefix.record.token_ids, prefix.record.leap) != ((), ids, leap):
+        (prefix,) = _behind(model, ((), position_gap), [ChunkRecord("", ids, (), position_gap)], known)
+    elif (prefix.record.prefix_ids, prefix.record.token_ids, prefix.record.position_gap) != (
+        (),
+        ids,
+        position_gap,
+    ):
         raise RequestError(
             f"got KV of {prefix.record.num_tokens} tokens behind {prefix.record.offset} others for a prefix "
             f"of {len(ids)} tokens, expected that of the prefix's own tokens behind nothing"

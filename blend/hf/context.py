@@ -9,8 +9,7 @@ from blend.chunks.chunk import ChunkKV
 from blend.errors import RequestError
 from blend.hf.decoder import KVLayout
 from blend.maths.rope import realign, rotation
-from blend.plan.plan import BlendPlan, Span
-from blend.plan.repeats import within
+from blend.plan.plan import BlendPlan, Span, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,10 @@ def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV])
         own = slice(0, rows.stop - rows.start)  # a chunk that ends the prompt lends all but its last row
         keys[:, rows], values[:, rows] = _moved(layout, chunk, own, span.start)
         cold[rows], exact[rows] = False, span.exact and chunk.is_lossless
-        echo = None if span.again is None else stored.get(span.again.record.chunk_id)
-        if span.again is not None and echo is not None:
+        echo = None if span.echoed is None else stored.get(span.echoed.record.chunk_id)
+        if span.echoed is not None and echo is not None:
             _check(layout, span, echo)
-            for first, stop in within(span.again.rows, 0, own.stop):
+            for first, stop in within(span.echoed.rows, 0, own.stop):
                 again = slice(span.start + first, span.start + stop)
                 keys[:, again], values[:, again] = _moved(layout, echo, slice(first, stop), span.start)
     return Context(keys, values, cold, exact)

@@ -1,1 +1,1 @@
-"""The plan of a blend, as pure integers: known chunks in a prompt, repeats, ratio, salt."""
+"""The plan of a blend, as pure integers: known chunks in a prompt, repeated text, ratio, salt."""

@@ -10,14 +10,13 @@ from blend.chunks.chunk import ChunkRecord
 Ids = tuple[int, ...]
 
 _ANCHOR_TOKENS = 8
-"""First ids of a chunk that are looked up at every position; a shorter chunk is its own anchor."""
+"""Number of a chunk's first ids that are looked up at every position; a shorter chunk is its own anchor."""
 
 
 class ChunkMatcher:
-    """Known chunks, findable by their token ids. Not thread-safe: one owner adds, removes and finds.
+    """An index of known chunks by their token ids. Not thread-safe: one thread adds, removes and finds.
 
-    From a position to a chunk in four steps, all on the ids themselves: equality of all ids decides, never
-    that of a hash::
+    A lookup takes four steps. All compare token ids, never hashes::
 
         first id -> anchor lengths -> first ids (anchor) -> all ids -> records
     """
@@ -37,11 +36,11 @@ class ChunkMatcher:
         return chunk_id in self._records
 
     def add(self, record: ChunkRecord) -> None:
-        """Make a chunk known; a no-op when it is. A chunk without tokens is never found."""
+        """Add a chunk; does nothing when it is known. A chunk without tokens is never found."""
         ids = record.token_ids
         if record.chunk_id in self._records or not ids:
             return
-        # Thousands of chunks stand behind one prefix, in several versions: of all ids there is one copy.
+        # Thousands of chunks share a prefix, and each has several versions: equal ids share one copy.
         known = self._variants.get(ids)
         ids = next(iter(known.values())).token_ids if known else ids
         base = self._prefixes.setdefault(record.base_ids, record.base_ids)
@@ -57,7 +56,7 @@ class ChunkMatcher:
         self._anchor_lengths.setdefault(ids[0], Counter())[len(anchor)] += 1
 
     def remove(self, chunk_id: str) -> None:
-        """Forget a chunk; a no-op when it is not known."""
+        """Remove a chunk; does nothing when it is not known."""
         record = self._records.pop(chunk_id, None)
         if record is None:
             return
@@ -75,59 +74,63 @@ class ChunkMatcher:
         self._anchor_lengths[ids[0]] = +self._anchor_lengths[ids[0]]  # drops lengths that count zero
 
     def find(
-        self, prompt_ids: Sequence[int], beside: "ChunkMatcher | None" = None
+        self, prompt_ids: Sequence[int], shared: "ChunkMatcher | None" = None
     ) -> list[tuple[int, ChunkRecord]]:
-        """Known chunks that stand in a prompt: from left to right, the longest at each place, no overlap.
+        """The known chunks in a prompt: left to right, the longest at each position, without overlap.
 
-        Where the same ids are known behind several prefixes, the record is taken whose prefix is all that
-        stands before it, and no position was left out; else the one whose prefix begins as the prompt does,
-        for the most tokens; of equals the one with the longer prefix (behind a prefix and the lead, see
-        `blend.versions`, rather than behind the prefix alone), and of those one with positions left out; then
-        the one added last. A record without prefix is taken only at the very start, or where there is no
-        other; an echo only where there is nothing else.
+        When several versions have the same ids, this order decides:
+
+        1. a version that is exact here: its prefix is everything before it, without a position gap;
+        2. a version with a prefix; one without is taken only at the very start, or when it is the only one;
+        3. the version whose prefix shares the most first tokens with the prompt;
+        4. the version with the longer prefix: a led one rather than the plain one (`blend.chunks.versions`);
+        5. a version with a position gap;
+        6. the version that was added last.
+
+        An echo is taken only when there is no other version.
 
         Args:
-            beside: more known chunks; of equals, one of this matcher comes first.
+            shared: an index of more known chunks; at a tie, a chunk of this matcher wins.
 
         Returns:
-            (start, record) pairs in ascending order, as `blend.plan.make_plan` takes them.
+            (start, record) pairs in ascending order, as `blend.plan.plan.make_plan` takes them.
         """
         prompt = tuple(prompt_ids)
-        matchers = [self] if beside is None else [beside, self]
+        matchers = [self] if shared is None else [shared, self]
         found: list[tuple[int, ChunkRecord]] = []
         position = 0
         while position < len(prompt):
-            here = [ids for one in matchers if (ids := one._longest_at(prompt, position)) is not None]
+            here = [ids for m in matchers if (ids := m._longest_at(prompt, position)) is not None]
             if not here:
                 position += 1
                 continue
             ids = max(here, key=len)
-            variants = [record for one in matchers for record in one._variants.get(ids, {}).values()]
-            record = _best_variant([one for one in variants if not one.is_echo] or variants, prompt, position)
+            variants = [record for m in matchers for record in m._variants.get(ids, {}).values()]
+            record = _best_variant([v for v in variants if not v.is_echo] or variants, prompt, position)
             found.append((position, record))
             position += record.num_tokens
         return found
 
     def echo_of(self, record: ChunkRecord) -> ChunkRecord | None:
-        """The second reading of a chunk, behind the first that is given; None when it is not known."""
+        """The echo that belongs to a version of a chunk, or None when it is not known."""
         variants = self._variants.get(record.token_ids, {}).values()
-        behind = (record.prefix_ids, record.leap)
-        return next((one for one in variants if one.is_echo and (one.base_ids, one.leap) == behind), None)
+        behind = (record.prefix_ids, record.position_gap)
+        return next((v for v in variants if v.is_echo and (v.base_ids, v.position_gap) == behind), None)
 
     def plain_of(self, record: ChunkRecord) -> ChunkRecord:
-        """The version whose id is the chunk's, see `blend.versions`; the record itself where it is that one.
+        """The plain version of a record, whose id is the chunk's id, see `blend.chunks.versions`.
 
-        A record counts as led when no known prefix of these ids goes on from its own; the plain one is then
-        the one with the longest prefix that its own goes on from.
+        A record counts as led when no known version has a prefix that continues its prefix. Its plain version
+        is then the one with the longest prefix that its own prefix continues.
         """
-        variants = [one for one in self._variants.get(record.token_ids, {}).values() if not one.is_echo]
-        if any(_goes_on(other.prefix_ids, record.prefix_ids) for other in variants):
+        variants = [v for v in self._variants.get(record.token_ids, {}).values() if not v.is_echo]
+        if any(_continues(other.prefix_ids, record.prefix_ids) for other in variants):
             return record
-        begun = [other for other in variants if _goes_on(record.prefix_ids, other.prefix_ids)]
+        begun = [other for other in variants if _continues(record.prefix_ids, other.prefix_ids)]
         return max(begun, key=lambda other: other.offset, default=record)
 
     def _longest_at(self, prompt: Ids, position: int) -> Ids | None:
-        # Longer anchors first: a chunk that is its own anchor is shorter than any behind a longer one.
+        # Longer anchors first: a chunk that is its own anchor is shorter than any chunk with a longer anchor.
         for length in sorted(self._anchor_lengths.get(prompt[position], ()), reverse=True):
             sharing = self._by_anchor.get(prompt[position : position + length])
             if sharing is not None:
@@ -140,8 +143,8 @@ class ChunkMatcher:
 def _longest_prefix(known: list[Ids], text: Ids) -> Ids | None:
     """The longest of `known` (ascending) that `text` starts with.
 
-    Prefixes of a text sort at or below it. When the nearest below is none, nothing longer than what it
-    has in common with the text can be one, and the search goes on from there.
+    Prefixes of a text sort at or below it. When the nearest entry below is no prefix, no entry longer than
+    what it shares with the text can be a prefix, so the search continues with that part of the text.
     """
     while text:
         place = bisect_right(known, text)
@@ -159,15 +162,15 @@ def _num_common(a: Ids, b: Ids) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _goes_on(longer: Ids, shorter: Ids) -> bool:
+def _continues(longer: Ids, shorter: Ids) -> bool:
     return len(longer) > len(shorter) and longer[: len(shorter)] == shorter
 
 
 def _best_variant(variants: list[ChunkRecord], prompt: Ids, start: int) -> ChunkRecord:
     def rank(record: ChunkRecord) -> tuple[bool, bool, int, int, bool]:
         length = len(record.prefix_ids)
-        common, is_far = _num_common(record.prefix_ids, prompt), record.leap is not None
-        return common == length == start and not is_far, bool(length), common, length, is_far
+        common, has_gap = _num_common(record.prefix_ids, prompt), record.position_gap is not None
+        return common == length == start and not has_gap, bool(length), common, length, has_gap
 
-    # `max` keeps the first of equals, and the last added comes first here.
+    # `max` keeps the first of equals; reversed, that is the version added last.
     return max(reversed(variants), key=rank)

@@ -1,19 +1,24 @@
-"""The plan of a blend: which spans of a prompt are which chunk, as pure integers."""
+"""The plan of a blend: which spans of a prompt are which chunk, and which rows repeat earlier text."""
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from blend.chunks.chunk import ChunkRecord
-from blend.plan.repeats import Interval, repeats, within
+
+REPEAT_TOKENS = 6
+"""Length of a run of tokens that counts as repeated. Shorter runs recur by chance."""
+
+Interval = tuple[int, int]
+"""Half-open."""
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """What a chunk holds of text that stood in the prompt before it.
+class EchoedRows:
+    """Rows of a chunk whose text stands in the prompt before the chunk; they are taken from its echo.
 
     Attributes:
-        record: the chunk's echo, see `blend.versions`.
-        rows: half-open intervals of its rows that are taken from it, ascending.
+        record: the chunk's echo, see `blend.chunks.versions`.
+        rows: half-open intervals of the chunk's rows, ascending.
     """
 
     record: ChunkRecord
@@ -22,23 +27,23 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A chunk that stands in a prompt at positions `start .. stop - 1`.
+    """A chunk at positions `start .. stop - 1` of a prompt.
 
     Attributes:
-        exact: its stored KV equals a full prefill's here (it stands where it was computed, behind
-            the very tokens it was computed behind), so it is never selected.
-        again: rows that are taken from another version, or None.
+        exact: the stored KV equals a full prefill's here, because the chunk stands at the position and behind
+            the very tokens it was computed behind; it is never selected.
+        echoed: rows that are taken from the chunk's echo, or None.
     """
 
     record: ChunkRecord
     start: int
     exact: bool
-    again: Again | None = None
+    echoed: EchoedRows | None = None
 
     @property
     def records(self) -> tuple[ChunkRecord, ...]:
-        """All that its rows are taken from."""
-        return (self.record,) if self.again is None else (self.record, self.again.record)
+        """The stored versions that its rows are taken from."""
+        return (self.record,) if self.echoed is None else (self.record, self.echoed.record)
 
     @property
     def stop(self) -> int:
@@ -56,7 +61,7 @@ class BlendPlan:
 
     Attributes:
         token_ids: the context's tokens.
-        spans: known chunks; whatever lies between them is a gap.
+        spans: known chunks; the positions between them are gaps.
         suffix_ids: the prompt's tokens after the context.
     """
 
@@ -69,13 +74,13 @@ class BlendPlan:
         return len(self.token_ids)
 
     @property
-    def gaps(self) -> tuple[tuple[int, int], ...]:
+    def gaps(self) -> tuple[Interval, ...]:
         """Half-open intervals of context positions that belong to no known chunk."""
         edges = [0, *(edge for span in self.spans for edge in (span.start, span.stop)), self.num_tokens]
         return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
 
     def with_inexact(self, chunk_ids: Set[str]) -> "BlendPlan":
-        """The same with the spans of some chunks open to selection, wherever they stand.
+        """The same plan with all spans of some chunks open to selection.
 
         >>> plan = BlendPlan((7,), (Span(ChunkRecord("a", (7,), ()), 0, exact=True),))
         >>> plan.with_inexact({"a"}).spans[0].exact, plan.with_inexact(set()) == plan
@@ -95,8 +100,8 @@ def make_plan(
 ) -> BlendPlan:
     """Plan for a prompt in which chunks were found.
 
-    The last token of a prompt is always left to the engine: a chunk that ends the prompt is planned
-    up to that token, so the context is cut there and the span keeps its full record.
+    The engine always computes the last token of a prompt. If a chunk ends the prompt, the context is cut
+    before that token, and the span keeps its full record.
 
     Args:
         prompt_ids: the whole prompt.
@@ -104,7 +109,7 @@ def make_plan(
         echo_of: the known echo of a record, or None; without it no rows are taken from echoes.
     """
     spans = tuple(
-        Span(record, start, exact=record.leap is None and tuple(prompt_ids[:start]) == record.prefix_ids)
+        Span(record, start, record.position_gap is None and tuple(prompt_ids[:start]) == record.prefix_ids)
         for start, record in found
     )
     stop = min(spans[-1].stop, len(prompt_ids) - 1) if spans else 0
@@ -118,9 +123,40 @@ def _with_echoes(token_ids: Sequence[int], spans: tuple[Span, ...], echo_of: Ech
     echoes = [None if span.exact else echo_of(span.record) for span in spans]
     if not any(echoes):
         return spans
-    again = repeats(token_ids)
-    rows = [within(again, span.start, span.stop) for span in spans]
+    repeated = repeats(token_ids)
+    rows = [within(repeated, span.start, span.stop) for span in spans]
     return tuple(
-        replace(span, again=Again(echo, own)) if echo and own else span
-        for span, echo, own in zip(spans, echoes, rows, strict=True)
+        replace(span, echoed=EchoedRows(echo, intervals)) if echo and intervals else span
+        for span, echo, intervals in zip(spans, echoes, rows, strict=True)
     )
+
+
+def repeats(token_ids: Sequence[int], num: int = REPEAT_TOKENS) -> list[Interval]:
+    """Intervals of positions that each end a run of `num` tokens which also stands earlier.
+
+    Ascending; no two of them touch.
+
+    >>> repeats([1, 2, 3, 9, 1, 2, 3, 4], num=2)
+    [(5, 7)]
+    """
+    ids, seen = tuple(token_ids), set[tuple[int, ...]]()
+    found: list[Interval] = []
+    for stop in range(num, len(ids) + 1):
+        run = ids[stop - num : stop]
+        if run not in seen:
+            seen.add(run)
+        elif found and found[-1][1] == stop - 1:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((stop - 1, stop))
+    return found
+
+
+def within(intervals: Sequence[Interval], start: int, stop: int) -> tuple[Interval, ...]:
+    """The parts of intervals inside `start .. stop - 1`, counted from `start`.
+
+    >>> within([(2, 5), (7, 9)], 3, 8)
+    ((0, 2), (4, 5))
+    """
+    cut = ((max(a, start) - start, min(b, stop) - start) for a, b in intervals)
+    return tuple((a, b) for a, b in cut if a < b)

@@ -1,4 +1,4 @@
-"""The one dial: the recompute ratio, a number or "auto"."""
+"""The recompute ratio: a number in [0, 1], or "auto"."""
 
 from typing import Literal
 
@@ -7,31 +7,31 @@ from blend.errors import RequestError
 AUTO: Literal["auto"] = "auto"
 
 Ratio = float | Literal["auto"]
-"""A recompute ratio, or as much as a prompt needs, see `blend.select.residual`."""
+"""A number, or "auto": as small as the prompt allows, see `blend.select.choose.ratio_for`."""
 
 
 def check_ratio(ratio: Ratio) -> Ratio:
-    """The ratio itself when it is one.
+    """Return the ratio if it is valid.
 
     Raises:
-        RequestError: it is neither a number in [0, 1] nor "auto".
+        RequestError: the ratio is neither a number in [0, 1] nor "auto".
 
     >>> check_ratio(0.15), check_ratio("auto")
     (0.15, 'auto')
     """
     if ratio != AUTO and not (isinstance(ratio, int | float) and 0.0 <= ratio <= 1.0):
         raise RequestError(
-            f"got a recompute ratio of {ratio}, expected a number from 0 to 1, or auto; "
+            f"got a recompute ratio of {ratio}, expected a number from 0 to 1, or 'auto'; "
             "0.15 recomputes 15 % of the context tokens"
         )
     return ratio
 
 
 def parse_ratio(text: str) -> Ratio:
-    """A ratio as people write it.
+    """Parse a ratio.
 
     Raises:
-        RequestError: it is none.
+        RequestError: the text is not a valid ratio.
 
     >>> parse_ratio("0.15"), parse_ratio("auto")
     (0.15, 'auto')
@@ -42,13 +42,13 @@ def parse_ratio(text: str) -> Ratio:
         return check_ratio(float(text))
     except ValueError:
         raise RequestError(
-            f"got a recompute ratio of {text!r}, expected a number from 0 to 1, or auto"
+            f"got a recompute ratio of {text!r}, expected a number from 0 to 1, or 'auto'"
         ) from None
 
 
 def auto_needs_question(selector_name: str) -> str:
-    """What is wrong with "auto" and a selector that does not look at the question."""
+    """Error message for "auto" with a selector that does not look at the question."""
     return (
-        f"got the ratio auto with selector {selector_name!r}, expected one that looks at the question, "
-        "such as question-late; or give a number as ratio"
+        f"got the ratio 'auto' with selector {selector_name!r}, expected a selector that looks at the "
+        "question, such as 'question-late'; or give a number as the ratio"
     )

@@ -1,14 +1,14 @@
-"""The cache salt of a blended request, so that its blocks are found by the same request only.
+"""The cache salt of a blended request, so that only an equal request finds its blocks.
 
 vLLM hashes a request's salt into the keys of its blocks. Block keys are causal, a blend is not: which tokens
-of the first chunk are recomputed depends on the chunks after it. So everything that the blend depends on is
-in the salt.
+of the first chunk are recomputed depends on the chunks after it. So the salt covers everything that the blend
+depends on.
 
-How a chunk is packed in the store is not (`blend.store.codecs`). A codec is no choice of the request but a
-state of the store, as the tier is that a chunk is read from; each of its approximations is one of the same
-full prefill, and the next request would get it from the memory tier too. A hit gives what the first such
-request got, until its blocks go. Were the codec in the salt, packing a store again would only make known
-blends unfindable, and finding one would need every chunk's header.
+The salt does not cover how a chunk is packed in the store (`blend.store.codecs`). A codec is not a choice of
+the request but a state of the store, like the tier that a chunk is read from, and each codec approximates the
+same full prefill. A hit returns what the first equal request got, until its blocks are evicted. With the
+codec in the salt, recompressing a store would hide all known blends, and a lookup would have to read every
+chunk's header.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ def blend_salt(
     suffix_ids: Sequence[int] | None = None,
     limits: Sequence[float | None] = (),
 ) -> str:
-    """Salt that differs when anything differs that the blended rows depend on.
+    """A salt that differs whenever something differs that the blended rows depend on.
 
     Args:
-        user_salt: the request's own salt; None and "" are different salts.
-        plan: chunk ids with their positions, and all context tokens, those of gaps too.
+        user_salt: the request's own salt; None and "" give different salts.
+        plan: chunk ids with their positions, and all context tokens, including gaps.
         ratio: recompute ratio, or "auto".
         selector_name: the rule in force.
-        limits: of the residual: what "auto" may leave, and from where on a blend is given up.
+        limits: on the residual: what "auto" may leave, and above which a blend is given up.
         suffix_ids: the tokens after the context when the selector looks at them, else None.
 
     Returns:
@@ -47,7 +47,7 @@ def blend_salt(
     """
     digest = hashlib.sha256(struct.pack("<Q", FORMAT_VERSION))
     _add(digest, ratio.encode() if isinstance(ratio, str) else struct.pack("<d", ratio))
-    # Each field is led by its length, or by -1 when absent: no two requests give the same bytes.
+    # Each field starts with its length, or -1 when absent, so different fields never give equal bytes.
     for text in (user_salt, selector_name):
         _add(digest, None if text is None else text.encode())
     for limit in limits:
@@ -56,8 +56,8 @@ def blend_salt(
     for span in plan.spans:
         _add(digest, span.record.chunk_id.encode())
         digest.update(struct.pack("<Q", span.start))
-        # Which of its rows are an echo's follows from the tokens.
-        _add(digest, None if span.again is None else span.again.record.chunk_id.encode())
+        # The tokens determine which rows come from the echo.
+        _add(digest, None if span.echoed is None else span.echoed.record.chunk_id.encode())
     _add(digest, None if suffix_ids is None else pack_ids(suffix_ids))
     return digest.hexdigest()
 

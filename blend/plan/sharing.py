@@ -1,17 +1,17 @@
-"""What another question on a context gets that was blended already."""
+"""Whether other questions on an already blended context use that blend."""
 
 from enum import StrEnum
 
 
 class Sharing(StrEnum):
-    """Whether a blend serves other questions on the same context. Its own conversation it always serves.
+    """Whether other questions on the same context use a blend. Its own conversation always does.
 
     Attributes:
         NO: each question has a blend of its own.
-        AS_IS: the first question's blend serves all others: at the cost of a prefix hit, and furthest from
+        AS_IS: all questions use the first question's blend: at the cost of a prefix hit, and furthest from
             full prefill.
-        TOPPED_UP: what earlier questions had recomputed is kept, and the rows that the new one needs besides
-            are recomputed.
+        TOPPED_UP: rows that earlier questions had recomputed are kept, and the rows that the new question
+            needs are recomputed in addition.
     """
 
     NO = "no"

@@ -1,4 +1,4 @@
-"""Selectors by name."""
+"""Selectors by name: rules that pick which context tokens are recomputed."""
 
 from functools import cache
 from importlib import import_module
@@ -22,23 +22,23 @@ _PLACES = {
 
 
 def register(name: str, place: str) -> None:
-    """Make a selector known under a name, in this process.
+    """Register a selector under a name, in this process.
 
     Args:
         name: what users write.
-        place: "module:Class", imported when it is first asked for; the class takes no arguments.
+        place: "module:Class", imported at its first use; the class takes no arguments.
     """
     _PLACES[name] = place
     _load.cache_clear()
 
 
 def names() -> tuple[str, ...]:
-    """Of all known selectors."""
+    """Names of all known selectors."""
     return tuple(_PLACES)
 
 
 def selector(name: str) -> Selector:
-    """The selector of a name, one instance per process.
+    """The selector with a name, one instance per process.
 
     Raises:
         RequestError: no selector has this name.
@@ -52,10 +52,10 @@ def selector(name: str) -> Selector:
 
 
 def check_rule(ratio: Ratio, name: str) -> None:
-    """Whether a ratio and a selector go together.
+    """Check that a ratio and a selector are valid and go together.
 
     Raises:
-        RequestError: either is none, or "auto" stands with a selector that does not look at the question.
+        RequestError: either is invalid, or "auto" comes with a selector that does not look at the question.
     """
     check_ratio(ratio)
     if ratio == AUTO and selector(name).question_layers is None:

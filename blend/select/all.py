@@ -1,4 +1,4 @@
-"""Every token: the naive twin, a full prefill done by the blend's own machinery."""
+"""Selects every token: the naive twin, a full prefill through the blend's own code path."""
 
 import torch
 
@@ -6,7 +6,7 @@ from blend.select.base import SelectorInput
 
 
 class All:
-    """Recomputes everything that is not exact, whatever the ratio."""
+    """Recomputes every token that is not exact, at any ratio."""
 
     name = "all"
     measure = "nothing: every token is recomputed"

@@ -1,4 +1,4 @@
-"""The contract of a selector, and what it may look at."""
+"""The contract of a selector, and the input it selects from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import torch
 from blend.plan.plan import BlendPlan
 
 MAX_PROBE_TOKENS = 128
-"""Tokens at the end of the suffix that the question probe runs: a long conversation costs no prefill."""
+"""Cap on the suffix tokens, from its end, that the question probe runs: a long conversation stays cheap."""
 
 MIN_GAP_TOKENS = 8
-"""A shorter gap is a separator: it says nothing."""
+"""A shorter gap is a separator and carries no question."""
 
 LayerPart = tuple[float, float]
-"""A part of a model's depth: (0.5, 1.0) is its upper half."""
+"""A part of a model's layers: (0.5, 1.0) is the upper half."""
 
 
 def _same(partial: torch.Tensor) -> torch.Tensor:
@@ -24,7 +24,7 @@ def _same(partial: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class SelectorInput:
-    """What a selector may look at. `N` context tokens; rows are context positions `start .. N - 1`.
+    """The input of a selector. `N` context tokens; rows are context positions `start .. N - 1`.
 
     Attributes:
         plan: the blend's plan.
@@ -33,10 +33,10 @@ class SelectorInput:
             whole context in view; None when it has no probe layer.
         cached_keys, cached_values: [N - start, H, D], the realigned stored rows of the same layer; rows of
             gaps and unreadable chunks are zero.
-        attention: float32 [P, N - start], what each of the suffix's last `P` tokens pays to each row when
-            the suffix runs over the cached rows as they are; mean over heads and over the selector's
-            question layers, the same on all ranks. None when it has none.
-        reduce: sums a tensor over tensor-parallel ranks; each rank holds its own heads.
+        attention: float32 [P, N - start], attention from each of the suffix's last `P` tokens to each row
+            when the suffix runs over the cached rows; mean over heads and over the selector's question
+            layers, the same on all ranks. None when the selector has no question layers.
+        reduce: sums a tensor over tensor-parallel ranks, each of which holds its own heads.
     """
 
     plan: BlendPlan
@@ -54,11 +54,11 @@ class Selector(Protocol):
 
     Attributes:
         name: what users write.
-        measure: what its scores are, in words for people.
-        probe_layer: layer whose fresh keys and values it needs for every context row, or None. The
-            layers below it are computed full-width, so a small number.
-        question_layers: part of the depth whose question attention it needs, or None. The suffix is then
-            part of the cache salt, since it changes the choice.
+        measure: what its scores measure, for display.
+        probe_layer: layer whose fresh keys and values it needs for every context row, or None. All rows
+            run through the layers below it, so it should be a small number.
+        question_layers: layers whose question attention it needs, or None. With it, the suffix becomes part
+            of the cache salt, since it changes the selection.
     """
 
     name: str
@@ -67,15 +67,15 @@ class Selector(Protocol):
     question_layers: LayerPart | None
 
     def score(self, given: SelectorInput) -> torch.Tensor:
-        """float32 [N - start]: the higher, the sooner recomputed; +inf means always.
+        """float32 [N - start]: higher means recomputed sooner; +inf means always.
 
-        Must be the same on every tensor-parallel rank: whatever depends on heads goes through
-        `given.reduce` before it is compared.
+        The scores must be the same on every tensor-parallel rank: values that depend on heads go through
+        `given.reduce` first.
         """
 
 
 def layers_of(part: LayerPart, num_layers: int) -> range:
-    """The layers of a part of the depth, at least one.
+    """The layers of a part, at least one.
 
     >>> layers_of((0.5, 1.0), 30), layers_of((0.0, 1.0), 2), layers_of((0.5, 0.5), 4)
     (range(15, 30), range(0, 2), range(2, 3))
@@ -85,12 +85,12 @@ def layers_of(part: LayerPart, num_layers: int) -> range:
 
 
 def probe_tokens(plan: BlendPlan) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """What the question probe runs: the end of the suffix, and before it the end of what gaps say.
+    """The tokens that the question probe runs: the last tokens of the gaps, then those of the suffix.
 
-    A question that stands before the documents is a gap; the suffix must see it to look for its answer.
+    A question in front of the documents is a gap; the suffix must attend to it to look for the answer.
 
     Returns:
-        Token ids and positions, int64 each, ascending; and how many of them are the suffix's.
+        Token ids and positions, int64 each, ascending; and how many of them belong to the suffix.
 
     >>> ids, positions, num_suffix = probe_tokens(BlendPlan((1, 2, 3), (), (4, 5)))
     >>> ids.tolist(), positions.tolist(), num_suffix
@@ -99,7 +99,7 @@ def probe_tokens(plan: BlendPlan) -> tuple[torch.Tensor, torch.Tensor, int]:
     suffix = plan.suffix_ids[-MAX_PROBE_TOKENS:]
     if not suffix:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), 0
-    said = [p for a, b in plan.gaps if b - a >= MIN_GAP_TOKENS for p in range(a, b)][-MAX_PROBE_TOKENS:]
+    in_gaps = [p for a, b in plan.gaps if b - a >= MIN_GAP_TOKENS for p in range(a, b)][-MAX_PROBE_TOKENS:]
     stop = plan.num_tokens + len(plan.suffix_ids)
-    ids = [*(plan.token_ids[p] for p in said), *suffix]
-    return torch.tensor(ids), torch.tensor([*said, *range(stop - len(suffix), stop)]), len(suffix)
+    ids = [*(plan.token_ids[p] for p in in_gaps), *suffix]
+    return torch.tensor(ids), torch.tensor([*in_gaps, *range(stop - len(suffix), stop)]), len(suffix)

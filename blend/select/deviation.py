@@ -1,6 +1,6 @@
-"""High-KV-deviation tokens: recompute where cached keys and values are furthest from fresh ones.
+"""Deviation: selects tokens whose cached keys and values differ most from fresh ones.
 
-Layer 0 is exact after realignment, so layer 1 is the first that can deviate.
+Layer 0 is exact after realignment, so layer 1 is the first layer that can deviate.
 
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
@@ -11,7 +11,7 @@ from blend.select.base import LayerPart, SelectorInput
 
 
 class Deviation:
-    """Squared distance of fresh and cached rows at layer 1, keys and values weighing the same."""
+    """Squared distance between fresh and cached rows at layer 1, with equal weight on keys and values."""
 
     name = "deviation"
     measure = "deviation of keys and values at layer 1"
@@ -20,10 +20,11 @@ class Deviation:
     key_weight, value_weight = 1.0, 1.0
 
     def score(self, given: SelectorInput) -> torch.Tensor:
-        """float32 [N - start]: keys' share plus values' share, each of its fresh rows' mean energy."""
+        """float32 [N - start]: distances of keys plus values, each divided by the mean energy of fresh
+        rows."""
         keys = _partial_sums(given.fresh_keys, given.cached_keys)
         values = _partial_sums(given.fresh_values, given.cached_values)
-        # One reduction for all four sums: each rank has summed over its own heads.
+        # One reduction for all four sums, each over this rank's heads.
         key_distance, key_energy, value_distance, value_energy = given.reduce(torch.stack([*keys, *values]))
         of_keys, of_values = _share(key_distance, key_energy), _share(value_distance, value_energy)
         return self.key_weight * of_keys + self.value_weight * of_values
@@ -38,7 +39,7 @@ class KeyDeviation(Deviation):
 
 
 class ValueDeviation(Deviation):
-    """Values alone: the rule as it was published."""
+    """Values alone: the published rule."""
 
     name = "deviation-values"
     measure = "deviation of values at layer 1"

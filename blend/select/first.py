@@ -1,4 +1,4 @@
-"""First tokens of each chunk: a rule that is fixed before anything is computed.
+"""Selects the first tokens of each chunk: a rule that needs no computation.
 
 Reference: EPIC, https://arxiv.org/abs/2410.15332
 """
@@ -9,7 +9,7 @@ from blend.select.base import SelectorInput
 
 
 class First:
-    """The earlier in its chunk, the sooner: a budget of `S` tokens takes the first `k` of each chunk."""
+    """Earlier tokens of a chunk first: a budget of `S` tokens takes the first `k` of each chunk."""
 
     name = "first"
     measure = "minus the place in its chunk"
@@ -17,7 +17,7 @@ class First:
     question_layers = None
 
     def score(self, given: SelectorInput) -> torch.Tensor:
-        """float32 [N - start]: minus the token's index in its chunk; 0 in gaps, which are always in."""
+        """float32 [N - start]: minus the token's index in its chunk; 0 in gaps, which are always selected."""
         scores = torch.zeros(given.plan.num_tokens)
         for span in given.plan.spans:
             stop = min(span.stop, given.plan.num_tokens)

@@ -1,4 +1,4 @@
-"""Question attention: recompute what the question looks at.
+"""Question attention: selects the tokens that the question attends to.
 
 References: ProphetKV (query-driven recomputation), https://arxiv.org/abs/2602.02579; for the late layers
 InfoFlow KV, https://arxiv.org/abs/2603.05353.
@@ -10,7 +10,7 @@ from blend.select.base import LayerPart, SelectorInput
 
 
 class Question:
-    """Attention that the suffix's tokens pay, mean over all of them and over all layers."""
+    """Attention from the suffix's tokens, mean over these tokens and over all layers."""
 
     name = "question"
     measure = "the question's attention"
@@ -24,7 +24,7 @@ class Question:
 
 
 class LateQuestion(Question):
-    """Only the upper half of the layers, where attention goes to what answers and not to what is near."""
+    """Only the upper half of the layers, where attention goes to the answer rather than to nearby tokens."""
 
     name = "question-late"
     measure = "the question's attention in the upper layers"
@@ -32,7 +32,7 @@ class LateQuestion(Question):
 
 
 class LastToken(Question):
-    """Attention that the prompt's very last token pays, over all layers."""
+    """Attention from the prompt's last token, over all layers."""
 
     name = "last-token"
     measure = "the last token's attention"

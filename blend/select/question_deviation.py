@@ -1,4 +1,4 @@
-"""Question attention times deviation: what is looked at, and wrong.
+"""Question attention times deviation: selects tokens that the question attends to and that deviate.
 
 References: CacheBlend, https://arxiv.org/abs/2405.16444; ProphetKV, https://arxiv.org/abs/2602.02579.
 """
@@ -11,7 +11,7 @@ from blend.select.question import Question
 
 
 class QuestionDeviation:
-    """Attention of the suffix over all layers, times the distance of values at layer 1 to the power 1/2."""
+    """Attention from the suffix over all layers, times the square root of the values' distance at layer 1."""
 
     name = "question-deviation"
     measure = "the question's attention times the root of deviation"

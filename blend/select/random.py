@@ -1,4 +1,4 @@
-"""Random tokens: what every selector has to beat."""
+"""Selects random tokens: the baseline that every selector has to beat."""
 
 import torch
 
@@ -6,7 +6,7 @@ from blend.select.base import LayerPart, SelectorInput
 
 
 class Random:
-    """The same random scores whenever a context of the same length is scored."""
+    """Random scores, the same for all contexts of one length."""
 
     name = "random"
     measure = "chance"

@@ -1,4 +1,4 @@
-"""From a selector's input to the rows that are recomputed: the last step of selecting, on either path."""
+"""Applies a selector: from its input to the selected rows, inside vLLM and on a Hugging Face model alike."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ import torch
 from blend.errors import RequestError
 from blend.plan.ratio import AUTO, Ratio, auto_needs_question
 from blend.select.base import Selector, SelectorInput
-from blend.select.choose import choose
-from blend.select.residual import ratio_for, residual
+from blend.select.choose import choose, ratio_for, residual
 
 TOP_UP_SHARE = 1 / 3
-"""Of the ratio, for a question on a context that was blended for another one. Questions on one context look
-at much the same rows: where this was measured, a third more gave the fidelity of a blend of one's own."""
+"""Factor on the ratio when a context was blended before, for another question. Questions on one context look
+at
+much the same rows: in measurements, a third of the budget on top gave the fidelity of a separate blend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is recomputed, and what that leaves.
+    """The rows to recompute, and what they leave.
 
     Attributes:
         positions: int64 [S], context positions, ascending, on the CPU.
         ratio: recompute ratio in force.
-        residual: see `blend.select.residual`; None when the selector does not look at the question.
-        scores: float32 [N - start] on the CPU, what the rows were ranked by; -inf: computed already.
+        residual: see `blend.select.choose`; None when the selector does not look at the question.
+        scores: float32 [N - start] on the CPU, by which the rows were ranked; -inf: computed before.
     """
 
     positions: torch.Tensor
@@ -44,26 +44,26 @@ def select(
 
     Args:
         cold: bool [N - start], rows of gaps and of chunks that could not be read.
-        computed: bool [N - start], rows that were computed for this very context, for another question.
-            They are not computed again, and others get `TOP_UP_SHARE` of the budget. Only a ratio of 1
-            computes them too: full prefill's rows stand on nothing approximate.
-        ratio: recompute ratio in [0, 1], or "auto": as little as leaves at most `max_residual`.
+        computed: bool [N - start], rows that were computed for this very context and another question.
+            They are not computed again, and the other rows get `TOP_UP_SHARE` of the budget. Only ratio 1
+            computes them again, because a full prefill's rows depend on no approximate row.
+        ratio: recompute ratio in [0, 1], or "auto": as small as leaves at most `max_residual`.
 
     Raises:
-        RequestError: the ratio is none, or "auto" with a selector that does not look at the question.
+        RequestError: the ratio is invalid, or "auto" with a selector that does not look at the question.
     """
     plan, start = given.plan, given.start
     if ratio == 1:
         computed = torch.zeros_like(computed)
     scores = rule.score(given).cpu().masked_fill(computed, -torch.inf)
-    paid = None if given.attention is None else given.attention.masked_fill(computed, 0.0)
+    attention = None if given.attention is None else given.attention.masked_fill(computed, 0.0)
     if ratio == AUTO:
-        if paid is None:
+        if attention is None:
             raise RequestError(auto_needs_question(rule.name))
-        ratio = ratio_for(plan, start, paid, scores, cold, max_residual)
+        ratio = ratio_for(plan, start, attention, scores, cold, max_residual)
     elif computed.any():
         ratio *= TOP_UP_SHARE
     positions = choose(plan, start, scores, cold, ratio)
-    # Of rows before the start it is not known which of them are right.
-    left = None if start or paid is None else residual(plan, start, paid, positions)
+    # It is not known which rows before the start are approximate.
+    left = None if start or attention is None else residual(plan, start, attention, positions)
     return Selection(positions[~computed[positions - start]], ratio, left, scores)

@@ -1,6 +1,6 @@
-"""kvblend as a vLLM KV connector: an asynchronous load whose rows are blended.
+"""kvblend as a KV connector of vLLM: an asynchronous load whose rows are blended.
 
-vLLM makes one object per role; each delegates to its half. Reference for the contract:
+vLLM creates one object per role; each delegates to its half. Reference for the contract:
 `vllm.distributed.kv_transfer.kv_connector.v1.base`.
 """
 
@@ -21,7 +21,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.request import Request
 
-from blend.vllm.engine.orphan import end_with_parent
+from blend.vllm.engine.process import end_with_parent
 from blend.vllm.exposition import BlendProm, ConnectorStats
 from blend.vllm.messages import StepOrders, StepReport
 from blend.vllm.request_params import KEY
@@ -49,7 +49,7 @@ class KVBlendConnector(KVConnectorBase_V1):
 
     @property
     def requires_kv_delivery(self) -> bool:
-        return False  # nothing waits for what a finished request leaves behind
+        return False  # no other engine takes over a finished request's KV
 
     # Metrics
 
@@ -73,7 +73,7 @@ class KVBlendConnector(KVConnectorBase_V1):
     # Workers
 
     def attach(self, runner: Any) -> None:
-        """Give the worker's half its model; called once the KV cache is initialised."""
+        """Create the worker's half with its model; called when the KV cache is initialised."""
         self._worker = WorkerSide(self._settings, runner, self._vllm_config)
 
     @property
@@ -102,10 +102,10 @@ class KVBlendConnector(KVConnectorBase_V1):
         return None, self.worker.finished(finished_req_ids) or None
 
     def get_block_ids_with_load_errors(self) -> set[int]:
-        return self.worker.take_failed_blocks()
+        return self.worker.pop_failed_blocks()
 
     def build_connector_worker_meta(self) -> StepReport | None:
-        return self.worker.take_report()
+        return self.worker.pop_report()
 
     # Scheduler
 
@@ -116,8 +116,8 @@ class KVBlendConnector(KVConnectorBase_V1):
         return self._scheduler
 
     def _found_tokens(self, request: Request) -> int:
-        """How many leading tokens of a request lie in the engine's cache under the salt it bears now."""
-        assert self._kv_cache_manager is not None, "vLLM binds it before a request can come"
+        """How many leading tokens of a request the engine's cache holds under its current salt."""
+        assert self._kv_cache_manager is not None, "vLLM sets it before the first request"
         _, num_tokens, _ = self._kv_cache_manager.get_computed_blocks(request)
         return num_tokens
 
@@ -135,7 +135,7 @@ class KVBlendConnector(KVConnectorBase_V1):
         self.scheduler.allocated(request, blocks, num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
-        return self.scheduler.orders(others_run=scheduler_output.total_num_scheduled_tokens > 0)
+        return self.scheduler.orders(decoding=scheduler_output.total_num_scheduled_tokens > 0)
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         report = connector_output.kv_connector_worker_meta

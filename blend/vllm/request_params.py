@@ -1,4 +1,4 @@
-"""What one request says about blending, on its way through vLLM's `kv_transfer_params`."""
+"""The blending options of one request, as they travel in vLLM's `kv_transfer_params`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,10 +7,10 @@ from typing import Any
 from blend.plan.ratio import AUTO, Ratio
 
 KEY = "kvblend"
-"""Our own place in `kv_transfer_params`, in requests and in answers."""
+"""Our key in `kv_transfer_params`, in requests and in answers."""
 
 FORCED = "kvblend_forced"
-"""Place of an answer that is given, in `SamplingParams.extra_args`; see `blend.vllm.engine.forcing`."""
+"""Key of a forced answer in `SamplingParams.extra_args`; see `blend.vllm.engine.forcing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class BlendParams:
     """Options of one request; None takes the server's default.
 
     Attributes:
-        gate_key: set by the self-check only; never taken from a client.
-        trace: tell which context positions were recomputed; for the laboratory, never taken from a client.
-        detail: tell what became of each context token.
-        namespace: see `blend.namespace`; "" for none. Never taken from a client.
+        gate_key: set by the self-check only; never accepted from a client.
+        trace: report which context positions were recomputed; for benchmarks, never accepted from a client.
+        detail: report what became of each context token.
+        namespace: see `blend.chunks.namespace`; "" for none. Never accepted from a client.
     """
 
     enabled: bool = True
@@ -34,17 +34,17 @@ class BlendParams:
 
     def to_transfer(self) -> dict[str, Any]:
         """The `kv_transfer_params` that carry these options."""
-        said = {name: value for name, value in asdict(self).items() if value is not None}
+        options = {name: value for name, value in asdict(self).items() if value is not None}
         for name in ("trace", "detail", "namespace"):
-            if not said[name]:
-                del said[name]
-        return {KEY: said}
+            if not options[name]:
+                del options[name]
+        return {KEY: options}
 
     @classmethod
     def from_transfer(cls, params: Mapping[str, Any] | None) -> "BlendParams":
-        """Inverse of `to_transfer`; keys that are not ours are left alone, odd values of ours ignored.
+        """Inverse of `to_transfer`; ignores other keys, and values of the wrong type.
 
-        The HTTP side has refused bad values already; in the scheduler no request may raise.
+        The HTTP side has refused invalid values before; in the scheduler no request may raise.
         """
         ours = (params or {}).get(KEY)
         if not isinstance(ours, Mapping):

@@ -41,7 +41,7 @@ class Settings:
         kept_bytes: most bytes that each worker keeps of blends to top up.
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see
-            `blend.vllm.layers.recompute`.
+            `blend.vllm.job.recompute`.
     """
 
     store: StoreConfig

@@ -13,7 +13,7 @@ from vllm.utils.async_utils import make_async
 
 from blend.errors import NotBlendable
 from blend.text.chunk_texts import ChunkTexts
-from blend.text.segment import PieceTokenizer
+from blend.text.pieces import PieceTokenizer
 
 logger = init_logger(__name__)
 

@@ -135,8 +135,8 @@ def test_long_chunks_are_led_from_afar_and_short_ones_are_not(jobs: Jobs) -> Non
     jobs.run(chunk_tokens=LONG_TOKENS, max_model_len=5000)
     assert stored(jobs) == named(jobs)
     assert len(stored(jobs)) == 2 * 3 + 3, "the lead stands behind the prefix, and far behind it"
-    leaps = [record.leap is not None for record in jobs.engine.computed if record.prefix_ids]
-    assert sorted(leaps) == [False] * 4 + [True] * 2
+    has_gap = [record.position_gap is not None for record in jobs.engine.computed if record.prefix_ids]
+    assert sorted(has_gap) == [False] * 4 + [True] * 2
     jobs.run(chunk_tokens=LONG_TOKENS, max_model_len=5000)
     assert jobs.engine.computed == []
 

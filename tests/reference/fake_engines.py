@@ -7,7 +7,7 @@ from bench.cost import ModelShape
 from bench.ttft.arm import BLEND, PLAIN, Arm
 from bench.ttft.backend import Reply, Request
 from bench.ttft.prompts import Ids
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, StageTimes
 from tests.blend.text.conftest import byte_level
 
 MS_PER_TOKEN = 2.0
@@ -71,7 +71,9 @@ class FakeEngines:
         selected = () if hit else tuple(range(int(arm.ratio * context)))
         recompute_ms, select_ms = MS_PER_TOKEN * len(selected), 0.0 if hit else 3.0
         stats = BlendStats(
-            selector=arm.selector or "", select_ms=select_ms, recompute_ms=recompute_ms, selected=selected
+            times=StageTimes(select_ms=select_ms, recompute_ms=recompute_ms),
+            selector=arm.selector or "",
+            selected=selected,
         )
         hit = max(hit, context)
         prefill_ms = MS_PER_TOKEN * (len(ids) - hit)

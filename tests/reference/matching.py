@@ -23,13 +23,13 @@ def find(records: Sequence[ChunkRecord], prompt: tuple[int, ...]) -> list[tuple[
 
 def _choose(here: list[ChunkRecord], prompt: tuple[int, ...], start: int) -> ChunkRecord:
     here = [r for r in here if r.prefix_ids[len(r.prefix_ids) - r.num_tokens :] != r.token_ids] or here
-    exact = [r for r in here if r.prefix_ids == prompt[:start] and r.leap is None]
+    exact = [r for r in here if r.prefix_ids == prompt[:start] and r.position_gap is None]
     if exact:
         return exact[-1]
     with_prefix = [r for r in here if r.prefix_ids] or here
     nearest = [r for r in with_prefix if _common(r, prompt) == max(_common(o, prompt) for o in with_prefix)]
     longest = [r for r in nearest if r.offset == max(o.offset for o in nearest)]
-    return [r for r in longest if r.leap][-1] if any(r.leap for r in longest) else longest[-1]
+    return [r for r in longest if r.position_gap][-1] if any(r.position_gap for r in longest) else longest[-1]
 
 
 def _common(record: ChunkRecord, prompt: tuple[int, ...]) -> int:

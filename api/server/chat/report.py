@@ -82,7 +82,9 @@ class Reporter:
             if stats.tokens is not None and output.prompt_token_ids is not None:
                 self._texts[prompt] = self._texts_of(output.prompt_token_ids[: stats.context_tokens])
             blended = stats.fallback is None
-            self._cached_tokens[prompt] = stats.cached_tokens if blended else output.num_cached_tokens or 0
+            self._cached_tokens[prompt] = (
+                stats.counts.cached_tokens if blended else output.num_cached_tokens or 0
+            )
 
     async def watch(self, outputs: AsyncGenerator[Output, None]) -> AsyncIterator[Output]:
         """The outputs of a request of one prompt, unchanged; they are closed when this is closed."""

@@ -136,7 +136,7 @@ class BlendResponses(OpenAIServingResponses):
         stats, params = stats_in(answer.kv_transfer_params), answer.kv_transfer_params or {}
         answer.kv_transfer_params = {key: value for key, value in params.items() if key != KEY} or None
         if stats.fallback is None and answer.usage is not None:
-            answer.usage.input_tokens_details.cached_tokens = stats.cached_tokens
+            answer.usage.input_tokens_details.cached_tokens = stats.counts.cached_tokens
         found = self.asking.found
         sources = {} if found is None else found.sources
         source_of = self.retrieval.library.source_of

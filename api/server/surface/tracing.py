@@ -79,9 +79,9 @@ class RequestTrace:
     def _add_call(self, call: EngineCall) -> None:
         stats = call.stats or BlendStats()
         at = call.begun_ns
-        for name, length_ns in (("match", _ns(stats.match_ms)), ("load", _ns(stats.load_ms))):
+        for name, length_ns in (("match", _ns(stats.times.match_ms)), ("load", _ns(stats.times.load_ms))):
             at = self._add_stage(name, at, length_ns, self._context)
-        stages = [(name, _ns(getattr(stats, f"{name}_ms"))) for name in _BLEND]
+        stages = [(name, _ns(getattr(stats.times, f"{name}_ms"))) for name in _BLEND]
         if total_ns := sum(length_ns for _, length_ns in stages):
             blend = self._start("blend", at, self._context, {**_RECONSTRUCTED, **dict(_counts(stats))})
             inside = trace.set_span_in_context(blend, self._context)
@@ -110,7 +110,7 @@ class RequestTrace:
 
 
 def _counts(stats: BlendStats) -> Iterator[tuple[str, int]]:
-    return ((f"kvblend.{name}", getattr(stats, name)) for name in _COUNTS)
+    return ((f"kvblend.{name}", getattr(stats.counts, name)) for name in _COUNTS)
 
 
 def _ns(milliseconds: float) -> int:

@@ -6,7 +6,7 @@
     kv          [L, 2, T, H, D]      keys = kv[:, 0], values = kv[:, 1]; a checksum per layer
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
-    leap        int32 [2]            after, by; optional
+    position_gap  int32 [2]          after, by; optional
 
 Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stands last: it may end anywhere,
 and the others must be aligned.
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import xxhash
 
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap
 from blend.store.codecs import by_tag, fitting, tag_of
 from blend.store.codecs.base import RAW, Codec
 from blend.store.file_format.byte_source import ByteSource, FileBytes, HeldBytes
@@ -51,8 +51,10 @@ def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
     tensors = {"kv": kv}
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
-    if chunk.record.leap is not None:
-        tensors["leap"] = torch.tensor([chunk.record.leap.after, chunk.record.leap.by], dtype=torch.int32)
+    if chunk.record.position_gap is not None:
+        tensors["position_gap"] = torch.tensor(
+            [chunk.record.position_gap.after, chunk.record.position_gap.by], dtype=torch.int32
+        )
     if packing is not None:
         tensors["kv"] = tensors.pop("kv")
     checksums = {name: _checksum(_bytes_of(tensor)) for name, tensor in tensors.items()}
@@ -86,8 +88,8 @@ class ChunkFile:
     def __init__(self, source: ByteSource, chunk_id: str) -> None:
         self._source = source
         self.parts = read_parts(source, chunk_id)
-        leap = Leap(*self._ids("leap")) if "leap" in self.parts else None
-        self.record = ChunkRecord(chunk_id, self._ids("token_ids"), self._ids("prefix_ids"), leap)
+        position_gap = PositionGap(*self._ids("position_gap")) if "position_gap" in self.parts else None
+        self.record = ChunkRecord(chunk_id, self._ids("token_ids"), self._ids("prefix_ids"), position_gap)
         self.num_layers = self.parts["kv"].num_layers
         self.codec = codec_of(self.parts["kv"])
         self.is_lossless = self.codec.is_lossless and not self.parts["kv"].is_unpacked

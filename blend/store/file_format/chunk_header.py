@@ -22,8 +22,8 @@ import xxhash
 from blend.errors import StoreError
 from blend.store.codecs import NAMES, by_tag
 
-FILE_VERSION = "2"
-PACKED_VERSION = "3"
+FILE_VERSION = "4"
+PACKED_VERSION = "5"
 """Of files whose numbers a codec has packed, or had; all others are as they were before there were codecs."""
 ALIGNMENT = 64
 """Of the first part, in bytes; a layer can be viewed in its own dtype wherever the file is mapped."""

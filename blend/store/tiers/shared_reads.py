@@ -47,5 +47,5 @@ class SharedReads:
         return self._where(record).open(record)
 
     def _where(self, record: ChunkRecord) -> ChunkSource:
-        own_id = chunk_id(self._scope, record.prefix_ids, record.token_ids, record.leap)
+        own_id = chunk_id(self._scope, record.prefix_ids, record.token_ids, record.position_gap)
         return self._own if own_id == record.chunk_id else self._common

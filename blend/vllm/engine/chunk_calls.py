@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from blend.chunks.chunk import ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkRecord, PositionGap, make_record
 from blend.errors import RequestError, StoreError, StoreFull
 
 Behind = tuple[list[int], tuple[int, int] | None, bool]
@@ -27,8 +27,12 @@ def as_batch(
         raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each")
     if not_blendable is not None:
         raise StoreError(f"chunk KV of this model is of no use: {not_blendable}")
-    base_ids, leap, are_echoes = prefixes.pop()
-    behind = list(base_ids), None if leap is None else (leap.after, leap.by), are_echoes
+    base_ids, position_gap, are_echoes = prefixes.pop()
+    behind = (
+        list(base_ids),
+        None if position_gap is None else (position_gap.after, position_gap.by),
+        are_echoes,
+    )
     return behind, [list(record.token_ids) for record in records]
 
 
@@ -38,13 +42,14 @@ def records_of(model: str, behind: Behind, batch: Sequence[Sequence[int]]) -> li
     Args:
         model: what chunk ids are made of.
 
-    >>> far, echo = make_record("m", (1, 2), (3,), Leap(after=1, by=9)), make_record("m", (1, 2, 3), (3,))
+    >>> far = make_record("m", (1, 2), (3,), PositionGap(after=1, by=9))
+    >>> echo = make_record("m", (1, 2, 3), (3,))
     >>> [records_of("m", *as_batch([one])) == [one] for one in (far, echo)]
     [True, True]
     """
     base_ids, numbers, are_echoes = behind
-    leap = None if numbers is None else Leap(*numbers)
-    return [make_record(model, [*base_ids, *(ids if are_echoes else ())], ids, leap) for ids in batch]
+    position_gap = None if numbers is None else PositionGap(*numbers)
+    return [make_record(model, [*base_ids, *(ids if are_echoes else ())], ids, position_gap) for ids in batch]
 
 
 def stored_bytes(num_bytes: int, kind: str, problem: str) -> int:

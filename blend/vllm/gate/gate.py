@@ -1,6 +1,6 @@
 """The gate: a model is blended only after it has agreed with its own full prefill.
 
-A self-check looks at the layers themselves (`blend.vllm.worker.checks`), then computes the chunks of a few
+A self-check looks at the layers themselves (`blend.vllm.worker.trial`), then computes the chunks of a few
 built-in prompts, answers each with full prefill, at ratio 1.0 (which must be the same), at the default ratio
 and at ratio 0, and writes the verdict beside the store.
 """

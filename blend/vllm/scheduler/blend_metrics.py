@@ -1,63 +1,59 @@
-"""What is counted of blends, by the scheduler's half: once for all ranks."""
+"""Metrics of blends, counted by the scheduler: once for all ranks."""
+
+from dataclasses import asdict
 
 from blend.report.metrics import Kind, Meter, Metric
-from blend.vllm.messages import BlendOutcome
-from blend.vllm.scheduler.refusal import Reason
+from blend.report.stats import TokenCounts
+from blend.vllm.messages import BlendOutcome, Reason
 
 BLENDED, FOUND, REFUSED = "blended", "found", "refused"
 
 BLENDS = Metric(
     "kvblend_blends",
     Kind.COUNTER,
-    "Contexts that were blended, found in the engine's pages as an earlier blend, or refused and prefilled.",
+    "Contexts by outcome: blended, found in the engine's pages, or refused and prefilled.",
     ("outcome", "reason"),
 )
 TOKENS = Metric(
     "kvblend_context_tokens",
     Kind.COUNTER,
-    "Context tokens of blends by what they are; found ones lay in the engine's pages.",
+    "Context tokens of blends by kind; found ones were in the engine's pages before the request.",
     ("kind",),
 )
-STAGES = Metric("kvblend_stage_seconds", Kind.HISTOGRAM, "Seconds of a blend by stage.", ("stage",))
+STAGES = Metric(
+    "kvblend_stage_seconds", Kind.HISTOGRAM, "Seconds that a blend spends in a stage.", ("stage",)
+)
 
 METRICS = (BLENDS, TOKENS, STAGES)
 
 
 def count_refused(meter: Meter, reason: Reason) -> None:
-    """A request is prefilled normally."""
+    """Count a request that is prefilled normally."""
     meter.add(BLENDS, 1, REFUSED, reason.value)
 
 
-def count_found(meter: Meter, found_tokens: int, left_tokens: int) -> None:
-    """A context lay in the engine's pages, all but the beginning of a block."""
+def count_found(meter: Meter, counts: TokenCounts) -> None:
+    """Count a context that was in the engine's pages, except the beginning of a block."""
     meter.add(BLENDS, 1, FOUND, "")
-    _count_tokens(meter, found=found_tokens, recomputed=left_tokens)
+    meter.add(TOKENS, counts.reused_tokens, "found")
+    meter.add(TOKENS, counts.recomputed_tokens, "recomputed")
 
 
 def count_match(meter: Meter, match_ms: float) -> None:
-    """Known chunks were found in a prompt."""
+    """Record the time that finding known chunks in a prompt took."""
     meter.observe(STAGES, match_ms / 1e3, "match")
 
 
 def count_blend(meter: Meter, outcome: BlendOutcome, found_tokens: int) -> None:
-    """A blend was done.
+    """Count a finished blend.
 
     Args:
-        found_tokens: that lay in the engine's pages before it.
+        found_tokens: context tokens that were in the engine's pages before.
     """
     meter.add(BLENDS, 1, BLENDED, "")
-    _count_tokens(
-        meter,
-        found=found_tokens,
-        exact=outcome.exact_tokens,
-        reused=outcome.reused_tokens,
-        recomputed=outcome.recomputed_tokens,
-        cold=outcome.cold_tokens,
-    )
-    for stage, ms in outcome.stages_ms.items():
-        meter.observe(STAGES, ms / 1e3, stage)
-
-
-def _count_tokens(meter: Meter, **tokens: int) -> None:
-    for kind, num in tokens.items():
-        meter.add(TOKENS, num, kind)
+    meter.add(TOKENS, found_tokens, "found")
+    for name, num in asdict(outcome.counts).items():
+        meter.add(TOKENS, num, name.removesuffix("_tokens"))
+    for name, ms in asdict(outcome.times).items():
+        if name != "match_ms":  # `count_match` did
+            meter.observe(STAGES, ms / 1e3, name.removesuffix("_ms"))

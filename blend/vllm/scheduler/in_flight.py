@@ -7,9 +7,9 @@ from vllm.v1.request import Request
 
 from blend.plan.plan import BlendPlan
 from blend.report.detail import ContextDetail, TokenState, context_detail
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, TokenCounts
 from blend.select import selector
-from blend.vllm.messages import BlendOutcome, BlendTask
+from blend.vllm.messages import BlendOutcome, BlendTask, PrefillReason
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler.lineage import Origin, set_salt
 from blend.vllm.scheduler.terms import Terms
@@ -20,13 +20,13 @@ class InFlight:
     """One request. Statistics are replaced, never edited.
 
     Attributes:
-        plan: None when it is prefilled normally.
-        own_salt: the salt that it came with.
+        plan: None when the request is prefilled normally.
+        own_salt: the salt that the request came with.
         origin: what its rows are made of; None when it is prefilled normally.
-        found_tokens: context tokens that lay in the engine's cache when it was last asked.
+        found_tokens: context tokens that were in the engine's cache at its last lookup.
         began_at: first token that vLLM itself computed when this prompt was asked before, see `Repeats`.
         begins_at: first token that vLLM is to compute itself.
-        namespace: whose chunks it is blended from, beside everybody's.
+        namespace: whose chunks it is blended from, beside the shared ones.
     """
 
     request: Request
@@ -42,9 +42,8 @@ class InFlight:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its context was filled once already, before it had to give way to others."""
-        stats = self.stats
-        return stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens > 0
+        """Whether its context was filled before, so that it was pre-empted afterwards."""
+        return self.stats.counts.num_tokens > 0
 
     @property
     def params(self) -> BlendParams:
@@ -52,11 +51,9 @@ class InFlight:
 
     def blend(self, start: int, block_ids: Sequence[int], *, tail_as: str | None) -> BlendTask:
         """The task that fills its context from a position on."""
-        assert self.plan is not None and self.origin is not None, "what has a plan has an origin"
+        assert self.plan is not None and self.origin is not None, "a request with a plan has an origin"
         params, terms = self.params, self.terms
-        self.stats = replace(
-            self.stats, reused_tokens=start, recomputed_tokens=0, cold_tokens=0, exact_tokens=0
-        )
+        self.stats = replace(self.stats, counts=TokenCounts(reused_tokens=start))
         return BlendTask(
             self.request.request_id,
             self.plan,
@@ -75,50 +72,42 @@ class InFlight:
         )
 
     def found(self, num_tokens: int) -> None:
-        """So much of its context was filled by an earlier blend just like it; the rest is prefilled."""
+        """An equal earlier blend filled this much of its context; the rest is prefilled."""
         assert self.plan is not None
         left = self.plan.num_tokens - num_tokens
         states = (TokenState.FOUND,) * num_tokens + (TokenState.RECOMPUTED,) * left
         self.stats = replace(
             self.stats,
-            reused_tokens=num_tokens,
-            recomputed_tokens=left,
+            counts=TokenCounts(reused_tokens=num_tokens, recomputed_tokens=left),
             tokens=self._detail(states) if self.params.detail else None,
         )
 
     def blended(self, outcome: BlendOutcome) -> None:
-        """Its blend is done."""
-        found_tokens = self.stats.reused_tokens
-        states = (TokenState.FOUND,) * found_tokens + outcome.states
+        """Its blend has finished."""
+        found = self.stats.counts  # tokens that were in the engine's pages before
+        states = (TokenState.FOUND,) * found.reused_tokens + outcome.states
         self.stats = replace(
             self.stats,
-            exact_tokens=outcome.exact_tokens,
-            reused_tokens=found_tokens + outcome.reused_tokens,
-            recomputed_tokens=outcome.recomputed_tokens,
-            cold_tokens=outcome.cold_tokens,
-            load_ms=outcome.load_ms,
-            realign_ms=outcome.realign_ms,
-            select_ms=outcome.select_ms,
-            recompute_ms=outcome.recompute_ms,
-            write_ms=outcome.write_ms,
+            counts=found + outcome.counts,
+            times=replace(outcome.times, match_ms=self.stats.times.match_ms),
             ratio=outcome.ratio,
             residual=outcome.residual,
             selected=outcome.selected,
             tokens=self._detail(states, outcome.scores) if outcome.states else None,
         )
 
-    def failed(self, outcome: BlendOutcome) -> None:
-        """Its blend was given up: it is prefilled, and counts as if nothing of it were stored."""
+    def failed(self, reason: PrefillReason, residual: float | None) -> None:
+        """Its blend was given up: it is prefilled, and counted as if no chunk were stored."""
         self.plan = None
-        # What is prefilled now is exact: it must not be found by requests that expect the blend.
+        # The rows are prefilled now, hence exact: requests that expect the blend must not find them.
         set_salt(self.request, self.own_salt)
         self.stats = replace(
             self.stats,
             chunks=(),
             context_tokens=0,
-            reused_tokens=0,
-            residual=outcome.residual,
-            fallback=outcome.failed,
+            counts=TokenCounts(),
+            residual=residual,
+            fallback=reason.text,
         )
 
     def _detail(self, states: Sequence[TokenState], scores: Sequence[float | None] = ()) -> ContextDetail:

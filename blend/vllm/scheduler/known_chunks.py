@@ -1,4 +1,4 @@
-"""The chunks of the store, as the scheduler finds them in prompts."""
+"""Finds the chunks of the store in prompts, for the scheduler."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class ChunkList(Protocol):
-    """What is stored, as the scheduler asks for it between two steps: no method may wait for a server."""
+    """The stored chunks, as the scheduler reads them between two steps: no method may wait for a server."""
 
     def generation(self) -> int:
-        """A number that differs when chunks may have been added or removed since it was last asked."""
+        """A number that changes when chunks may have been added or removed."""
 
     def ids(self) -> Iterator[str]:
         """Ids of all stored chunks, in no order."""
@@ -26,63 +26,63 @@ class ChunkList(Protocol):
 
 
 class BothLists:
-    """The chunks of this machine's folder and those of a remote's view; implements `ChunkList`."""
+    """The chunks of this machine's folder and of a remote's view; implements `ChunkList`."""
 
-    def __init__(self, near: ChunkList, far: ChunkList) -> None:
-        self._near = near
-        self._far = far
+    def __init__(self, local: ChunkList, remote: ChunkList) -> None:
+        self._local = local
+        self._remote = remote
 
     def generation(self) -> int:
-        """A number that differs when either's does."""
-        return (self._near.generation() << 64) + self._far.generation()
+        """A number that changes when either list's number does."""
+        return (self._local.generation() << 64) + self._remote.generation()
 
     def ids(self) -> Iterator[str]:
-        """Ids of all chunks of both, in no order."""
-        return iter({*self._near.ids(), *self._far.ids()})
+        """Ids of all chunks in either list, in no order."""
+        return iter({*self._local.ids(), *self._remote.ids()})
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id; None when absent or unreadable."""
-        return self._far.record(chunk_id) or self._near.record(chunk_id)
+        return self._remote.record(chunk_id) or self._local.record(chunk_id)
 
 
 class KnownChunks:
-    """The chunks of a store, found in prompts; follows what other processes add and remove.
+    """Finds the chunks of a store in prompts; follows what other processes add and remove.
 
     Args:
-        store: what is stored.
-        common: of chunks that are everybody's to read, found in the same prompts.
+        store: the stored chunks.
+        shared: finds the shared chunks in the same prompts.
     """
 
-    def __init__(self, store: ChunkList, common: "KnownChunks | None" = None) -> None:
+    def __init__(self, store: ChunkList, shared: "KnownChunks | None" = None) -> None:
         self._store = store
-        self._common = common
+        self._shared = shared
         self._matcher = ChunkMatcher()
         self._ids: set[str] = set()
         self._generation: int | None = None
-        self._refresh()  # reading thousands of headers is for the start, not for the first request
+        self._refresh()  # thousands of headers are read at the start, not at the first request
 
     def find(self, prompt_ids: list[int]) -> Any:
         """(start, record) pairs in ascending order."""
         self._refresh()
-        if self._common is None:
+        if self._shared is None:
             return self._matcher.find(prompt_ids)
-        self._common._refresh()
-        return self._matcher.find(prompt_ids, self._common._matcher)
+        self._shared._refresh()
+        return self._matcher.find(prompt_ids, self._shared._matcher)
 
     def echo_of(self, record: ChunkRecord) -> ChunkRecord | None:
-        """The second reading of a chunk that was found, see `ChunkMatcher.echo_of`."""
+        """The echo of a chunk that was found, see `ChunkMatcher.echo_of`."""
         own = self._matcher.echo_of(record)
-        return own if own is not None or self._common is None else self._common.echo_of(record)
+        return own if own is not None or self._shared is None else self._shared.echo_of(record)
 
     def use_of(self, span: Span) -> ChunkUse:
-        """A span under the id that users know, that of the chunk's plain version; see `blend.versions`."""
-        if self._common is not None and span.record.chunk_id not in self._matcher:
-            return self._common.use_of(span)
+        """A span with the id of the chunk's plain version, which users know; see `blend.chunks.versions`."""
+        if self._shared is not None and span.record.chunk_id not in self._matcher:
+            return self._shared.use_of(span)
         plain = self._matcher.plain_of(span.record)
         return ChunkUse(plain.chunk_id, span.start, span.record.num_tokens)
 
     def forget(self, chunk_id: str) -> None:
-        """A chunk turned out to be unreadable; it is known again when it is stored again."""
+        """Forget an unreadable chunk; it is known again when it is stored again."""
         if chunk_id in self._ids:
             self._ids.discard(chunk_id)
             self._matcher.remove(chunk_id)
@@ -94,7 +94,7 @@ class KnownChunks:
                 return
             stored = set(self._store.ids())
         except OSError as error:
-            logger.warning("the chunk store cannot be listed, going on with what is known: %s", error)
+            logger.warning("cannot list the chunk store, using the chunks known so far: %s", error)
             return
         for chunk_id in self._ids - stored:
             self._matcher.remove(chunk_id)
@@ -107,29 +107,30 @@ class KnownChunks:
         self._generation = generation
 
 
-class KnownIn:
-    """What is known in each namespace: its own chunks, and those of none. Made when first asked for.
+class KnownByNamespace:
+    """The known chunks of each namespace: its own and the shared ones. A namespace is opened at its first
+    use.
 
     Args:
-        open_list: what is stored in a namespace, "" for none.
+        open_list: opens the list of a namespace's chunks; "" is the list of the shared ones.
     """
 
     def __init__(self, open_list: Callable[[str], ChunkList]) -> None:
         self._open_list = open_list
-        self._common = KnownChunks(open_list(""))
-        self._known = {"": self._common}
+        self._shared = KnownChunks(open_list(""))
+        self._known = {"": self._shared}
 
     def of(self, namespace: str) -> KnownChunks:
-        """What the requests of a namespace may be blended from.
+        """The chunks that requests of a namespace may use.
 
         Raises:
             StoreError: its folder cannot be made.
         """
         if namespace not in self._known:
-            self._known[namespace] = KnownChunks(self._open_list(namespace), self._common)
+            self._known[namespace] = KnownChunks(self._open_list(namespace), self._shared)
         return self._known[namespace]
 
     def forget(self, chunk_id: str) -> None:
-        """A chunk turned out to be unreadable, wherever it is known; see `KnownChunks.forget`."""
+        """Forget an unreadable chunk in all namespaces; see `KnownChunks.forget`."""
         for known in self._known.values():
             known.forget(chunk_id)

@@ -1,4 +1,4 @@
-"""What a request finds that is asked again, so that its answer is the same to the bit.
+"""What a repeated request finds in the cache, so that its answer is the same to the bit.
 
 Kernels are not batch-invariant: a row that is computed among other rows differs in its last bits, and in
 bfloat16 that is enough for another answer. For the first answer vLLM's prefill began at the end of the
@@ -22,7 +22,7 @@ from collections import OrderedDict
 from vllm.v1.request import Request
 
 from blend.chunks.chunk import pack_ids
-from blend.vllm.scheduler.kept_names import KeptNames
+from blend.vllm.scheduler.lineage import KeptNames
 
 MAX_PROMPTS = 4096
 """Prompts whose beginning is remembered; an entry takes some 200 bytes, and the oldest is forgotten first."""

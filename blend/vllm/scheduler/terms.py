@@ -1,10 +1,15 @@
-"""What one request's blend is to be, from what the request, the server and the calibration say."""
+"""The terms of one request's blend, from the request, the server and the calibration; and why it has none."""
 
 from dataclasses import dataclass
 
+from vllm.v1.request import Request
+
+from blend.errors import RequestError
 from blend.plan.ratio import AUTO, Ratio
+from blend.select import check_rule
 from blend.settings.defaults import DEFAULTS
 from blend.vllm.gate.verdict_file import Calibration
+from blend.vllm.messages import PrefillReason, Reason
 from blend.vllm.request_params import BlendParams
 from blend.vllm.settings import Settings
 
@@ -15,7 +20,7 @@ class Terms:
 
     Attributes:
         max_residual: what the ratio "auto" may leave.
-        give_up_residual: a blend that would leave more is left to full prefill; None: never.
+        give_up_residual: residual above which the blend is given up and the request prefilled; None: never.
     """
 
     ratio: Ratio
@@ -27,8 +32,8 @@ class Terms:
 def terms_of(params: BlendParams, settings: Settings, calibration: Calibration | None) -> Terms:
     """The terms of a request.
 
-    A calibration speaks for the selector that it was made with. Its limit holds where its ratio does, or
-    "auto"; a number that somebody asks for is what they get.
+    A calibration is valid for the selector that it was made with. Its limit on the residual applies to its
+    own ratio and to "auto", never to a number that the request or the server asks for.
     """
     name = params.selector or settings.selector
     found = calibration if calibration is not None and calibration.selector == name else None
@@ -42,3 +47,29 @@ def terms_of(params: BlendParams, settings: Settings, calibration: Calibration |
         max_residual=found.max_residual if found is not None else DEFAULTS.max_residual,
         give_up_residual=found.give_up_residual if found is not None and limited else None,
     )
+
+
+def check_terms(terms: Terms) -> PrefillReason | None:
+    """Why a blend on these terms is impossible, or None."""
+    try:
+        check_rule(terms.ratio, terms.selector)
+    except RequestError as error:
+        return PrefillReason(Reason.BAD_TERMS, str(error))
+    return None
+
+
+def check_request(request: Request) -> PrefillReason | None:
+    """Why a request must be prefilled whatever its terms, or None."""
+    if request.pooling_params is not None:
+        return PrefillReason(Reason.POOLING, "pooling requests are not blended")
+    if request.prompt_token_ids is None or request.prompt_embeds is not None or request.mm_features:
+        return PrefillReason(Reason.NOT_TEXT, "the prompt holds more than text")
+    if request.lora_request is not None:
+        return PrefillReason(Reason.LORA, "chunk KV was computed without the LoRA adapter")
+    if request.skip_reading_prefix_cache:
+        return PrefillReason(
+            Reason.ALL_TOKENS, "the request asks for every prompt token to be computed (prompt logprobs)"
+        )
+    if request.resumable:
+        return PrefillReason(Reason.SESSION, "streaming-input sessions are not blended")
+    return None

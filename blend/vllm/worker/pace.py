@@ -1,21 +1,22 @@
-"""How much of a blend an engine step may take while other requests decode in it."""
+"""How much of a blend may run in an engine step while other requests decode."""
 
 import time
 from collections import deque
 from collections.abc import Callable
 
 SHARE = 0.8
-"""Of a decoding step's own time, for each request that waits for its blend: with one of them, no token comes
-more than twice as late as without. Whoever waits for a first token counts as much as all that decode."""
+"""Time budget per waiting blend, as a fraction of a decode step's own time. With one waiting blend, the time
+between two tokens at most doubles; a request that waits for its first token counts as much as all
+decoding."""
 
 BACKGROUND = 0.5
-"""Counts as so much of a request that waits: chunks that are computed for nobody in particular."""
+"""Weight of chunks that are computed for no request in particular, in waiting blends."""
 
 REMEMBERED_STEPS = 8
 
 
 class Pace:
-    """Watches how long engine steps take by themselves, and lets a blend take no longer.
+    """Measures how long engine steps take by themselves, and bounds the slices of a blend by that.
 
     ::
 
@@ -27,26 +28,26 @@ class Pace:
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
-        self._own_s: deque[float] = deque(maxlen=REMEMBERED_STEPS)
+        self._step_s: deque[float] = deque(maxlen=REMEMBERED_STEPS)
         self._began_s = self._slice_s = 0.0
         self._share = SHARE
         self._ended_s: float | None = None
 
     def begin(self, waiting: float) -> None:
-        """A step begins; its first slice is always run, or a blend would never end.
+        """A step begins. Its first slice always runs, otherwise a blend would never end.
 
         Args:
-            waiting: requests that wait for blends, or `BACKGROUND`.
+            waiting: number of requests that wait for blends, or `BACKGROUND`.
         """
         self._share = SHARE * waiting
         self._began_s = self._slice_s = self._now()
 
     def may_go_on(self) -> bool:
-        """Whether one more slice, as long as the last one, still fits into this step."""
+        """Whether one more slice, as long as the last one, still fits into this step's budget."""
         now = self._now()
         last_s, self._slice_s = now - self._slice_s, now
-        # The shortest of the last steps decoded only; others prefilled as well.
-        allowed_s = self._share * min(self._own_s, default=0.0)
+        # The shortest of the last steps only decoded; the others prefilled as well.
+        allowed_s = self._share * min(self._step_s, default=0.0)
         return now - self._began_s + last_s <= allowed_s
 
     def end(self) -> None:
@@ -54,7 +55,7 @@ class Pace:
         self._ended_s = self._now()
 
     def stepped(self) -> None:
-        """The step's own forward is done; nothing happens where none was announced by `end`."""
+        """The step's own forward is done. Does nothing unless `end` was called before."""
         if self._ended_s is not None:
-            self._own_s.append(self._now() - self._ended_s)
+            self._step_s.append(self._now() - self._ended_s)
             self._ended_s = None

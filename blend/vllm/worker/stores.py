@@ -1,4 +1,4 @@
-"""The chunk stores of a worker: one for each namespace, opened when it is first asked for."""
+"""The chunk stores of a worker: one per namespace, opened at its first use."""
 
 from blend.report.metrics import Meter
 from blend.store.base import ChunkStore
@@ -8,43 +8,43 @@ from blend.vllm.settings import Settings
 
 
 class Stores:
-    """Where a worker puts chunks, and where it reads them.
+    """Where a worker writes chunks and reads them from.
 
     Args:
         settings: of the connector.
-        meter: counts what all of them do.
+        meter: counts what all stores do.
         place: of the worker, see `blend.store.stack.open_store`.
 
     Raises:
-        StoreError, ConfigError: the store of no namespace cannot be opened.
+        StoreError, ConfigError: the shared store (of no namespace) cannot be opened.
     """
 
     def __init__(self, settings: Settings, meter: Meter, place: Place | None = None) -> None:
         self._settings = settings
         self._meter = meter
-        self._common = settings.open_store(meter, place)
-        self._own = {"": self._common}
+        self._shared = settings.open_store(meter, place)
+        self._by_namespace = {"": self._shared}
 
     def scope(self, namespace: str) -> str:
-        """What the keys of a namespace's chunks are made of, see `blend.namespace.scoped`."""
+        """What the chunk ids of a namespace are made of, see `blend.chunks.namespace.scoped`."""
         return self._settings.within(namespace).fingerprint
 
     def of(self, namespace: str) -> ChunkStore:
-        """A namespace's own chunks.
+        """The store of a namespace's own chunks.
 
         Raises:
             StoreError: its folder cannot be made.
         """
-        if namespace not in self._own:
-            self._own[namespace] = self._settings.within(namespace).open_store(self._meter)
-        return self._own[namespace]
+        if namespace not in self._by_namespace:
+            self._by_namespace[namespace] = self._settings.within(namespace).open_store(self._meter)
+        return self._by_namespace[namespace]
 
     def read_by(self, namespace: str) -> ChunkSource:
-        """What the requests of a namespace may be blended from: its own chunks, and everybody's.
+        """The chunks that requests of a namespace may use: its own ones and the shared ones.
 
         Raises:
             StoreError: as `of`.
         """
         if not namespace:
-            return self._common
-        return SharedReads(self.of(namespace), self._common, self.scope(namespace))
+            return self._shared
+        return SharedReads(self.of(namespace), self._shared, self.scope(namespace))

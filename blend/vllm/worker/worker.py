@@ -1,4 +1,4 @@
-"""The platform's own worker, with its model shown to the connector. Named to vLLM by `worker_cls`."""
+"""The platform's own worker, which shows its model to the connector. Named to vLLM by `worker_cls`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +8,8 @@ from vllm.platforms import current_platform
 
 from blend.vllm.connector import KVBlendConnector
 from blend.vllm.engine.chunk_calls import Behind
+from blend.vllm.engine.process import keep_to_one_core
 from blend.vllm.worker.computing import Stored
-from blend.vllm.worker.threads import keep_to_one_core
 
 if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
@@ -18,7 +18,8 @@ else:
 
 
 class BlendWorker(PlatformWorker):
-    """Runs in every worker process."""
+    """Runs in every worker process. `collective_rpc` calls its methods between engine steps, on every
+    rank."""
 
     def initialize_from_config(self, kv_cache_config: Any) -> None:
         super().initialize_from_config(kv_cache_config)
@@ -26,30 +27,27 @@ class BlendWorker(PlatformWorker):
         _connector().attach(self.model_runner)
 
     def compute_chunks(self, behind: Behind, batch: list[list[int]], namespace: str) -> Stored:
-        """Compute and store chunks of a namespace that stand behind one prefix.
-
-        Called by `collective_rpc`, between engine steps, on every rank; rank 0 writes.
-        """
+        """Compute and store chunks of a namespace that stand behind one prefix; rank 0 writes."""
         with torch.inference_mode():
             return _connector().worker.compute(behind, batch, namespace)
 
     def begin_computing(self, behind: Behind, batch: list[list[int]], namespace: str) -> None:
-        """The same in slices; called on every rank, and so is what follows."""
+        """Prepare the same in slices, for `advance_computing`."""
         with torch.inference_mode():
             _connector().worker.begin_computing(behind, batch, namespace)
 
     def advance_computing(self, idle_s: float | None) -> tuple[float, Stored | None]:
-        """Some slices more; see `WorkerSide.advance_computing`."""
+        """Compute some slices more; see `WorkerSide.advance_computing`."""
         with torch.inference_mode():
             return _connector().worker.advance_computing(idle_s)
 
     def check_model(self) -> str | None:
-        """Why the model cannot be blended, found in its layers, or None; called on every rank."""
+        """Why the model cannot be blended, found in its layers, or None."""
         with torch.inference_mode():
             return _connector().worker.check()
 
     def blends_in_flight(self) -> int:
-        """Blends begun and not finished."""
+        """Number of blends that have begun and not finished."""
         return _connector().worker.in_flight
 
 

@@ -1,4 +1,8 @@
-"""The workers' half of the connector: blends in slices, and reports."""
+"""The workers' half of the connector: runs blends in slices between engine steps, and reports their outcomes.
+
+The main path of one blend: `step` begins it and advances it, `finished` tells vLLM that its rows are written,
+`pop_report` sends its outcome to the scheduler.
+"""
 
 import logging
 import time
@@ -13,20 +17,26 @@ from blend.errors import NotBlendable, StoreError
 from blend.report.metrics import Meter
 from blend.store.tiers.device import place_on
 from blend.vllm.engine.chunk_calls import Behind
+from blend.vllm.job.context import KeptRows
+from blend.vllm.job.job import blend
 from blend.vllm.layers.layers import LayerRunner
 from blend.vllm.layers.pages import Page
 from blend.vllm.layers.ranks import Ranks
-from blend.vllm.messages import BlendOutcome, BlendTask, StepOrders, StepReport, TailTask
-from blend.vllm.scheduler.controller import Rates
-from blend.vllm.scheduler.refusal import Reason
+from blend.vllm.messages import (
+    BlendOutcome,
+    BlendTask,
+    PrefillReason,
+    Rates,
+    Reason,
+    StepOrders,
+    StepReport,
+    TailTask,
+)
 from blend.vllm.settings import Settings
-from blend.vllm.worker.checks import check_layers
 from blend.vllm.worker.computing import Computing, Stored
-from blend.vllm.worker.job import blend
-from blend.vllm.worker.kept import KeptRows
 from blend.vllm.worker.pace import BACKGROUND, Pace
 from blend.vllm.worker.stores import Stores
-from blend.vllm.worker.trial import dense_is_faster, measure_rates
+from blend.vllm.worker.trial import check_layers, dense_is_faster, measure_rates
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +44,7 @@ Steps = Generator[None, None, BlendOutcome]
 
 
 class WorkerSide:
-    """One per worker process; every method is called between or inside engine steps, never at once.
+    """One per worker process; its methods are called between or inside engine steps, never concurrently.
 
     Args:
         settings: of the connector.
@@ -45,7 +55,7 @@ class WorkerSide:
     """
 
     def __init__(self, settings: Settings, runner: Any, vllm_config: VllmConfig) -> None:
-        self._reads_beside = settings.store.remote is not None
+        self._reads_in_background = settings.store.remote is not None
         self._block_size = vllm_config.cache_config.block_size
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         heads = vllm_config.model_config.get_total_num_kv_heads()
@@ -55,7 +65,7 @@ class WorkerSide:
         self._stores = Stores(settings, self.meter, place)
         self._layers: LayerRunner | None = None
         self._computing: Computing | None = None
-        self._refused: str | None = None
+        self._not_blendable: str | None = None
         self._rates: Rates | None = None
         try:
             self._layers = LayerRunner(runner, vllm_config)
@@ -63,10 +73,10 @@ class WorkerSide:
             self._rates = measure_rates(self._layers, vllm_config.scheduler_config.max_num_batched_tokens)
             self._computing = Computing(self._stores, self._layers, self._ranks)
         except NotBlendable as error:
-            self._refused = str(error)
+            self._not_blendable = str(error)
             logger.warning("kvblend serves without blending: %s", error)
-        except Exception as error:  # a model of another make is still served
-            self._refused = f"its layers cannot be run apart ({type(error).__name__}: {error})"
+        except Exception as error:  # an unknown kind of model is still served
+            self._not_blendable = f"its layers cannot be called on chosen tokens ({_text(error)})"
             logger.exception("kvblend serves without blending")
         self._pace = Pace()
         self._tasks: dict[str, BlendTask] = {}
@@ -80,16 +90,16 @@ class WorkerSide:
     def _attends_densely(self, attention: str, layers: LayerRunner) -> bool:
         if attention != "auto":
             return attention == "dense"
-        # One form on all ranks: they must cut a blend into the same slices.
+        # The same form on all ranks: they must cut a blend into the same slices.
         return self._ranks.all_true([dense_is_faster(layers)])[0]
 
     @property
     def in_flight(self) -> int:
-        """Blends begun and not finished."""
+        """Number of blends that have begun and not finished."""
         return len(self._active)
 
     def step(self, orders: StepOrders) -> None:
-        """Begin new blends, and compute some slices of the oldest one; see `Pace`."""
+        """Begin new blends and compute some slices of the oldest one; see `Pace`."""
         for name in orders.dropped:
             self._kept.pop(name, None)
             self._tails.pop(name, None)
@@ -98,16 +108,16 @@ class WorkerSide:
         for task in orders.tasks:
             self._begin(task)
         if self._active:
-            # One blend at a time: the first to come starts to decode while the next is blended.
+            # One blend at a time: the oldest request starts to decode while the next one is blended.
             request_id, steps = next(iter(self._active.items()))
-            if orders.others_run:
-                self._advance_in_step(request_id, steps)
+            if orders.decoding:
+                self._advance_paced(request_id, steps)
             else:
                 self._advance_idle(request_id, steps)
-        if orders.others_run:
+        if orders.decoding:
             self._pace.end()
 
-    def _advance_in_step(self, request_id: str, steps: Steps) -> None:
+    def _advance_paced(self, request_id: str, steps: Steps) -> None:
         self._pace.begin(len(self._active))
         self._advance(request_id, steps)
         # All ranks go on or none: the layers' sums are collective.
@@ -116,14 +126,14 @@ class WorkerSide:
 
     def _advance_idle(self, request_id: str, steps: Steps) -> None:
         assert self._layers is not None, "without layers no blend is begun"
-        # Even an idle engine looks up now and then: a request may have come, or this one been aborted.
+        # An idle engine also returns now and then: a request may have come, or this one been aborted.
         for _ in range(2 * self._layers.num_layers):
             if request_id in self._active:
                 self._advance(request_id, steps)
 
     def _begin(self, task: BlendTask) -> None:
         if self._layers is None:
-            self._fail(task, self._refused or "the model's layers are not at hand", Reason.MODEL)
+            self._fail(task, Reason.MODEL, self._not_blendable or "the model's layers are not loaded")
             return
         self._tasks[task.request_id] = task
         self._active[task.request_id] = blend(
@@ -132,7 +142,7 @@ class WorkerSide:
             self._layers,
             self._ranks,
             self._kept,
-            reads_beside=self._reads_beside,
+            reads_in_background=self._reads_in_background,
         )
 
     def _restore(self, task: TailTask) -> None:
@@ -140,12 +150,12 @@ class WorkerSide:
         self._layers.put_page(task.block_id, self._tails[task.name])
         self._restored.add(task.request_id)
 
-    def _fail(self, task: BlendTask, why: str, reason: Reason) -> None:
-        self._give_up(task, BlendOutcome(task.request_id, failed=why, reason=reason))
+    def _fail(self, task: BlendTask, reason: Reason, text: str) -> None:
+        self._give_up(task, BlendOutcome(task.request_id, failure=PrefillReason(reason, text)))
 
     def _give_up(self, task: BlendTask, outcome: BlendOutcome) -> None:
         self._outcomes[task.request_id] = outcome
-        # Blocks before `start` were found in the engine's cache and are good.
+        # Blocks before `start` came from the engine's cache and are complete.
         self._failed_blocks.update(task.block_ids[task.start // self._block_size :])
 
     def _advance(self, request_id: str, steps: Steps) -> None:
@@ -154,17 +164,17 @@ class WorkerSide:
             return
         except StopIteration as done:
             outcome: BlendOutcome = done.value
-            if outcome.failed is None:
+            if outcome.failure is None:
                 self._outcomes[request_id] = self._with_tail(self._tasks[request_id], outcome)
             else:
                 self._give_up(self._tasks[request_id], outcome)
-        except Exception as error:  # whatever went wrong, the engine can still prefill the request
-            logger.exception("blending %s failed; it is prefilled instead", request_id)
-            self._fail(self._tasks[request_id], f"{type(error).__name__}: {error}", Reason.ERROR)
+        except Exception as error:  # the engine can still prefill the request, whatever went wrong
+            logger.exception("blending %s failed: it is prefilled instead", request_id)
+            self._fail(self._tasks[request_id], Reason.ERROR, _text(error))
         self._forget(request_id)
 
     def _with_tail(self, task: BlendTask, outcome: BlendOutcome) -> BlendOutcome:
-        """Keep the page with the end of a blended context, where it is asked for."""
+        """Keep the page that holds the end of a blended context, if the task asks for it."""
         if task.tail_as is None or self._layers is None:
             return outcome
         page = self._layers.page(task.block_ids[task.plan.num_tokens // self._block_size])
@@ -174,26 +184,30 @@ class WorkerSide:
     def _forget(self, request_id: str) -> None:
         del self._tasks[request_id], self._active[request_id]
 
-    def finished(self, gone: set[str]) -> set[str]:
-        """Requests whose rows are no longer written to: filled, failed, or aborted (`gone`) meanwhile.
+    def finished(self, finished_ids: set[str]) -> set[str]:
+        """Requests whose rows are no longer written: filled, failed, or aborted before their blend was done.
 
         Called when the step's own forward is done.
+
+        Args:
+            finished_ids: requests that vLLM has finished, for instance because the client aborted them.
         """
         self._pace.stepped()
-        aborted = gone & self._active.keys()
+        aborted = finished_ids & self._active.keys()
         for request_id in aborted:
             self._active[request_id].close()
             self._forget(request_id)
         restored, self._restored = self._restored, set()
         return aborted | restored | self._outcomes.keys()
 
-    def take_failed_blocks(self) -> set[int]:
-        """Blocks whose rows were not (all) written, of failed blends; forgotten once taken."""
+    def pop_failed_blocks(self) -> set[int]:
+        """Blocks of failed blends, whose rows are not all written; each is returned once."""
         blocks, self._failed_blocks = self._failed_blocks, set()
         return blocks
 
-    def take_report(self) -> StepReport | None:
-        """What was finished since it was last asked, and at first what was measured; or None."""
+    def pop_report(self) -> StepReport | None:
+        """Outcomes since the last call, and in the first report the measured rates; None when there are
+        none."""
         outcomes, self._outcomes = self._outcomes, {}
         rates, self._rates = self._rates, None
         return StepReport(outcomes, rates) if outcomes or rates else None
@@ -201,43 +215,48 @@ class WorkerSide:
     def compute(self, behind: Behind, batch: list[list[int]], namespace: str) -> Stored:
         """Compute and store chunks of a namespace, and their prefix if it is not stored; see `Computing`."""
         if self._computing is None:
-            return self._refuses_chunks()
+            return self._cannot_compute()
         return self._computing.at_once(behind, batch, namespace)
 
     def begin_computing(self, behind: Behind, batch: list[list[int]], namespace: str) -> None:
-        """The same in slices, for `advance_computing`."""
+        """Prepare the same in slices, for `advance_computing`."""
         if self._computing is not None:
             self._computing.begin(behind, batch, namespace)
 
     def advance_computing(self, idle_s: float | None) -> tuple[float, Stored | None]:
-        """Compute some slices of what was begun; only one while a blend waits for its turn.
+        """Compute some slices of the chunks begun last; only one slice while a blend waits.
 
         Args:
-            idle_s: so long at most, where the engine has nothing else to do; None: half as long as a blend
-                may delay the requests that decode.
+            idle_s: time limit when the engine has nothing else to do; None: half of the time that a blend may
+                delay decoding requests.
 
         Returns:
-            Seconds that it took; and what became of the chunks, None as long as there is more to do.
+            Seconds that it took; and the result, None until all chunks are stored.
         """
         if self._computing is None:
-            return 0.0, self._refuses_chunks()
+            return 0.0, self._cannot_compute()
         begin_s = time.perf_counter()
         self._pace.begin(BACKGROUND)
 
-        def goes_on() -> bool:
+        def may_go_on() -> bool:
             if self._active:
                 return False
-            mine = self._pace.may_go_on() if idle_s is None else time.perf_counter() - begin_s < idle_s
-            return self._ranks.all_true([mine])[0]  # all ranks or none: the layers' sums are collective
+            here = self._pace.may_go_on() if idle_s is None else time.perf_counter() - begin_s < idle_s
+            return self._ranks.all_true([here])[0]  # all ranks or none: the layers' sums are collective
 
-        stored = self._computing.advance(goes_on)
+        stored = self._computing.advance(may_go_on)
         return time.perf_counter() - begin_s, stored
 
-    def _refuses_chunks(self) -> Stored:
-        return Stored(0, StoreError.__name__, f"chunk KV of this model is of no use: {self._refused}")
+    def _cannot_compute(self) -> Stored:
+        problem = f"the chunk KV of this model cannot be used: {self._not_blendable}"
+        return Stored(0, StoreError.__name__, problem)
 
     def check(self) -> str | None:
         """Why this model cannot be blended, found in its layers, or None."""
         if self._layers is None:
-            return self._refused
+            return self._not_blendable
         return check_layers(self._layers, self._ranks, self._vocab_size)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -14,18 +14,15 @@ from api.cli.ask import as_object, figures
 from api.cli.compare import Comparison, Reply
 from api.cli.main import main
 from api.server.chat.report import blend_object
-from blend.report.stats import BlendStats, ChunkUse
+from blend.report.stats import BlendStats, ChunkUse, StageTimes, TokenCounts
 
 STATS = BlendStats(
+    counts=TokenCounts(exact_tokens=4, reused_tokens=12, recomputed_tokens=3, cold_tokens=1),
+    times=StageTimes(recompute_ms=12.4),
     chunks=(ChunkUse("p", 0, 4), ChunkUse("c1", 4, 10), ChunkUse("c2", 15, 5)),
     context_tokens=20,
-    exact_tokens=4,
-    reused_tokens=12,
-    recomputed_tokens=3,
-    cold_tokens=1,
     ratio=0.15,
     selector="deviation",
-    recompute_ms=12.4,
 )
 REPLY = Reply("Rome.", 20.0, blend_object(STATS, {"c1": "a.md", "c2": "a.md"}.get))
 

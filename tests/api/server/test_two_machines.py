@@ -70,8 +70,11 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         full, later = ask(second, "c", blend=False), ask(second, "d")
 
         answer = engine.submit(blended)
-        assert answer.stats.fallback is None and answer.stats.cold_tokens < 30
-        assert answer.stats.reused_tokens + answer.stats.exact_tokens > answer.stats.context_tokens / 2
+        assert answer.stats.fallback is None and answer.stats.counts.cold_tokens < 30
+        assert (
+            answer.stats.counts.reused_tokens + answer.stats.counts.exact_tokens
+            > answer.stats.context_tokens / 2
+        )
         deadline = time.monotonic() + PATIENCE_S
         while not {*first[1:]} & set(engine.store.ids()) and time.monotonic() < deadline:
             time.sleep(0.1)  # led versions are other chunks: the first one's plain version is enough
@@ -83,10 +86,10 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         while_dead = engine.submit(affected)
         dead_s = time.monotonic() - begun
         assert while_dead.text == reference.text, "what cannot be read is computed"
-        assert while_dead.stats.reused_tokens == 0
+        assert while_dead.stats.counts.reused_tokens == 0
         server.start()
         begun = time.monotonic()
-        while (again := engine.submit(later)).stats.reused_tokens == 0:
+        while (again := engine.submit(later)).stats.counts.reused_tokens == 0:
             assert time.monotonic() - begun < PATIENCE_S, again.stats
             later = ask_again(later)
         print(f"answered in {dead_s:.2f} s without Redis; used again {time.monotonic() - begun:.1f} s after")
@@ -99,8 +102,8 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         damaged = engine.submit(amid)
         assert "begins anew" in capfd.readouterr().err
         assert damaged.text == engine.submit(whole).text
-        assert damaged.stats.fallback is None and damaged.stats.reused_tokens == 0
-        assert damaged.stats.cold_tokens > damaged.stats.context_tokens / 2
+        assert damaged.stats.fallback is None and damaged.stats.counts.reused_tokens == 0
+        assert damaged.stats.counts.cold_tokens > damaged.stats.context_tokens / 2
 
 
 def damage_last_layers(client: redis.Redis) -> None:
@@ -123,8 +126,8 @@ def test_an_engine_blends_from_a_bucket_what_another_has_computed(tmp_path: Path
         assert not list(engine.store.ids())
         asked = engine.ask(QUESTION, chunks, prefix=collection.settings.prefix, max_tokens=ANSWER_TOKENS)
         stats = engine.submit(asked).stats
-        assert stats.fallback is None and stats.cold_tokens < 30
-        assert stats.reused_tokens + stats.exact_tokens > stats.context_tokens / 2
+        assert stats.fallback is None and stats.counts.cold_tokens < 30
+        assert stats.counts.reused_tokens + stats.counts.exact_tokens > stats.context_tokens / 2
         deadline = time.monotonic() + PATIENCE_S
         while not (kept := list(engine.store.ids())):
             assert time.monotonic() < deadline, "what was read is kept in this machine's folder"

@@ -10,7 +10,7 @@ import torch
 from bench.fidelity.engine_chunks import EngineChunks
 from bench.fidelity.lab_chunks import ChunkSource
 from bench.fidelity.question import LabPrompt
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.errors import RequestError
 from blend.store.tiers.disk import DiskStore
 from blend.text.lead import lead_ids
@@ -48,11 +48,11 @@ class StoringEngine:
 
     def compute(self, records: Sequence[ChunkRecord]) -> None:
         (prefix_ids, numbers, _), _ = as_batch(records)
-        leap = None if numbers is None else Leap(*numbers)
+        position_gap = None if numbers is None else PositionGap(*numbers)
         self.computed += records
         for record in records:
             self.store.put(kv(record))
-        prefix = make_record(self.fingerprint, (), prefix_ids, leap)
+        prefix = make_record(self.fingerprint, (), prefix_ids, position_gap)
         if prefix_ids and prefix.chunk_id not in self.store:
             self.store.put(kv(prefix))
 

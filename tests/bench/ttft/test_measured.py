@@ -7,21 +7,19 @@ from bench.ttft.arm import AS_GIVEN, FULL, Arm, blend_at
 from bench.ttft.backend import Reply
 from bench.ttft.case import Case
 from bench.ttft.measured import Measured, flops_share, stages_ms
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, StageTimes, TokenCounts
 from blend.select import selector
 from tests.reference.fake_engines import SHAPE
 
 PLAIN = BlendStats(fallback="it is plain")
 BLENDED = BlendStats(
+    times=StageTimes(match_ms=1, load_ms=2, realign_ms=3, select_ms=4, recompute_ms=5),
     selector="question-late",
-    match_ms=1,
-    load_ms=2,
-    realign_ms=3,
-    select_ms=4,
-    recompute_ms=5,
     selected=(7, 9),
 )
-AGAIN = BlendStats(selector="question-late", match_ms=1, reused_tokens=100)
+AGAIN = BlendStats(
+    counts=TokenCounts(reused_tokens=100), times=StageTimes(match_ms=1), selector="question-late"
+)
 
 
 def measured(arm: Arm, hit: int, stats: BlendStats) -> Measured:
@@ -67,5 +65,5 @@ def test_without_the_engine_s_own_figure_suffix_and_scheduling_are_not_told_apar
 
 def test_what_was_not_blended_was_prefilled() -> None:
     assert stages_ms(Reply(50.0, 0, 30.0, PLAIN)) == {"prefill": 30, "scheduling": 20}
-    unknown = BlendStats(fallback="no known chunk in the prompt", match_ms=2)
+    unknown = BlendStats(times=StageTimes(match_ms=2), fallback="no known chunk in the prompt")
     assert stages_ms(Reply(50.0, 0, 30.0, unknown)) == {"match": 2, "prefill": 30, "scheduling": 18}

@@ -9,7 +9,7 @@ from bench.ttft.case import Case
 from bench.ttft.measured import Measured
 from bench.ttft.summary import growth, summarise
 from blend.errors import RequestError
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, StageTimes
 from blend.select import selector
 from tests.reference.fake_engines import SHAPE
 
@@ -42,7 +42,9 @@ def measured(arm: Arm, ms: float, context: int = 100, case: Case | None = None) 
         reply = Reply(ms, 0, ms - 1, BlendStats(fallback="it is plain"))
     else:
         picks = tuple(range(context // 10))
-        stats = BlendStats(selector="question-late", select_ms=1.0, recompute_ms=ms / 2, selected=picks)
+        stats = BlendStats(
+            times=StageTimes(select_ms=1.0, recompute_ms=ms / 2), selector="question-late", selected=picks
+        )
         reply = Reply(ms, context, 1.0, stats)
     return Measured(case or Case(), arm, context, 20, ms / 2, reply)
 

@@ -13,7 +13,7 @@ from blend.store.base import ChunkStore
 from blend.store.config import StoreConfig
 from blend.store.tiers.place import MEMORY
 from blend.store.tiers.shared_reads import SharedReads
-from blend.vllm.scheduler.known_chunks import KnownIn
+from blend.vllm.scheduler.known_chunks import KnownByNamespace
 from blend.vllm.settings import Settings
 
 MODEL, PREFIX = "f" * 64, (1, 2, 3)
@@ -35,8 +35,8 @@ def put(settings: Settings, namespace: str, first: int) -> ChunkRecord:
     return record
 
 
-def known_in(settings: Settings) -> KnownIn:
-    return KnownIn(lambda name: settings.within(name).open_list(Meter()))
+def known_in(settings: Settings) -> KnownByNamespace:
+    return KnownByNamespace(lambda name: settings.within(name).open_list(Meter()))
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "-a", "a" * 101, "é", "a/b", "\0"])

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from blend.chunks.shared_text import LEAST_SHARE, RUN_TOKENS, SharedText, marks
+from blend.chunks.shared_text import MIN_SHARE, RUN_TOKENS, SharedText, run_hashes
 
 random = Random(0)
 
@@ -33,14 +33,14 @@ def test_where_it_stands_makes_no_difference() -> None:
 def test_a_short_text_on_every_page_is_not_worth_it() -> None:
     footer = ids(RUN_TOKENS + 10)
     assert sharing(one=[*ids(470), *footer], other=[*ids(470), *footer]) == frozenset()
-    long = ids(int(512 * LEAST_SHARE) + 2 * RUN_TOKENS)
+    long = ids(int(512 * MIN_SHARE) + 2 * RUN_TOKENS)
     assert sharing(one=[*ids(400), *long], other=[*ids(400), *long]) == {"one", "other"}
 
 
 @pytest.mark.parametrize("num", [0, 1, RUN_TOKENS - 1])
 def test_a_chunk_of_less_than_a_run_shares_nothing(num: int) -> None:
     text = ids(num)
-    assert len(marks(text)) == 0
+    assert len(run_hashes(text)) == 0
     assert sharing(one=text, other=[*text, 1]) == frozenset()
 
 
@@ -54,4 +54,4 @@ def test_nothing_is_shared_with_itself() -> None:
 
 def test_a_quarter_of_the_runs_is_kept() -> None:
     num = 20_000
-    assert 0.24 < len(marks(ids(num))) / (num - RUN_TOKENS + 1) < 0.26
+    assert 0.24 < len(run_hashes(ids(num))) / (num - RUN_TOKENS + 1) < 0.26

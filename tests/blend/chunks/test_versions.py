@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from blend.chunks.chunk import Leap, make_record
-from blend.chunks.versions import LEAP_POSITIONS, LONG_TOKENS, Prefixes, ids_of, to_store
+from blend.chunks.chunk import PositionGap, make_record
+from blend.chunks.versions import LONG_TOKENS, SKIPPED_POSITIONS, Prefixes, ids_of, to_store
 from blend.plan.plan import make_plan
 
 PREFIX, LEAD, CHUNK = (1, 2, 3), (50, 51, 52, 53), (7, 8, 9)
@@ -42,8 +42,8 @@ def test_prefix_and_lead_are_kept_as_chunks_of_their_own() -> None:
 
 def test_a_long_chunk_is_led_from_afar() -> None:
     roomy, long = replace(PREFIXES, max_tokens=5000), tuple(range(LONG_TOKENS))
-    versions, far = roomy.versions(long), Leap(after=3, by=LEAP_POSITIONS)
-    assert versions.plain.leap is None
+    versions, far = roomy.versions(long), PositionGap(after=3, by=SKIPPED_POSITIONS)
+    assert versions.plain.position_gap is None
     assert versions.led == make_record("m", PREFIX + LEAD, long, far)
     assert roomy.versions(long[1:]).led == make_record("m", PREFIX + LEAD, long[1:])
     assert roomy.heads((LONG_TOKENS, LONG_TOKENS + 1)) == (
@@ -56,10 +56,10 @@ def test_a_long_chunk_is_led_from_afar() -> None:
 
 def test_no_chunk_is_led_from_farther_than_the_model_sees_or_from_nowhere() -> None:
     long = tuple(range(LONG_TOKENS))
-    farthest = replace(PREFIXES, max_tokens=len(PREFIX + LEAD + long) + LEAP_POSITIONS)
+    farthest = replace(PREFIXES, max_tokens=len(PREFIX + LEAD + long) + SKIPPED_POSITIONS)
     near = make_record("m", PREFIX + LEAD, long)
     led = farthest.versions(long).led
-    assert led is not None and led.leap is not None
+    assert led is not None and led.position_gap is not None
     short = replace(farthest, max_tokens=farthest.max_tokens - 1)
     assert short.versions(long).led == near
     assert short.led_prefix(len(long)) == make_record("m", (), PREFIX + LEAD)
@@ -88,7 +88,7 @@ def test_an_echo_stands_behind_its_first_reading(prefix: tuple[int, ...], num_to
     chunk = tuple(range(100, 100 + num_tokens))
     plain, led, echo = (one := prefixes.versions(chunk)).plain, one.led, one.echo
     assert led is not None and echo is not None
-    assert echo == make_record("m", (*led.prefix_ids, *chunk), chunk, led.leap)
+    assert echo == make_record("m", (*led.prefix_ids, *chunk), chunk, led.position_gap)
     assert (echo.is_echo, echo.base_ids) == (True, led.prefix_ids)
     assert not plain.is_echo and not led.is_echo and led.base_ids == led.prefix_ids
     assert one.records == (plain, led), "not every chunk's is stored"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from blend.chunks.chunk import ChunkKV, Leap, make_record
+from blend.chunks.chunk import ChunkKV, PositionGap, make_record
 from blend.chunks.versions import Prefixes
 from blend.errors import RequestError
 from blend.hf import blend, compute_chunk, compute_chunks
@@ -56,12 +56,17 @@ def test_odd_families_too(family: str, random_ids: RandomIds) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", [*FAMILIES, *ODD_FAMILIES])
-def test_over_a_leap_a_chunk_is_what_it_is_that_far_behind(family: str, random_ids: RandomIds) -> None:
+def test_across_a_position_gap_a_chunk_is_what_it_is_that_far_behind(
+    family: str, random_ids: RandomIds
+) -> None:
     model, prefix, lead, own = tiny_model(family), random_ids(7), random_ids(20), random_ids(30)
-    leap = Leap(after=7, by=200)
+    position_gap = PositionGap(after=7, by=200)
     head, chunk = compute_chunks(
         model,
-        [make_record("tiny", (), prefix + lead, leap), make_record("tiny", prefix + lead, own, leap)],
+        [
+            make_record("tiny", (), prefix + lead, position_gap),
+            make_record("tiny", prefix + lead, own, position_gap),
+        ],
     )
     keys, values = prefill_at(model, prefix + lead + own, [*range(7), *range(207, 257)])
     assert_close(torch.cat([head.values, chunk.values], dim=1), values)
@@ -71,25 +76,25 @@ def test_over_a_leap_a_chunk_is_what_it_is_that_far_behind(family: str, random_i
     front = realign(head.keys[:, :7], rotation(layout.table, 200))
     if not layout.interleaved:
         assert_close(torch.cat([front, behind], dim=1), keys, ROTATION)
-    (again,) = compute_chunks(model, [chunk.record], {(head.record.token_ids, leap): head})
+    (again,) = compute_chunks(model, [chunk.record], {(head.record.token_ids, position_gap): head})
     assert torch.equal(again.keys, chunk.keys) and torch.equal(again.values, chunk.values)
     (near,) = compute_chunks(model, [make_record("tiny", prefix + lead, own)])
     assert not torch.allclose(near.values, chunk.values, atol=1e-3), "it makes a difference"
 
 
-@pytest.mark.parametrize("leap", [None, Leap(after=7, by=200)])
+@pytest.mark.parametrize("position_gap", [None, PositionGap(after=7, by=200)])
 def test_an_echo_is_the_second_reading_of_its_chunk(
-    model: PreTrainedModel, random_ids: RandomIds, leap: Leap | None
+    model: PreTrainedModel, random_ids: RandomIds, position_gap: PositionGap | None
 ) -> None:
     behind, own, longer = random_ids(20), random_ids(11), random_ids(30)
     records = [
-        make_record("tiny", behind, longer, leap),
-        make_record("tiny", behind + own, own, leap),
-        make_record("tiny", behind + longer, longer, leap),
+        make_record("tiny", behind, longer, position_gap),
+        make_record("tiny", behind + own, own, position_gap),
+        make_record("tiny", behind + longer, longer, position_gap),
     ]
     led, *echoes = compute_chunks(model, records)
     assert [chunk.record for chunk in (led, *echoes)] == records
-    positions = range(20) if leap is None else [*range(7), *range(207, 220)]
+    positions = range(20) if position_gap is None else [*range(7), *range(207, 220)]
     for chunk in echoes:
         both = chunk.record.token_ids * 2
         places = [*positions, *range(positions[-1] + 1, positions[-1] + 1 + len(both))]
@@ -144,7 +149,7 @@ def test_a_blend_takes_the_plain_version_first_and_led_ones_behind_it(
     assert b.led is not None
     used = [use.chunk_id for use in done.stats.chunks]
     assert used[1:] == [a.plain.chunk_id, b.led.chunk_id]
-    assert (done.stats.exact_tokens, done.stats.reused_tokens) == (26, 15)
+    assert (done.stats.counts.exact_tokens, done.stats.counts.reused_tokens) == (26, 15)
     keys, values = rows_of(done.cache)
     led = next(chunk for chunk in known if chunk.record == b.led)
     assert_close(values[:, 26:], led.values)

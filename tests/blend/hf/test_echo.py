@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from blend.chunks.versions import Prefixes
 from blend.hf import blend, compute_chunks
-from blend.plan.repeats import REPEAT_TOKENS
+from blend.plan.plan import REPEAT_TOKENS
 from tests.conftest import RandomIds
 from tests.reference.prefill import full_prefill, rows_of
 from tests.support.tolerances import ROTATION, assert_close

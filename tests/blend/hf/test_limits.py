@@ -70,7 +70,7 @@ def test_ratio_zero_with_a_chunk_at_its_own_offset_gives_the_stored_bits(
     keys, values = rows_of(done.cache)
     assert torch.equal(keys, torch.cat([chunk.keys for chunk in known], dim=1))
     assert torch.equal(values, torch.cat([chunk.values for chunk in known], dim=1))
-    assert done.stats.exact_tokens == done.stats.context_tokens == 26
+    assert done.stats.counts.exact_tokens == done.stats.context_tokens == 26
     assert greedy(model, prompt, 8, done.cache) == greedy(model, prompt, 8)
 
 

@@ -25,12 +25,12 @@ def test_a_packed_chunk_is_reused_but_not_exact_and_at_ratio_one_recomputed(
     assert [chunk.is_lossless for chunk in packed] == [True, False]  # a prefix is kept as it is
     prompt = (*prefix, *ids, *random_ids(3))
     reused = blend(llama, prompt, packed, recompute_ratio=0.0)
-    assert (reused.stats.exact_tokens, reused.stats.reused_tokens) == (6, 40)
+    assert (reused.stats.counts.exact_tokens, reused.stats.counts.reused_tokens) == (6, 40)
     pairs = zip(rows_of(reused.cache), full_prefill(llama, prompt), strict=True)
     apart = [float((got - right[:, :46]).norm() / right[:, :46].norm()) for got, right in pairs]
     assert 0 < max(apart) < 0.3
     whole = blend(llama, prompt, packed, recompute_ratio=1.0)
-    assert (whole.stats.exact_tokens, whole.stats.recomputed_tokens) == (6, 40)
+    assert (whole.stats.counts.exact_tokens, whole.stats.counts.recomputed_tokens) == (6, 40)
     for got, expected in zip(rows_of(whole.cache), full_prefill(llama, prompt), strict=True):
         assert_close(got, expected[:, :46])
 
@@ -50,7 +50,10 @@ def test_a_packed_first_chunk_takes_nothing_of_the_budget(
         budget = round(ratio * 66)
         assert len(blended.selected) == min(budget, 40) and int(blended.selected.min()) >= 26
         stats = blended.stats
-        assert (stats.exact_tokens, stats.reused_tokens) == (exact, 66 - exact - len(blended.selected))
+        assert (stats.counts.exact_tokens, stats.counts.reused_tokens) == (
+            exact,
+            66 - exact - len(blended.selected),
+        )
 
 
 def test_topping_up_a_blend_of_packed_chunks_to_ratio_one_is_a_full_prefill(
@@ -62,8 +65,12 @@ def test_topping_up_a_blend_of_packed_chunks_to_ratio_one_is_a_full_prefill(
     one, other = ((*prefix, *ids, *random_ids(3)) for _ in range(2))
     base = blend(llama, one, packed, recompute_ratio=0.5)
     again = blend(llama, other, packed, recompute_ratio=0.5, onto=base)
-    assert (again.stats.exact_tokens, again.stats.reused_tokens, len(again.selected)) == (6, 40, 0)
+    assert (again.stats.counts.exact_tokens, again.stats.counts.reused_tokens, len(again.selected)) == (
+        6,
+        40,
+        0,
+    )
     whole = blend(llama, other, packed, recompute_ratio=1.0, onto=base)
-    assert (whole.stats.exact_tokens, whole.stats.recomputed_tokens) == (6, 40)
+    assert (whole.stats.counts.exact_tokens, whole.stats.counts.recomputed_tokens) == (6, 40)
     for got, expected in zip(rows_of(whole.cache), full_prefill(llama, other), strict=True):
         assert_close(got, expected[:, :46])

@@ -68,12 +68,20 @@ def test_tokens_are_counted_by_what_became_of_them(
     model: PreTrainedModel, known: list[ChunkKV], case: Case
 ) -> None:
     stats = blend(model, case.prompt, known, recompute_ratio=0.0).stats
-    counted = (stats.context_tokens, stats.exact_tokens, stats.reused_tokens, stats.cold_tokens)
+    counted = (
+        stats.context_tokens,
+        stats.counts.exact_tokens,
+        stats.counts.reused_tokens,
+        stats.counts.cold_tokens,
+    )
     assert counted == (case.context, case.exact, case.reused, case.cold)
-    assert stats.recomputed_tokens == 0
-    assert stats.cached_tokens == case.exact + case.reused
+    assert stats.counts.recomputed_tokens == 0
+    assert stats.counts.cached_tokens == case.exact + case.reused
     assert stats.fallback is None
-    assert min(stats.match_ms, stats.realign_ms, stats.select_ms, stats.recompute_ms) >= 0
+    assert (
+        min(stats.times.match_ms, stats.times.realign_ms, stats.times.select_ms, stats.times.recompute_ms)
+        >= 0
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -85,8 +93,12 @@ def test_every_prompt_at_ratio_one_answers_as_full_prefill(
     for got, expected in zip(rows_of(done.cache), full_prefill(model, case.prompt), strict=True):
         assert_close(got, expected[:, : case.context])
     stats = done.stats
-    assert (stats.exact_tokens, stats.reused_tokens, stats.cold_tokens) == (case.exact, 0, case.cold)
-    assert stats.recomputed_tokens == case.reused
+    assert (stats.counts.exact_tokens, stats.counts.reused_tokens, stats.counts.cold_tokens) == (
+        case.exact,
+        0,
+        case.cold,
+    )
+    assert stats.counts.recomputed_tokens == case.reused
     assert greedy(model, case.prompt, 6, done.cache) == plain_answer(model, case.prompt)
 
 
@@ -130,11 +142,15 @@ def test_a_chunk_of_the_plan_that_cannot_be_read_is_computed_cold(
     plan = make_plan(prompt, matcher.find(prompt))
     done = blend(model, plan, [known[0], known[2]], recompute_ratio=0.0)
     assert done.selected.tolist() == list(range(6, 30))
-    assert (done.stats.exact_tokens, done.stats.cold_tokens, done.stats.reused_tokens) == (6, 24, 17)
+    assert (
+        done.stats.counts.exact_tokens,
+        done.stats.counts.cold_tokens,
+        done.stats.counts.reused_tokens,
+    ) == (6, 24, 17)
     for got, expected in zip(rows_of(done.cache), full_prefill(model, prompt), strict=True):
         assert_close(got[:, :30], expected[:, :30])
     nothing = blend(model, plan, [], recompute_ratio=0.0)
-    assert nothing.stats.cold_tokens == 47
+    assert nothing.stats.counts.cold_tokens == 47
     for got, expected in zip(rows_of(nothing.cache), full_prefill(model, prompt), strict=True):
         assert_close(got, expected[:, :47])
 
@@ -148,4 +164,4 @@ def test_stats_name_the_chunks_in_their_order(model: PreTrainedModel, known: lis
         (a, 24, 24),
     ]
     assert (stats.selector, stats.ratio) == ("first", 0.2)
-    assert stats.recomputed_tokens == round(0.2 * 48) - stats.cold_tokens
+    assert stats.counts.recomputed_tokens == round(0.2 * 48) - stats.counts.cold_tokens

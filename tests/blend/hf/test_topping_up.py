@@ -41,7 +41,9 @@ def test_what_was_computed_stays_and_the_rest_of_what_is_picked_is_computed(
     rest = ~torch.isin(torch.arange(len(context)), topped_up.selected)
     for before, after in zip(rows_of(base.cache), rows_of(topped_up.cache), strict=True):
         assert torch.equal(before[:, rest], after[:, rest])
-    assert topped_up.stats.cold_tokens == 0 and topped_up.stats.recomputed_tokens == len(topped_up.selected)
+    assert topped_up.stats.counts.cold_tokens == 0 and topped_up.stats.counts.recomputed_tokens == len(
+        topped_up.selected
+    )
 
 
 def test_the_same_question_again_needs_nothing(

@@ -6,15 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.chunks.chunk import ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkRecord, PositionGap, make_record
 from blend.plan.match import ChunkMatcher
 from tests.reference import matching
 from tests.support.yardstick import soonest_s, unit_s
 
 
-def record(token_ids: tuple[int, ...], prefix_ids: tuple[int, ...] = (), leaps: bool = False) -> ChunkRecord:
-    leap = Leap(after=1, by=5) if leaps and prefix_ids else None
-    return make_record("m", prefix_ids, token_ids, leap)
+def record(
+    token_ids: tuple[int, ...], prefix_ids: tuple[int, ...] = (), has_gap: bool = False
+) -> ChunkRecord:
+    position_gap = PositionGap(after=1, by=5) if has_gap and prefix_ids else None
+    return make_record("m", prefix_ids, token_ids, position_gap)
 
 
 def matcher(*records: ChunkRecord) -> ChunkMatcher:
@@ -56,7 +58,7 @@ def test_two_matchers_find_what_one_would_of_both(
     common: list[ChunkRecord], own: list[ChunkRecord], prompt: tuple[int, ...]
 ) -> None:
     # The same ids behind the same prefix are another chunk where the key is made of something else.
-    own = [make_record("mine", r.prefix_ids, r.token_ids, r.leap) for r in own if r.token_ids]
+    own = [make_record("mine", r.prefix_ids, r.token_ids, r.position_gap) for r in own if r.token_ids]
     common = [r for r in common if r.token_ids]
     assert matcher(*own).find(prompt, matcher(*common)) == matching.find([*common, *own], prompt)
 
@@ -76,8 +78,8 @@ def test_an_echo_is_found_through_its_first_reading_alone() -> None:
 
 def test_an_echo_behind_other_distances_is_another_chunks() -> None:
     ids, behind = tuple(range(20)), (70, 71)
-    led = make_record("m", behind, ids, Leap(1, 9))
-    near, far = make_record("m", behind + ids, ids), make_record("m", behind + ids, ids, Leap(1, 9))
+    led = make_record("m", behind, ids, PositionGap(1, 9))
+    near, far = make_record("m", behind + ids, ids), make_record("m", behind + ids, ids, PositionGap(1, 9))
     assert matcher(led, near).echo_of(led) is None
     assert matcher(led, near, far).echo_of(led) == far
 

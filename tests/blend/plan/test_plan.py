@@ -1,8 +1,7 @@
 """The plan of a blend, as integers."""
 
 from blend.chunks.chunk import make_record
-from blend.plan.plan import Again, make_plan
-from blend.plan.repeats import REPEAT_TOKENS
+from blend.plan.plan import REPEAT_TOKENS, EchoedRows, make_plan
 
 PREFIX = make_record("m", (), (1, 2))
 A = make_record("m", (1, 2), (10, 11, 12))
@@ -44,16 +43,16 @@ def test_rows_whose_text_stood_before_are_taken_from_the_echo() -> None:
     known = {first.chunk_id: first, second.chunk_id: echo}
     found = [(1, first), (12, second)]
     plan = make_plan(prompt, found, lambda record: known[record.chunk_id])
-    assert [span.again for span in plan.spans] == [None, Again(echo, ((REPEAT_TOKENS, 11),))]
+    assert [span.echoed for span in plan.spans] == [None, EchoedRows(echo, ((REPEAT_TOKENS, 11),))]
     assert [span.records for span in plan.spans] == [(first,), (second, echo)]
-    assert [span.again for span in make_plan(prompt, found).spans] == [None, None]
+    assert [span.echoed for span in make_plan(prompt, found).spans] == [None, None]
     assert make_plan(prompt, found, lambda _: None) == make_plan(prompt, found)
 
 
 def test_an_exact_chunk_has_no_rows_of_its_echo() -> None:
     text = tuple(range(100, 110))
     chunk = make_record("m", text, text)
-    assert make_plan((*text, *text, 3), [(10, chunk)], lambda record: record).spans[0].again is None
+    assert make_plan((*text, *text, 3), [(10, chunk)], lambda record: record).spans[0].echoed is None
 
 
 def test_nothing_known_is_an_empty_plan() -> None:

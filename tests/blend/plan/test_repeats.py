@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend.plan.repeats import repeats, within
+from blend.plan.plan import repeats, within
 
 intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), max_size=5).map(
     lambda pairs: [(a, a + n) for a, n in pairs]

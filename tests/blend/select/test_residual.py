@@ -10,7 +10,7 @@ from blend.errors import RequestError
 from blend.plan.plan import make_plan
 from blend.select import selector
 from blend.select.base import SelectorInput
-from blend.select.residual import residual
+from blend.select.choose import residual
 from blend.select.selection import select
 
 PREFIX = make_record("m", (), (1, 2))
@@ -49,7 +49,7 @@ def test_auto_leaves_no_more_than_it_may_and_recomputes_no_more_than_it_must(
 
 def test_auto_needs_a_selector_that_looks_at_the_question() -> None:
     with pytest.raises(
-        RequestError, match="got the ratio auto with selector 'first', expected one that looks"
+        RequestError, match="got the ratio 'auto' with selector 'first', expected a selector that looks"
     ):
         select(SelectorInput(PLAN, 0), selector("first"), COLD, NONE, "auto", 0.1)
 

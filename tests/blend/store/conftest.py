@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from blend.chunks.chunk import ChunkKV, Leap, make_record
+from blend.chunks.chunk import ChunkKV, PositionGap, make_record
 
 MakeChunk = Callable[..., ChunkKV]
 
@@ -15,11 +15,11 @@ def make(
     tokens: int = 5,
     dtype: torch.dtype = torch.float32,
     prefix: int = 3,
-    leap: Leap | None = None,
+    position_gap: PositionGap | None = None,
 ) -> ChunkKV:
     """A chunk of random numbers: 3 layers, 2 heads of size 4."""
     generator = torch.Generator().manual_seed(seed)
-    record = make_record("model", range(prefix), [seed * 100 + i for i in range(tokens)], leap)
+    record = make_record("model", range(prefix), [seed * 100 + i for i in range(tokens)], position_gap)
     keys, values = (torch.randn(3, tokens, 2, 4, generator=generator).to(dtype) for _ in range(2))
     return ChunkKV(record, keys, values)
 

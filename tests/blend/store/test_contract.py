@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.errors import CorruptChunk
 from blend.store.base import ChunkStore
 from blend.store.remote.remote import RemoteStore
@@ -94,7 +94,7 @@ def test_what_was_put_is_got_bit_for_bit(
 
 
 def test_positions_left_out_are_part_of_what_a_chunk_is(store: ChunkStore, make_chunk: MakeChunk) -> None:
-    near, far = make_chunk(1), make_chunk(1, leap=Leap(after=2, by=1000))
+    near, far = make_chunk(1), make_chunk(1, position_gap=PositionGap(after=2, by=1000))
     assert near.record.chunk_id != far.record.chunk_id
     for chunk in (near, far):
         store.put(chunk)

@@ -15,15 +15,17 @@ from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from blend.report.metrics import Meter, Readings
+from blend.report.stats import StageTimes, TokenCounts
 from blend.store.tiers.tier_meter import HITS, TierMeter
 from blend.vllm.connector import KVBlendConnector
 from blend.vllm.exposition import METRICS, BlendProm, ConnectorStats
-from blend.vllm.messages import BlendOutcome
+from blend.vllm.messages import BlendOutcome, Reason
 from blend.vllm.scheduler.blend_metrics import count_blend, count_found, count_match, count_refused
-from blend.vllm.scheduler.refusal import Reason
 
 OUTCOME = BlendOutcome(
-    "r", exact_tokens=10, reused_tokens=70, recomputed_tokens=15, cold_tokens=5, load_ms=2.0, select_ms=400.0
+    "r",
+    counts=TokenCounts(exact_tokens=10, reused_tokens=70, recomputed_tokens=15, cold_tokens=5),
+    times=StageTimes(load_ms=2.0, select_ms=400.0),
 )
 
 
@@ -45,7 +47,7 @@ def scheduler() -> Meter:
     meter = Meter("scheduler")
     count_match(meter, 3.0)
     count_blend(meter, OUTCOME, found_tokens=32)
-    count_found(meter, 96, 4)
+    count_found(meter, TokenCounts(reused_tokens=96, recomputed_tokens=4))
     count_refused(meter, Reason.NOTHING_KNOWN)
     count_refused(meter, Reason.NOTHING_KNOWN)
     return meter

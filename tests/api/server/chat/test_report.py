@@ -8,15 +8,12 @@ from typing import Any
 
 from api.server.chat.report import Reporter
 from blend.report.detail import TokenState, context_detail
-from blend.report.stats import BlendStats, ChunkUse
+from blend.report.stats import BlendStats, ChunkUse, TokenCounts
 
 STATS = BlendStats(
+    counts=TokenCounts(exact_tokens=4, reused_tokens=12, recomputed_tokens=3, cold_tokens=1),
     chunks=(ChunkUse("c1", 4, 10), ChunkUse("c2", 15, 5)),
     context_tokens=20,
-    exact_tokens=4,
-    reused_tokens=12,
-    recomputed_tokens=3,
-    cold_tokens=1,
     ratio=0.15,
     selector="deviation",
 )

@@ -15,11 +15,11 @@ from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing, make_key
 from api.server.surface.request_log import OURS, JsonLines, set_up_log
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, TokenCounts
 from blend.vllm.request_params import KEY
 from tests.support.engine_outputs import DELTA, Output, Part
 
-STATS = BlendStats(exact_tokens=1, reused_tokens=20, recomputed_tokens=3, cold_tokens=4)
+STATS = BlendStats(counts=TokenCounts(exact_tokens=1, reused_tokens=20, recomputed_tokens=3, cold_tokens=4))
 
 
 class Client:

@@ -17,12 +17,15 @@ from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing
 from api.server.surface.record import record_in_force
 from api.server.surface.tracing import Tracing
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, StageTimes, TokenCounts
 from blend.vllm.request_params import KEY
 from tests.support.engine_outputs import DELTA, Output, Part
 
 PREFILL_MS = 60.0
-STATS = BlendStats(reused_tokens=5, match_ms=1, load_ms=2, realign_ms=3, select_ms=4, recompute_ms=5)
+STATS = BlendStats(
+    counts=TokenCounts(reused_tokens=5),
+    times=StageTimes(match_ms=1, load_ms=2, realign_ms=3, select_ms=4, recompute_ms=5),
+)
 PARENT = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 

@@ -64,7 +64,12 @@ def parts_at_a_tie(engine: Engine, request: Ask, one: Answer, other: Answer) -> 
 
 def adds_up(answer: Answer) -> bool:
     stats = answer.stats
-    parts = stats.exact_tokens + stats.reused_tokens + stats.recomputed_tokens + stats.cold_tokens
+    parts = (
+        stats.counts.exact_tokens
+        + stats.counts.reused_tokens
+        + stats.counts.recomputed_tokens
+        + stats.counts.cold_tokens
+    )
     return parts == stats.context_tokens
 
 
@@ -83,7 +88,7 @@ def test_recomputing_everything_gives_the_full_prefills_text_for_ten_prompts(
         some = random.Random(number).sample(chunks, 4)
         request = ask(engine, "What do these documents say?", some, recompute_ratio=1.0)
         exact, reference = engine.submit(request), engine.submit(full(request))
-        assert exact.stats.fallback is None and exact.stats.reused_tokens == 0 and adds_up(exact)
+        assert exact.stats.fallback is None and exact.stats.counts.reused_tokens == 0 and adds_up(exact)
         assert parts_at_a_tie(engine, request, exact, reference), f"prompt {number}"
         assert reference.stats.fallback is not None and reference.prefix_hit_tokens == 0
 
@@ -103,7 +108,7 @@ def test_a_namespaces_chunks_blend_its_own_requests_alone(engine: Engine, passag
     shared = [use.chunk_id for use in answers[""].stats.chunks]
     assert common[0] in shared and shared == [use.chunk_id for use in answers["other"].stats.chunks]
     assert len(answers["acme"].stats.chunks) == len(shared) + len(own)
-    assert answers["acme"].stats.reused_tokens > answers[""].stats.reused_tokens
+    assert answers["acme"].stats.counts.reused_tokens > answers[""].stats.counts.reused_tokens
     assert all(adds_up(answer) and answer.stats.fallback is None for answer in answers.values())
 
 
@@ -121,7 +126,7 @@ def test_eight_at_once_in_different_orders_each_give_what_they_give_alone(
         return list(await asyncio.gather(*(engine.asubmit(fresh(request)) for request in requests)))
 
     together = asyncio.run(at_once())
-    assert all(answer.stats.fallback is None and answer.stats.reused_tokens > 0 for answer in together)
+    assert all(answer.stats.fallback is None and answer.stats.counts.reused_tokens > 0 for answer in together)
     for request, one, other in zip(requests, together, alone, strict=True):
         assert parts_at_a_tie(engine, request, one, other)
 
@@ -136,10 +141,10 @@ def test_a_question_before_the_documents_is_a_gap_and_is_computed(
     ids = (*engine.prefix_ids(PREFIX), *question, *documents, *tail)
     request = replace(ask(engine, "unused", []), prompt_ids=ids)
     answer = engine.submit(request)
-    assert answer.stats.cold_tokens == len(question) and adds_up(answer)
+    assert answer.stats.counts.cold_tokens == len(question) and adds_up(answer)
     # The chunks stand behind the question now, not behind what they were computed behind.
-    assert answer.stats.exact_tokens == len(engine.prefix_ids(PREFIX))
-    assert answer.stats.reused_tokens > 0.8 * len(documents)
+    assert answer.stats.counts.exact_tokens == len(engine.prefix_ids(PREFIX))
+    assert answer.stats.counts.reused_tokens > 0.8 * len(documents)
     everything = engine.submit(fresh(replace(request, params=BlendParams(recompute_ratio=1.0))))
     assert parts_at_a_tie(engine, request, everything, engine.submit(full(request)))
 
@@ -149,8 +154,8 @@ def test_an_unknown_chunk_in_the_middle_is_computed_whole(engine: Engine, passag
     unknown = "The lighthouse keeper's cat is called Bartholomew, and it is nine years old. " * 3
     request = ask(engine, "What is the cat called?", [first, unknown, last])
     answer = engine.submit(request)
-    assert len(engine.encode(unknown)) <= answer.stats.cold_tokens <= len(engine.encode(unknown)) + 4
-    assert answer.stats.reused_tokens > 0 and adds_up(answer)
+    assert len(engine.encode(unknown)) <= answer.stats.counts.cold_tokens <= len(engine.encode(unknown)) + 4
+    assert answer.stats.counts.reused_tokens > 0 and adds_up(answer)
     assert "Bartholomew" in answer.text
     everything = engine.submit(fresh(replace(request, params=BlendParams(recompute_ratio=1.0))))
     assert parts_at_a_tie(engine, request, everything, engine.submit(full(request)))
@@ -168,10 +173,10 @@ def test_the_same_request_again_is_a_free_hit_and_a_plain_one_never_sees_it(
     assert plain.prefix_hit_tokens == 0, "a plain request was served blended blocks"
     assert parts_at_a_tie(engine, blended, plain, reference)
     assert again.token_ids == first.token_ids and again.first_logprobs == first.first_logprobs
-    assert first.stats.recomputed_tokens > 0
-    assert again.stats.reused_tokens == first.stats.context_tokens and adds_up(again)
+    assert first.stats.counts.recomputed_tokens > 0
+    assert again.stats.counts.reused_tokens == first.stats.context_tokens and adds_up(again)
     other = engine.submit(replace(blended, params=BlendParams(recompute_ratio=0.4)))
-    assert other.stats.recomputed_tokens > first.stats.recomputed_tokens
+    assert other.stats.counts.recomputed_tokens > first.stats.counts.recomputed_tokens
 
 
 def test_a_prompt_that_is_one_chunk_exactly_leaves_its_last_token_to_the_engine(
@@ -182,7 +187,7 @@ def test_a_prompt_that_is_one_chunk_exactly_leaves_its_last_token_to_the_engine(
     assert record is not None
     request = replace(ask(engine, "unused", []), prompt_ids=record.prefix_ids + record.token_ids)
     answer = engine.submit(request)
-    assert answer.stats.exact_tokens == len(request.prompt_ids) - 1
+    assert answer.stats.counts.exact_tokens == len(request.prompt_ids) - 1
     assert parts_at_a_tie(engine, request, answer, engine.submit(full(request)))
     alone = replace(request, prompt_ids=record.token_ids)
     assert engine.submit(alone).stats.context_tokens == record.num_tokens - 1
@@ -238,7 +243,7 @@ def test_a_stream_is_the_answer_piece_by_piece(engine: Engine, passages: list[st
     last = deltas[-1].answer
     assert last is not None and len(deltas) > 3
     assert "".join(delta.text for delta in deltas) == last.text
-    assert last.stats.reused_tokens > 0 and last.ttft_ms > 0
+    assert last.stats.counts.reused_tokens > 0 and last.ttft_ms > 0
 
     async def streamed() -> str:
         options = {"prefix": PREFIX, "max_tokens": 12}
@@ -260,7 +265,7 @@ def test_a_chunk_is_blended_from_its_plain_version_first_and_from_its_led_one_el
             assert stored is not None and stored.record.offset == record.offset
     answer = engine.submit(ask(engine, "What is this about?", chunks, recompute_ratio=0.0))
     first = len(prefixes.prefix_ids) + len(engine.encode(passages[14]))
-    assert answer.stats.exact_tokens == first and adds_up(answer)
+    assert answer.stats.counts.exact_tokens == first and adds_up(answer)
     assert [use.chunk_id for use in answer.stats.chunks[-3:]] == chunks, "answers name the plain versions"
 
 
@@ -279,11 +284,11 @@ def test_a_chunk_damaged_on_disk_is_detected_computed_cold_and_known_again_when_
     assert record is not None
     request = ask(engine, "What is this about?", chunks)
     answer = engine.submit(request)
-    assert record.num_tokens <= answer.stats.cold_tokens <= record.num_tokens + 4 and adds_up(answer)
+    assert record.num_tokens <= answer.stats.counts.cold_tokens <= record.num_tokens + 4 and adds_up(answer)
     assert answer.stats.fallback is None and not path.exists()
     again = engine.precompute(texts, prefix=PREFIX)
     assert again == chunks and path.exists()
-    assert engine.submit(fresh(request)).stats.cold_tokens <= 4
+    assert engine.submit(fresh(request)).stats.counts.cold_tokens <= 4
 
 
 def test_bad_requests_are_refused_with_what_was_got_and_what_was_expected(engine: Engine) -> None:

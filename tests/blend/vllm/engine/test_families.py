@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from blend import Engine
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.hf import blend, compute_chunks
 from blend.hf.blender import HFBlend
 from blend.plan.sharing import Sharing
@@ -250,7 +250,7 @@ def test_text_that_comes_again_is_the_reference_s(pair: Pair) -> None:
     known = (computed, loud)
     prompt = (*prefix_ids, *pair.records[0].token_ids, 3, *own, 3, *ids(6, seed=99))
     deadline = time.monotonic() + 60
-    while (answer := engine.submit(ask(pair, prompt, 0.0, "first"))).stats.cold_tokens > 2:
+    while (answer := engine.submit(ask(pair, prompt, 0.0, "first"))).stats.counts.cold_tokens > 2:
         assert time.monotonic() < deadline, answer.stats  # new chunks are seen within a second
     for ratio, selector in ((0.0, "first"), (0.1, "question-late")):
         answer = engine.submit(ask(pair, prompt, ratio, selector))
@@ -265,11 +265,11 @@ def test_text_that_comes_again_is_the_reference_s(pair: Pair) -> None:
         engine.store.delete(record.chunk_id)
 
 
-@pytest.mark.parametrize("leap", [None, Leap(after=5, by=200)])
-def test_an_echo_is_the_reference_s(pair: Pair, leap: Leap | None) -> None:
+@pytest.mark.parametrize("position_gap", [None, PositionGap(after=5, by=200)])
+def test_an_echo_is_the_reference_s(pair: Pair, position_gap: PositionGap | None) -> None:
     engine, own = pair.engine, [ids(num, seed=num) for num in (18, 37)]
     head, *echoes = (
-        make_record(engine.fingerprint, behind, chunk, leap)
+        make_record(engine.fingerprint, behind, chunk, position_gap)
         for behind, chunk in [
             ((), pair.prefix.token_ids),
             *((pair.prefix.token_ids + chunk, chunk) for chunk in own),
@@ -286,11 +286,11 @@ def test_an_echo_is_the_reference_s(pair: Pair, leap: Leap | None) -> None:
             engine.store.delete(record.chunk_id)
 
 
-def test_chunk_kv_over_a_leap_is_the_reference_s(pair: Pair) -> None:
+def test_chunk_kv_across_a_position_gap_is_the_reference_s(pair: Pair) -> None:
     engine, prefix_ids = pair.engine, pair.prefix.token_ids
-    behind, leap = prefix_ids + ids(20, seed=5), Leap(after=len(prefix_ids), by=200)
-    head = make_record(engine.fingerprint, (), behind, leap)
-    one, other = (make_record(engine.fingerprint, behind, ids(num, num), leap) for num in (30, 9))
+    behind, position_gap = prefix_ids + ids(20, seed=5), PositionGap(after=len(prefix_ids), by=200)
+    head = make_record(engine.fingerprint, (), behind, position_gap)
+    one, other = (make_record(engine.fingerprint, behind, ids(num, num), position_gap) for num in (30, 9))
     engine.compute([one])  # what it stands behind is computed and stored on the way
     engine.compute([other])
     for chunk in compute_chunks(pair.model, [head, one, other]):
@@ -318,8 +318,8 @@ def test_the_first_token_is_the_reference_s(pair: Pair, ratio: float, selector: 
     agrees(pair, answer, logprobs)
     if pair.dtype == torch.float32:  # else two tokens may be as likely as each other
         assert list(answer.token_ids) == tokens
-    for kind in ("exact_tokens", "reused_tokens", "recomputed_tokens", "cold_tokens", "context_tokens"):
-        assert getattr(answer.stats, kind) == getattr(expected.stats, kind), kind
+    assert answer.stats.counts == expected.stats.counts
+    assert answer.stats.context_tokens == expected.stats.context_tokens
 
 
 def test_all_ranks_read_and_write_the_files_of_one_process(pair: Pair) -> None:
@@ -333,7 +333,7 @@ def test_all_ranks_read_and_write_the_files_of_one_process(pair: Pair) -> None:
     assert [(*shape[:2], *shape[3:]) for shape in shapes] == 2 * [(*shapes[0][:2], *shapes[0][3:])]
     prompt = (*pair.prefix.token_ids, *pair.records[1].token_ids, 3, *record.token_ids, 3, *ids(6, seed=99))
     deadline = time.monotonic() + 60
-    while (answer := pair.engine.submit(ask(pair, prompt, 0.0, "first"))).stats.cold_tokens > 2:
+    while (answer := pair.engine.submit(ask(pair, prompt, 0.0, "first"))).stats.counts.cold_tokens > 2:
         assert time.monotonic() < deadline, answer.stats  # new chunks are seen within a second
     blended = blend(pair.model, prompt, (*pair.chunks, chunk), recompute_ratio=0.0, selector="first")
     agrees(pair, answer, generated(pair, prompt, blended)[0])
@@ -363,17 +363,17 @@ def test_another_question_tops_up_what_the_first_one_left(pair: Pair) -> None:
     blended = reference(pair, said, first, 0.3, "question-late")
     answer = pair.engine.submit(replace(asked, prompt_ids=other))
     if pair.attention == "paged":  # rows in pages cannot be read back
-        assert answer.stats.recomputed_tokens == blended.stats.recomputed_tokens
+        assert answer.stats.counts.recomputed_tokens == blended.stats.counts.recomputed_tokens
         agrees(pair, answer, generated(pair, other, reference(pair, answer, other, 0.3, "question-late"))[0])
         return
     expected = reference(pair, answer, other, 0.3, "question-late", onto=blended)
-    assert 0 < answer.stats.recomputed_tokens == expected.stats.recomputed_tokens
-    assert answer.stats.cold_tokens == expected.stats.cold_tokens == 0
+    assert 0 < answer.stats.counts.recomputed_tokens == expected.stats.counts.recomputed_tokens
+    assert answer.stats.counts.cold_tokens == expected.stats.counts.cold_tokens == 0
     agrees(pair, answer, generated(pair, other, expected)[0])
     # Both questions again: the first finds its own rows, and so does the second.
     for prompt in (first, other):
         again = pair.engine.submit(replace(asked, prompt_ids=prompt))
-        assert again.stats.recomputed_tokens == 0 and again.stats.select_ms == 0
+        assert again.stats.counts.recomputed_tokens == 0 and again.stats.times.select_ms == 0
 
 
 def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> None:
@@ -382,8 +382,8 @@ def test_a_follow_up_goes_on_from_the_rows_of_its_conversation(pair: Pair) -> No
     said = pair.engine.submit(asked).token_ids
     follow_up = (*first, *said, *ids(9, seed=97))
     answer = pair.engine.submit(replace(asked, prompt_ids=follow_up))
-    assert answer.stats.select_ms == 0 and answer.stats.fallback is None
-    assert answer.stats.reused_tokens > answer.stats.context_tokens - BLOCK_SIZE
+    assert answer.stats.times.select_ms == 0 and answer.stats.fallback is None
+    assert answer.stats.counts.reused_tokens > answer.stats.context_tokens - BLOCK_SIZE
     agrees(pair, answer, prefilled(pair, follow_up))
 
 
@@ -395,7 +395,7 @@ def test_a_request_that_is_asked_again_is_answered_to_the_bit(
     head = prompt_of(pair, (2, 0, 1))[:-6]
     asked = ask(pair, (*head, *ids(question_tokens, seed=95)), 0.3, selector, max_tokens=12)
     first = pair.engine.submit(asked)
-    assert first.stats.reused_tokens > 0
+    assert first.stats.counts.reused_tokens > 0
     follow_up = replace(asked, prompt_ids=(*asked.prompt_ids, *first.token_ids, *ids(9, seed=94)))
     follow_ups = [pair.engine.submit(follow_up)]
     other = replace(asked, prompt_ids=(*head, *ids(question_tokens + 2, seed=93)))
@@ -403,7 +403,7 @@ def test_a_request_that_is_asked_again_is_answered_to_the_bit(
     pair.engine.submit(ask(pair, prompt_of(pair, (0, 1)), 0.5, "first"))  # of something else
     for _ in range(2):
         again = pair.engine.submit(asked)
-        assert again.stats.reused_tokens == again.stats.context_tokens == first.stats.context_tokens
+        assert again.stats.counts.reused_tokens == again.stats.context_tokens == first.stats.context_tokens
         assert again.first_logprobs == first.first_logprobs and again.token_ids == first.token_ids
         follow_ups.append(pair.engine.submit(follow_up))
         others.append(pair.engine.submit(other))

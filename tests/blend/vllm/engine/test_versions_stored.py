@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from blend.chunks.chunk import ChunkKV, ChunkRecord, Leap, make_record
+from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.chunks.versions import Prefixes, ids_of
 from blend.errors import RequestError
 from blend.store.tiers.disk import DiskStore
@@ -47,10 +47,10 @@ class StoringEngine(Engine):
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         (prefix_ids, numbers, _), _ = as_batch(records)
-        leap = None if numbers is None else Leap(*numbers)
+        position_gap = None if numbers is None else PositionGap(*numbers)
         self.calls.append(list(records))
         # As the workers do, who keep the prefix's own KV beside its chunks.
-        for record in (make_record(self.fingerprint, (), prefix_ids, leap), *records):
+        for record in (make_record(self.fingerprint, (), prefix_ids, position_gap), *records):
             rows = torch.zeros(1, record.num_tokens, 1, 1)
             self.store.put(ChunkKV(record, rows, rows))
         return 0

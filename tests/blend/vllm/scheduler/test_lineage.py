@@ -20,11 +20,11 @@ class Chat:
 
     def __init__(self, sharing: Sharing = Sharing.NO, kept_bytes: int = 100, num_blocks: int = 64) -> None:
         self.pages = Pages(num_blocks)
-        self.lineage = Lineage(sharing, kept_bytes, self._is_there)
+        self.lineage = Lineage(sharing, kept_bytes, self._has_cached_prefix)
         self.request: Request = make_request([0])
         self._asked = 0
 
-    def _is_there(self, request: Request, num_tokens: int) -> bool:
+    def _has_cached_prefix(self, request: Request, num_tokens: int) -> bool:
         return num_tokens - self.pages.found(request) < BLOCK
 
     def ask(
@@ -34,14 +34,14 @@ class Chat:
         chunk: object = CHUNK,
         salt: str | None = None,
         terms: Terms = TERMS,
-        looks: bool = True,
+        sees_suffix: bool = True,
     ) -> Origin:
         assert isinstance(chunk, type(CHUNK))
         self._asked += 1
         prompt = [*chunk.token_ids, *suffix]
         self.request = make_request(prompt, f"{self._asked}", cache_salt=salt)
         plan = make_plan(prompt, [(0, chunk)])
-        return self.lineage.salt(self.request, plan, terms, looks=looks)
+        return self.lineage.salt(self.request, plan, terms, sees_suffix=sees_suffix)
 
     def answer(self) -> None:
         self.pages.answer(self.request)
@@ -111,10 +111,10 @@ def test_rows_that_went_between_being_found_and_taken_leave_a_salt_that_nobody_e
     assert chat.lineage.lost(chat.request).salt != lost.salt
 
 
-@pytest.mark.parametrize(("sharing", "looks"), [(Sharing.AS_IS, True), (Sharing.NO, False)])
-def test_rows_that_serve_every_question_have_one_salt(sharing: Sharing, looks: bool) -> None:
+@pytest.mark.parametrize(("sharing", "sees_suffix"), [(Sharing.AS_IS, True), (Sharing.NO, False)])
+def test_rows_that_serve_every_question_have_one_salt(sharing: Sharing, sees_suffix: bool) -> None:
     chat = Chat(sharing)
-    assert chat.ask(QUESTION, looks=looks) == chat.ask(OTHER, looks=looks)
+    assert chat.ask(QUESTION, sees_suffix=sees_suffix) == chat.ask(OTHER, sees_suffix=sees_suffix)
 
 
 def test_another_question_is_topped_up_from_what_the_workers_keep() -> None:
@@ -142,10 +142,10 @@ def test_kept_blends_stay_within_their_budget_and_the_least_recently_used_goes()
             chat.lineage.kept.add(origin.keep_as, 45)
     assert chat.ask(OTHER).onto == names[0]  # used: the second is the oldest now
     chat.lineage.kept.add(names[2], 45)
-    assert chat.lineage.kept.take_dropped() == (names[1],)
-    assert chat.lineage.kept.take_dropped() == ()
+    assert chat.lineage.kept.pop_dropped() == (names[1],)
+    assert chat.lineage.kept.pop_dropped() == ()
     chat.lineage.kept.add(names[1], 101)
-    assert set(chat.lineage.kept.take_dropped()) == set(names)
+    assert set(chat.lineage.kept.pop_dropped()) == set(names)
 
 
 def test_rows_that_could_not_be_kept_are_not_built_upon() -> None:

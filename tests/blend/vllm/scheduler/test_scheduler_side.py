@@ -22,19 +22,18 @@ from blend.errors import ConfigError
 from blend.plan.ratio import Ratio
 from blend.plan.sharing import Sharing
 from blend.report.detail import TokenState
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, StageTimes, TokenCounts
 from blend.settings.defaults import DEFAULTS
 from blend.store.config import StoreConfig
 from blend.store.layout import mark_of
 from blend.store.stack import open_remote
 from blend.store.tiers.disk import DiskStore
 from blend.vllm.gate.verdict_file import Calibration, GateFile, Verdict
-from blend.vllm.messages import BlendOutcome, BlendTask, StepReport, TailTask
+from blend.vllm.messages import BlendOutcome, BlendTask, PrefillReason, Reason, StepReport, TailTask
 from blend.vllm.request_params import BlendParams
 from blend.vllm.scheduler.controller import Rates
-from blend.vllm.scheduler.kept_names import KeptNames
 from blend.vllm.scheduler.known_chunks import KnownChunks
-from blend.vllm.scheduler.refusal import Reason
+from blend.vllm.scheduler.lineage import KeptNames
 from blend.vllm.scheduler.scheduler_side import SchedulerSide
 from blend.vllm.settings import Settings, remember_remote
 from blend.vllm.version import installed_vllm
@@ -99,9 +98,9 @@ def test_known_chunks_are_found_in_any_order_and_filled_asynchronously(side: Sch
     side.add(ours)
     assert side.matched(ours, 0) == (CONTEXT, True)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    (task,) = side.orders(others_run=False).tasks
+    (task,) = side.orders(decoding=False).tasks
     assert [(span.start, span.exact) for span in task.plan.spans] == [(0, True), (3, True), (44, False)]
-    assert side.orders(others_run=False).tasks == ()
+    assert side.orders(decoding=False).tasks == ()
 
 
 def test_a_blended_request_has_block_hashes_of_its_own(side: SchedulerSide) -> None:
@@ -265,14 +264,18 @@ def test_statistics_add_up_and_leave_with_the_request(side: SchedulerSide) -> No
     ours = request()
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT - BLOCK)  # type: ignore[arg-type]
-    outcome = BlendOutcome("r", exact_tokens=27, reused_tokens=26, recomputed_tokens=4, cold_tokens=1)
+    outcome = BlendOutcome(
+        "r", counts=TokenCounts(exact_tokens=27, reused_tokens=26, recomputed_tokens=4, cold_tokens=1)
+    )
     side.report(StepReport({"r": outcome}))
     stats = side.remove("r")
     assert stats is not None and stats.fallback is None
     # The first block came from the engine's cache, where an earlier blend just like it had left it.
-    assert stats.reused_tokens == BLOCK + 26
+    assert stats.counts.reused_tokens == BLOCK + 26
     assert (
-        stats.cached_tokens + stats.recomputed_tokens + stats.cold_tokens == stats.context_tokens == CONTEXT
+        stats.counts.cached_tokens + stats.counts.recomputed_tokens + stats.counts.cold_tokens
+        == stats.context_tokens
+        == CONTEXT
     )
     assert side.remove("r") is None
 
@@ -283,7 +286,7 @@ def test_a_blend_found_whole_in_the_engines_cache_counts_as_reused(side: Schedul
     assert side.matched(ours, CONTEXT) == (0, False)
     side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
     stats = side.remove("r")
-    assert stats is not None and stats.reused_tokens == CONTEXT
+    assert stats is not None and stats.counts.reused_tokens == CONTEXT
 
 
 FOUND = CONTEXT - CONTEXT % BLOCK
@@ -297,10 +300,10 @@ def test_what_a_found_blend_lacks_of_a_block_is_prefilled_where_no_worker_keeps_
     side.add(ours)
     assert side.matched(ours, found) == (0, False)
     side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
-    assert side.orders(others_run=False).tasks == ()
+    assert side.orders(decoding=False).tasks == ()
     stats = side.remove(ours.request_id)
     assert stats is not None
-    assert (stats.reused_tokens, stats.recomputed_tokens) == (found, CONTEXT - found)
+    assert (stats.counts.reused_tokens, stats.counts.recomputed_tokens) == (found, CONTEXT - found)
 
 
 def blend_once(side: SchedulerSide, ours: Request) -> BlendTask:
@@ -308,8 +311,13 @@ def blend_once(side: SchedulerSide, ours: Request) -> BlendTask:
     side.add(ours)
     assert side.matched(ours, 0) == (CONTEXT, True)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    (task,) = side.orders(others_run=False).tasks
-    done = BlendOutcome("r", reused_tokens=CONTEXT, tail=task.tail_as, tail_bytes=100 if task.tail_as else 0)
+    (task,) = side.orders(decoding=False).tasks
+    done = BlendOutcome(
+        "r",
+        counts=TokenCounts(reused_tokens=CONTEXT),
+        tail=task.tail_as,
+        tail_bytes=100 if task.tail_as else 0,
+    )
     side.report(StepReport({"r": done}))
     side.remove("r")
     return task
@@ -322,10 +330,10 @@ def test_a_blend_that_is_asked_for_again_gets_its_own_last_rows_back(side: Sched
     assert task.tail_as == again.cache_salt
     assert side.matched(again, FOUND) == (CONTEXT - FOUND, True)
     side.allocated(again, Blocks(), CONTEXT - FOUND)  # type: ignore[arg-type]
-    orders = side.orders(others_run=False)
+    orders = side.orders(decoding=False)
     assert orders.tails == (TailTask("r", task.tail_as, FOUND // BLOCK),) and orders.tasks == ()
     stats = side.remove("r")
-    assert stats is not None and (stats.reused_tokens, stats.recomputed_tokens) == (CONTEXT, 0)
+    assert stats is not None and (stats.counts.reused_tokens, stats.counts.recomputed_tokens) == (CONTEXT, 0)
 
 
 def test_a_context_that_ends_with_its_block_has_no_tail(side: SchedulerSide, settings: Settings) -> None:
@@ -334,7 +342,7 @@ def test_a_context_that_ends_with_its_block_has_no_tail(side: SchedulerSide, set
     ours = request(prompt=[*PREFIX, *even.token_ids, 7, 8])
     side.add(ours)
     side.allocated(ours, Blocks(), 2 * BLOCK)  # type: ignore[arg-type]
-    (task,) = side.orders(others_run=False).tasks
+    (task,) = side.orders(decoding=False).tasks
     assert task.tail_as is None
 
 
@@ -383,7 +391,7 @@ def test_a_request_that_gave_way_takes_what_is_left_of_its_blocks(side: Schedule
     ours = request()
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    side.report(StepReport({"r": BlendOutcome("r", reused_tokens=CONTEXT)}))
+    side.report(StepReport({"r": BlendOutcome("r", counts=TokenCounts(reused_tokens=CONTEXT))}))
     assert side.matched(ours, BLOCK) == (CONTEXT - BLOCK, True)
     assert side.matched(ours, FOUND) == (CONTEXT - FOUND, True)
 
@@ -392,7 +400,7 @@ def test_a_tail_that_was_dropped_is_forgotten_by_the_workers_too(side: Scheduler
     side._repeats.tails = KeptNames(150)
     one = blend_once(side, request())
     other = blend_once(side, request(BlendParams(recompute_ratio=0.5)))
-    assert side.orders(others_run=False).dropped == (one.tail_as,)
+    assert side.orders(decoding=False).dropped == (one.tail_as,)
     again = request()
     side.add(again)
     assert side.matched(again, FOUND) == (0, False), "its last rows are prefilled"
@@ -403,10 +411,10 @@ def test_a_failed_blend_is_not_tried_again(side: SchedulerSide) -> None:
     ours = request()
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    side.report(StepReport({"r": BlendOutcome("r", failed="OSError: gone")}))
+    side.report(StepReport({"r": BlendOutcome("r", failure=PrefillReason(Reason.ERROR, "OSError: gone"))}))
     assert side.matched(ours, 0) == (0, False)
     stats = side.remove("r")
-    assert stats is not None and stats.fallback == "OSError: gone" and stats.cached_tokens == 0
+    assert stats is not None and stats.fallback == "OSError: gone" and stats.counts.cached_tokens == 0
 
 
 def blends(side: SchedulerSide) -> dict[tuple[str, ...], float]:
@@ -421,7 +429,9 @@ def test_each_blend_is_counted_once_with_its_tokens_and_stages(side: SchedulerSi
     side.matched(ours, BLOCK)
     side.allocated(ours, Blocks(), CONTEXT - BLOCK)  # type: ignore[arg-type]
     outcome = BlendOutcome(
-        "r", exact_tokens=2, reused_tokens=40, recomputed_tokens=12, cold_tokens=1, load_ms=4.0
+        "r",
+        counts=TokenCounts(exact_tokens=2, reused_tokens=40, recomputed_tokens=12, cold_tokens=1),
+        times=StageTimes(load_ms=4.0),
     )
     side.report(StepReport({"r": outcome}))
     side.remove("r")
@@ -473,7 +483,7 @@ def test_a_blend_that_was_given_up_is_refused_once_and_nothing_else(
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
     for _ in range(2):  # another rank may say so later
-        side.report(StepReport({"r": BlendOutcome("r", failed="no", reason=reason)}))
+        side.report(StepReport({"r": BlendOutcome("r", failure=PrefillReason(reason, "no"))}))
     side.allocated(ours, Blocks(), 0)  # type: ignore[arg-type]
     side.remove("r")
     assert blends(side) == {("refused", reason.value): 1}
@@ -486,9 +496,12 @@ def test_before_the_gate_has_passed_that_is_the_reason(settings: Settings) -> No
 
 
 def test_one_ranks_failure_is_the_requests_failure() -> None:
-    good, bad = BlendOutcome("r", reused_tokens=5), BlendOutcome("r", failed="no")
-    assert StepReport({"r": good}).aggregate(StepReport({"r": bad})).outcomes["r"].failed == "no"
-    assert StepReport({"r": bad}).aggregate(StepReport({"r": good})).outcomes["r"].failed == "no"
+    good, bad = (
+        BlendOutcome("r", counts=TokenCounts(reused_tokens=5)),
+        BlendOutcome("r", failure=PrefillReason(Reason.ERROR, "no")),
+    )
+    assert StepReport({"r": good}).aggregate(StepReport({"r": bad})).outcomes["r"].failure == bad.failure
+    assert StepReport({"r": bad}).aggregate(StepReport({"r": good})).outcomes["r"].failure == bad.failure
 
 
 @pytest.mark.parametrize("trace", [True, False])
@@ -496,10 +509,10 @@ def test_the_rows_of_a_traced_request_are_asked_for_and_told(side: SchedulerSide
     ours = request(BlendParams(trace=trace))
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    (task,) = side.orders(others_run=False).tasks
+    (task,) = side.orders(decoding=False).tasks
     assert task.trace == trace
     rows = (4, 5, 50) if trace else ()
-    side.report(StepReport({"r": BlendOutcome("r", recomputed_tokens=3, selected=rows)}))
+    side.report(StepReport({"r": BlendOutcome("r", counts=TokenCounts(recomputed_tokens=3), selected=rows)}))
     stats = side.remove("r")
     assert stats is not None and stats.selected == rows
 
@@ -508,10 +521,12 @@ def test_who_asks_is_told_what_became_of_each_row(side: SchedulerSide) -> None:
     ours = request(BlendParams(detail=True, selector="first"))
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT - BLOCK)  # type: ignore[arg-type]
-    (task,) = side.orders(others_run=False).tasks
+    (task,) = side.orders(decoding=False).tasks
     assert task.detail and task.start == BLOCK
     states = (TokenState.REUSED,) * (CONTEXT - BLOCK - 1) + (TokenState.RECOMPUTED,)
-    outcome = BlendOutcome("r", recomputed_tokens=1, states=states, scores=(0.5,) * (CONTEXT - BLOCK))
+    outcome = BlendOutcome(
+        "r", counts=TokenCounts(recomputed_tokens=1), states=states, scores=(0.5,) * (CONTEXT - BLOCK)
+    )
     side.report(StepReport({"r": outcome}))
     stats = side.remove("r")
     assert stats is not None and stats.tokens is not None
@@ -573,7 +588,7 @@ def task_of(side: SchedulerSide, params: BlendParams) -> BlendTask:
     ours = request(params)
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    (task,) = side.orders(others_run=False).tasks
+    (task,) = side.orders(decoding=False).tasks
     return task
 
 
@@ -599,7 +614,7 @@ def test_the_ratio_auto_needs_a_selector_that_looks_at_the_question(side: Schedu
     assert side.matched(ours, 0) == (0, False)
     stats = side.remove("r")
     assert stats is not None and stats.fallback is not None
-    assert "expected one that looks at the question" in stats.fallback
+    assert "expected a selector that looks at the question" in stats.fallback
 
 
 @pytest.mark.parametrize("sharing", Sharing)
@@ -623,10 +638,10 @@ def test_another_question_is_topped_up_from_rows_that_the_workers_keep(settings:
     other = request(prompt=[*PROMPT[:-1], 99])
     side.add(other)
     side.allocated(other, Blocks(), CONTEXT)  # type: ignore[arg-type]
-    (second,) = side.orders(others_run=False).tasks
+    (second,) = side.orders(decoding=False).tasks
     assert second.onto == second.keep_as == first.keep_as
     side.report(StepReport({"r": BlendOutcome("r", kept_bytes=120)}))
-    assert side.orders(others_run=False).dropped == (first.keep_as,)
+    assert side.orders(decoding=False).dropped == (first.keep_as,)
 
 
 def test_rows_that_were_found_and_evicted_before_they_were_taken_are_blended_anew(settings: Settings) -> None:
@@ -644,7 +659,7 @@ def test_rows_that_were_found_and_evicted_before_they_were_taken_are_blended_ane
     assert side.matched(follow_up, 0) == (CONTEXT, True)
 
 
-RATES = Rates(num_layers=10, layer_s=1.0, row_s=1e-3, most_rows=(1000, 100))
+RATES = Rates(num_layers=10, layer_s=1.0, row_s=1e-3, max_rows=(1000, 100))
 """Of layers that take a second each, whatever the rows: a blend has more passes than prefill."""
 
 
@@ -689,7 +704,11 @@ def test_a_request_whose_blend_was_given_up_gets_its_own_salt_back(settings: Set
     side.add(ours)
     side.allocated(ours, Blocks(), CONTEXT)  # type: ignore[arg-type]
     assert ours.cache_salt != "mine"
-    side.report(StepReport({"r": BlendOutcome("r", residual=0.4, failed="too much is left")}))
+    side.report(
+        StepReport(
+            {"r": BlendOutcome("r", residual=0.4, failure=PrefillReason(Reason.RESIDUAL, "too much is left"))}
+        )
+    )
     assert ours.cache_salt == "mine" and ours.block_hashes == hashes
     stats = side.remove("r")
     assert stats is not None and (stats.fallback, stats.residual) == ("too much is left", 0.4)

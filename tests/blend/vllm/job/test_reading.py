@@ -13,8 +13,8 @@ from blend.chunks.chunk import ChunkKV, ChunkRecord, make_record
 from blend.errors import CorruptChunk
 from blend.store.handle import ChunkHandle
 from blend.store.tiers.memory import MemoryStore
-from blend.vllm.worker import reading as module
-from blend.vllm.worker.reading import MAX_THREADS, Reading
+from blend.vllm.job import reading as module
+from blend.vllm.job.reading import MAX_THREADS, Reading
 
 LAYERS = 4
 LONG_S = 60.0
@@ -96,14 +96,14 @@ def records(chunks: list[ChunkKV]) -> list[ChunkRecord]:
     return [one.record for one in chunks]
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_what_cannot_be_found_is_absent(beside: bool) -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_what_cannot_be_found_is_absent(background: bool) -> None:
     chunks = [chunk(n) for n in range(4)]
     store = Troubled(chunks[:3])
     store.trouble[chunks[1].record.chunk_id] = CorruptChunk("damaged")
     store.trouble[chunks[2].record.chunk_id] = OSError("broken")
     wanted = records([*chunks, chunks[0]])
-    reading = Reading(store, wanted, LAYERS, beside=beside)
+    reading = Reading(store, wanted, LAYERS, background=background)
     until(reading.is_open)
     first, *others, again = reading.chunks(wanted)
     assert first is again and first is not None and others == [None] * 3
@@ -119,11 +119,11 @@ def test_without_threads_each_look_reads_for_a_while(monkeypatch: pytest.MonkeyP
     chunks = [chunk(n) for n in range(3)]
     store = Troubled(chunks)
     monkeypatch.setattr(module, "SLICE_S", 0.0)
-    assert not Reading(store, records(chunks), LAYERS, beside=False).is_open() and store.opening == 0
+    assert not Reading(store, records(chunks), LAYERS, background=False).is_open() and store.opening == 0
     ticks = count()
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     monkeypatch.setattr(module, "SLICE_S", 1.5)  # one chunk a look, by that clock
-    reading = Reading(store, records(chunks), LAYERS, beside=False)
+    reading = Reading(store, records(chunks), LAYERS, background=False)
     assert [reading.is_open() for _ in range(3)] == [False, False, True]
     assert store.opening == 3 and None not in reading.chunks(records(chunks))
 
@@ -131,7 +131,7 @@ def test_without_threads_each_look_reads_for_a_while(monkeypatch: pytest.MonkeyP
 def test_all_chunks_are_found_side_by_side_before_a_layer_is_read() -> None:
     chunks = [chunk(n) for n in range(MAX_THREADS)]
     store = Troubled(chunks, is_held=True)
-    reading = Reading(store, records(chunks), LAYERS, beside=True)
+    reading = Reading(store, records(chunks), LAYERS, background=True)
     until(lambda: store.opening == MAX_THREADS)
     assert not reading.is_open() and not reading.has(0) and not store.order
     store.may_open.set()
@@ -145,7 +145,7 @@ def test_layers_come_in_their_order_and_the_first_is_there_before_the_last() -> 
     chunks = [chunk(n) for n in range(2)]
     store = Troubled(chunks, is_held=True)
     store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, beside=True)
+    reading = Reading(store, records(chunks), LAYERS, background=True)
     until(reading.is_open)
     for layer in range(LAYERS):
         assert not reading.has(layer)
@@ -160,7 +160,7 @@ def test_a_chunk_whose_layer_cannot_be_read_is_lost_and_the_others_come(trouble:
     store = Troubled(chunks, is_held=True)
     store.trouble_at[chunks[1].record.chunk_id, 2] = trouble
     store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, beside=True)
+    reading = Reading(store, records(chunks), LAYERS, background=True)
     store.give(2)
     until(lambda: reading.has(1))
     assert not reading.lost and None not in reading.chunks(records(chunks))
@@ -177,7 +177,7 @@ def test_a_reading_that_was_ended_reads_no_more() -> None:
     chunks = [chunk(n) for n in range(2)]
     store = Troubled(chunks, is_held=True)
     store.may_open.set()
-    reading = Reading(store, records(chunks), LAYERS, beside=True)
+    reading = Reading(store, records(chunks), LAYERS, background=True)
     until(lambda: len(store.order) == 2)
     reading.end()
     store.give(LAYERS)
@@ -185,7 +185,7 @@ def test_a_reading_that_was_ended_reads_no_more() -> None:
     assert store.order == [0, 0]
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_nothing_to_read_is_there_at_once(beside: bool) -> None:
-    reading = Reading(MemoryStore(), [], LAYERS, beside=beside)
+@pytest.mark.parametrize("background", [False, True])
+def test_nothing_to_read_is_there_at_once(background: bool) -> None:
+    reading = Reading(MemoryStore(), [], LAYERS, background=background)
     assert reading.is_open() and reading.has(LAYERS - 1) and reading.chunks([]) == []

@@ -6,8 +6,8 @@ from blend.chunks.chunk import make_record
 from blend.plan.plan import make_plan
 from blend.plan.ratio import Ratio
 from blend.select.choose import choose
+from blend.vllm.job.context import KeptContext, KeptRows
 from blend.vllm.messages import BlendTask
-from blend.vllm.worker.kept import KeptContext, KeptRows
 
 PREFIX = make_record("m", (), (1, 2))
 FIRST = make_record("m", (1, 2), (10, 11, 12))

@@ -1,4 +1,4 @@
-"""The question probe: the suffix runs over the cached rows as they are, to see where it looks."""
+"""The question probe: runs the suffix over the cached rows and records which rows it attends to."""
 
 from collections.abc import Generator
 from contextlib import suppress
@@ -7,21 +7,21 @@ from typing import Any
 import torch
 
 from blend.maths.attention import OpenAttention, mix
+from blend.report.stats import StageClock
 from blend.select.base import LayerPart, layers_of, probe_tokens
-from blend.vllm.layers.context import Context
+from blend.vllm.job.context import Context
 from blend.vllm.layers.layers import LayerLeft, LayerRunner, Stream
 from blend.vllm.layers.ranks import Ranks
-from blend.vllm.worker.clock import Clock
 
 
 def question_attention(
-    context: Context, part: LayerPart, runner: LayerRunner, ranks: Ranks, clock: Clock
+    context: Context, part: LayerPart, runner: LayerRunner, ranks: Ranks, clock: StageClock
 ) -> Generator[None, None, torch.Tensor]:
-    """Attention that the suffix's last tokens pay to each row; yields after each layer.
+    """Attention from the suffix's last tokens to each row; yields after each layer.
 
     Args:
-        context: of which every chunk is loaded; rows that are cold are not seen.
-        part: of the depth, over whose layers the mean is taken.
+        context: with every chunk read from the first row on; cold rows are not attended to.
+        part: the layers over which the mean is taken.
 
     Returns:
         float32 [P, N] on the CPU, as in `SelectorInput.attention`, of all rows of the context.
@@ -52,15 +52,15 @@ def question_attention(
 
 
 class _Look:
-    """Tokens that look at given rows and at each other, in one layer after the other; no page is touched.
+    """Tokens that attend to given rows and to each other, one layer after the other; touches no page.
 
     Args:
         covered: int64 [M], positions of the rows.
         positions: int64 [P], of the tokens.
-        num_suffix: how many of the tokens, the last ones, are asked what they pay.
+        num_suffix: how many of the tokens, the last ones, have their attention recorded.
 
     Attributes:
-        total: float32 [num_suffix, M], what they have paid so far, each layer a mean over this rank's heads.
+        total: float32 [num_suffix, M], attention summed over layers, each a mean over this rank's heads.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class _Look:
         self.total = torch.zeros(num_suffix, len(covered), device=runner.device)
         self._runner = runner
         self._positions = positions.to(runner.device)
-        # [P, M + P]: how far before each token the given rows stand, and then the tokens.
+        # [P, M + P]: distance from each token back to each given row, then to each token.
         self._distance = self._positions[:, None] - torch.cat([covered, positions]).to(runner.device)
         self._attentions: dict[int | None, OpenAttention] = {}  # by window
 
@@ -88,12 +88,12 @@ class _Look:
 
         Args:
             stream: of the tokens, [P, hidden].
-            keys, values: [M + P, H, D]; the last P are room for the tokens' own.
-            is_wanted: what is paid here counts.
-            is_last: nobody reads what the layer gives: it is left once the weights are there.
+            keys, values: [M + P, H, D]; the last P rows are overwritten with the tokens' own.
+            is_wanted: add the attention of this layer to the total.
+            is_last: the layer's output is not used: stop once the weights are known.
 
         Returns:
-            The stream behind the layer (before it, where it was left).
+            The stream behind the layer (before it, for the last one).
         """
         runner, num_given = self._runner, len(self.covered)
         attention = self._attention(runner.window(layer))

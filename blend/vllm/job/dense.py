@@ -1,7 +1,7 @@
-"""Selected rows attend to a whole context that is at hand: one masked attention per layer, in pieces.
+"""Dense attention of selected rows to a whole context in memory: one masked attention per layer, in pieces.
 
-The paged kernel reads the context once for each run of selected tokens. Here the rows of a piece share one
-reading, and a piece ends where its last row does, so that little is computed to be masked.
+The paged kernel reads the context once for each run of selected tokens. Here all rows of a piece share one
+read, and a piece ends at its last row's position, so that little is computed and then masked.
 
 Axes: `S` selected rows, `N` context rows, `Hq` query heads, `H` key/value heads, `D` head size.
 """
@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 ROWS_PER_PIECE = 64
-"""Fewer rows share less; more rows mask more. From 45 to 90 it made no difference where it was measured."""
+"""Fewer rows share less of a read; more rows mask more. From 45 to 90 it made no measurable difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DenseAttention:
     Args:
         positions: int64 [S], context positions of the rows, ascending, on the CPU.
         like: any tensor of the dtype and on the device of queries, keys and values.
-        window: a row sees so many positions, its own included; None: all.
+        window: number of positions that a row sees, its own included; None: all.
 
     >>> keys, values = torch.zeros(3, 1, 2), torch.tensor([1.0, 3.0, 9.0])[:, None, None].expand(3, 1, 2)
     >>> attention = DenseAttention(torch.tensor([1]), like=keys)
@@ -47,18 +47,18 @@ class DenseAttention:
     def __call__(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """What the rows take out of the context: [S, Hq, D].
+        """The attention output of the selected rows: [S, Hq, D].
 
         Args:
             queries: [S, Hq, D], rotated.
-            keys, values: [N, H, D]; those of the selected rows are fresh.
+            keys, values: [N, H, D]; the rows of the selected tokens are fresh.
         """
         all_keys, all_values = (rows.transpose(0, 1)[None] for rows in (keys, values))  # [1, H, N, D]
-        own = queries.transpose(0, 1)[None]  # [1, Hq, S, D]
+        all_queries = queries.transpose(0, 1)[None]  # [1, Hq, S, D]
         out = torch.empty_like(queries)
         for piece in self._pieces:
             mixed = scaled_dot_product_attention(
-                own[:, :, piece.rows],
+                all_queries[:, :, piece.rows],
                 all_keys[:, :, : piece.stop],
                 all_values[:, :, : piece.stop],
                 attn_mask=piece.mask,
@@ -83,9 +83,9 @@ def mask_bytes(positions: torch.Tensor, dtype: torch.dtype) -> int:
 
 
 def _piece(positions: torch.Tensor, rows: slice, like: torch.Tensor, window: int | None) -> _Piece:
-    own = positions[rows]
-    stop = int(own[-1]) + 1
-    distance = own[:, None] - torch.arange(stop)  # [rows, stop]
+    piece = positions[rows]
+    stop = int(piece[-1]) + 1
+    distance = piece[:, None] - torch.arange(stop)  # [rows, stop]
     hidden = distance < 0
     if window is not None:
         hidden |= distance >= window

@@ -7,7 +7,8 @@ from tokenizers import pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from blend.errors import NotBlendable
-from blend.text.segment import ChunkTexts, Piece, PieceTokenizer, encode_segmented
+from blend.text.chunk_texts import ChunkTexts, Piece
+from blend.text.pieces import PieceTokenizer
 from tests.blend.text.conftest import byte_level
 
 # A surrogate is no text, and "▁" is how SentencePiece writes a space: decoding cannot tell them apart.
@@ -20,6 +21,16 @@ CHUNK = "Chunks of documents are computed once"
 RELAXED = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+def encode_segmented(
+    pieces: PieceTokenizer, chunk_texts: ChunkTexts, text: str, add_special_tokens: bool
+) -> list[int]:
+    """Ids of a prompt in which known chunk texts may stand, as `blend.vllm.tokenizer` makes them."""
+    parts = chunk_texts.split(text)
+    if not any(part.is_chunk for part in parts):
+        return list(pieces.tokenizer.encode(text, add_special_tokens=add_special_tokens))
+    return pieces.join(parts, add_special_tokens)
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,12 @@ import torch
 
 from blend.chunks.chunk import ChunkKV, ChunkRecord, make_record
 from blend.maths.rope import realign, rotation
-from blend.plan.plan import Again, make_plan
-from blend.plan.repeats import REPEAT_TOKENS
+from blend.plan.plan import REPEAT_TOKENS, EchoedRows, make_plan
 from blend.store.tiers.memory import MemoryStore
-from blend.vllm.layers import context as module
-from blend.vllm.layers.context import StoredContext, wanted_spans
+from blend.vllm.job import stored_context as module
+from blend.vllm.job.reading import Reading
+from blend.vllm.job.stored_context import StoredContext, wanted_spans
 from blend.vllm.messages import BlendTask
-from blend.vllm.worker.reading import Reading
 
 LAYERS, HEADS, SIZE = 3, 2, 4
 PREFIX = make_record("m", (), (1, 2))
@@ -47,7 +46,7 @@ def context(plan: Any, start: int = 0, lost: tuple[str, ...] = ()) -> StoredCont
     for record in records:
         if record.chunk_id not in lost:
             store.put(chunk(record))
-    reading = Reading(store, records, LAYERS, beside=False)
+    reading = Reading(store, records, LAYERS, background=False)
     assert reading.is_open()
     return StoredContext(task, wanted, reading, runner, ranks)
 
@@ -82,7 +81,7 @@ TWICE = make_plan(
 @pytest.mark.parametrize("first", [0, 14, 20, 23, 25])
 def test_rows_whose_text_stood_before_are_the_echo_s(first):
     again = slice(REPEAT_TOKENS - 1, len(SHARED))
-    assert TWICE.spans[2].again == Again(ECHO, ((again.start, again.stop),))
+    assert TWICE.spans[2].echoed == EchoedRows(ECHO, ((again.start, again.stop),))
     given, plain = context(TWICE, start=first), context(TWICE, start=first, lost=(ECHO.chunk_id,))
     assert (given.unreadable, plain.unreadable) == ((), (ECHO.chunk_id,))
     led, echo = chunk(SECOND), chunk(ECHO)
@@ -93,9 +92,9 @@ def test_rows_whose_text_stood_before_are_the_echo_s(first):
         torch.testing.assert_close(without[-12 + skipped :], expected[skipped:], rtol=0, atol=0)
         expected[again] = echo.values[layer, again]
         torch.testing.assert_close(values[-12 + skipped :], expected[skipped:], rtol=0, atol=0)
-        turns = [rotation(given._runner.rotary_table, 14 - record.offset) for record in (SECOND, ECHO)]
-        expected = realign(led.keys[layer], turns[0])
-        expected[again] = realign(echo.keys[layer], turns[1])[again]
+        rotations = [rotation(given._runner.rotary_table, 14 - record.offset) for record in (SECOND, ECHO)]
+        expected = realign(led.keys[layer], rotations[0])
+        expected[again] = realign(echo.keys[layer], rotations[1])[again]
         torch.testing.assert_close(keys[-12 + skipped :], expected[skipped:])
 
 

@@ -1,4 +1,4 @@
-"""Reading the chunks of a blend: layer by layer beside the engine's steps, where a store may ask a server."""
+"""Reads the chunks of a blend: whole between engine steps, or layer by layer in the background."""
 
 import logging
 import time
@@ -7,41 +7,38 @@ from functools import partial
 from threading import Condition, Thread
 from typing import Protocol, TypeVar
 
-import torch
-
 from blend.chunks.chunk import ChunkRecord
 from blend.errors import CorruptChunk
+from blend.report.stats import StageClock
 from blend.store.handle import ChunkHandle
 from blend.store.tiers.shared_reads import ChunkSource
+from blend.vllm.job.context import Rows
 from blend.vllm.layers.ranks import Ranks
-from blend.vllm.worker.clock import Clock
 
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 8
-NAP_S = 0.001
-"""So long one look takes while chunks are on their way, so that an idle engine does not spin."""
+POLL_S = 0.001
+"""Time that a check waits for chunks that are still being read, so that an idle engine does not spin."""
 SLICE_S = 0.02
-"""So long one look reads where no threads do: unpacking all chunks takes longer than a step may."""
+"""Time that a check spends on reading where no threads read: unpacking all chunks takes longer than a step
+may."""
 
 T = TypeVar("T")
 
-Rows = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values [T, H, D] of one layer."""
-
 
 class ChunkLayers(Protocol):
-    """What a blend takes of a chunk; every `blend.store.handle.ChunkHandle` is one."""
+    """What a blend needs of a chunk; every `blend.store.handle.ChunkHandle` is one."""
 
     @property
     def is_lossless(self) -> bool: ...
 
     def layer(self, index: int) -> Rows:
-        """Keys and values [T, H, D] of a layer that is there."""
+        """Keys and values [T, H, D] of a layer that has been read."""
 
 
-class _Coming:
-    """A chunk whose layers come one after the other."""
+class _LayerwiseChunk:
+    """A chunk whose layers are read one after the other."""
 
     def __init__(self, reader: ChunkHandle, num_layers: int) -> None:
         self.reader = reader
@@ -50,23 +47,24 @@ class _Coming:
 
     def layer(self, index: int) -> Rows:
         rows = self.rows[index]
-        assert rows is not None, "whoever asks has looked whether it is there"
+        assert rows is not None, "a layer is asked for only after `has` returned True"
         return rows
 
 
 class Reading:
-    """Chunks on their way. Nothing that goes wrong with one is raised: it is absent, or lost, and computed.
+    """The chunks of one blend while they are read. Never raises: a chunk that fails is absent or lost, and
+    its rows are computed.
 
-    While a blend computes layer i, layer i + 1 of all its chunks is read, and so on to the last.
+    In the background, layer i + 1 of all chunks is read while the blend computes layer i.
 
     Args:
-        records: what is read, each once.
+        records: the chunks; duplicates are read once.
         num_layers: of the model.
-        beside: on threads of their own; how long that may take is the store's to bound. Else they are read
-            whole by those who look whether they are there.
+        background: read layer by layer on threads; the store bounds how long that takes. Otherwise `is_open`
+            reads whole chunks on the caller's thread, a slice at each call.
 
     Attributes:
-        is_whole: whether no layer is waited for once every chunk was found.
+        is_whole: whether every layer can be used as soon as all chunks are open.
     """
 
     def __init__(
@@ -75,45 +73,45 @@ class Reading:
         records: Iterable[ChunkRecord],
         num_layers: int,
         *,
-        beside: bool,
+        background: bool,
     ) -> None:
         self._store = store
         self._to_open = list({record.chunk_id: record for record in records}.values())
-        self._num_opening = len(self._to_open)  # those not begun included
+        self._num_opening = len(self._to_open)  # chunks not begun yet are included
         self._found: dict[str, ChunkLayers] = {}
-        self._coming: dict[str, _Coming] = {}
+        self._layerwise: dict[str, _LayerwiseChunk] = {}
         self._lost: set[str] = set()
-        self._lacking = [0] * num_layers  # chunks whose layer is not there
+        self._missing = [0] * num_layers  # chunks whose layer has not been read
         self._order: Iterator[tuple[int, str]] | None = None
         self._changed = Condition()
         self._is_over = False
-        self.is_whole = not beside
-        for _ in range(min(MAX_THREADS, len(self._to_open)) if beside else 0):
+        self.is_whole = not background
+        for _ in range(min(MAX_THREADS, len(self._to_open)) if background else 0):
             Thread(target=self._read_on, name="kvblend-read", daemon=True).start()
 
     @property
     def lost(self) -> frozenset[str]:
-        """Ids of chunks that were found, and then could not be read to their end."""
+        """Ids of chunks that were found, but could not be read to their end."""
         with self._changed:
             return frozenset(self._lost)
 
     def is_open(self) -> bool:
-        """Whether every chunk was found, or is known not to come; takes a moment while not."""
+        """Whether every chunk is found or known to be absent; takes a moment while that is not so."""
         if self.is_whole:
             self._read_some()
         with self._changed:
-            return self._changed.wait_for(lambda: not self._num_opening, 0 if self.is_whole else NAP_S)
+            return self._changed.wait_for(lambda: not self._num_opening, 0 if self.is_whole else POLL_S)
 
     def has(self, layer: int) -> bool:
-        """Whether this layer of every chunk that is not lost is there; takes a moment while not."""
+        """Whether this layer of every chunk that is not lost has been read; takes a moment while not."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._num_opening and not self._lacking[layer],
-                NAP_S,
+                lambda: not self._num_opening and not self._missing[layer],
+                POLL_S,
             )
 
     def chunks(self, records: Sequence[ChunkRecord]) -> list[ChunkLayers | None]:
-        """What was found, None for what was not, or is lost; only when it is open."""
+        """The chunks, None for absent and lost ones; call it only after `is_open` returned True."""
         with self._changed:
             assert not self._num_opening
             return [
@@ -122,7 +120,7 @@ class Reading:
             ]
 
     def end(self) -> None:
-        """Read no more: nobody waits for it."""
+        """Stop reading: the blend has ended."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
@@ -131,8 +129,8 @@ class Reading:
         if key in self._lost:
             return
         self._lost.add(key)
-        for layer, rows in enumerate(self._coming[key].rows):
-            self._lacking[layer] -= rows is None
+        for layer, rows in enumerate(self._layerwise[key].rows):
+            self._missing[layer] -= rows is None
 
     def _read_some(self) -> None:
         until = time.perf_counter() + SLICE_S
@@ -148,7 +146,7 @@ class Reading:
             work()
 
     def _next(self) -> Callable[[], None] | None:
-        """What is to be done next: all chunks are found before the first layer of one is read."""
+        """The next piece of work for a thread: all chunks are opened before the first layer is read."""
         with self._changed:
             while not self._is_over:
                 if self._to_open:
@@ -161,8 +159,8 @@ class Reading:
         return None
 
     def _layer_by_layer(self) -> Iterator[tuple[int, str]]:
-        for layer in range(len(self._lacking)):
-            for key in self._coming:
+        for layer in range(len(self._missing)):
+            for key in self._layerwise:
                 if key not in self._lost:
                     yield layer, key
 
@@ -173,35 +171,35 @@ class Reading:
                 return
             self._num_opening -= 1
             if reader is not None:
-                one = _Coming(reader, len(self._lacking))
-                self._found[record.chunk_id] = self._coming[record.chunk_id] = one
-                self._lacking = [lacking + 1 for lacking in self._lacking]
+                chunk = _LayerwiseChunk(reader, len(self._missing))
+                self._found[record.chunk_id] = self._layerwise[record.chunk_id] = chunk
+                self._missing = [missing + 1 for missing in self._missing]
             self._changed.notify_all()
 
     def _read(self, layer: int, key: str) -> None:
-        one = self._coming[key]
-        rows = _try(one.reader.record, partial(one.reader.layer, layer))
+        chunk = self._layerwise[key]
+        rows = _try(chunk.reader.record, partial(chunk.reader.layer, layer))
         with self._changed:
             if rows is None:
                 self._lose(key)
             elif key not in self._lost:
-                one.rows[layer] = rows
-                self._lacking[layer] -= 1
+                chunk.rows[layer] = rows
+                self._missing[layer] -= 1
             self._changed.notify_all()
 
 
-def until_there(
-    look: Callable[[], list[bool]], ranks: Ranks, clock: Clock
+def wait_for(
+    check: Callable[[], list[bool]], ranks: Ranks, clock: StageClock
 ) -> Generator[None, None, list[bool]]:
-    """Yields until the first thing that is looked for is there on all ranks.
+    """Yields until the first of the checked conditions holds on all ranks.
 
     Returns:
-        What else was looked for, each where it holds on all ranks.
+        For each of the other conditions, whether it holds on all ranks.
     """
     while True:
         with clock.time("load"):
-            there, *others = ranks.all_true(look())
-        if there:
+            is_done, *others = ranks.all_true(check())
+        if is_done:
             return others
         yield
 
@@ -210,7 +208,7 @@ def _try(record: ChunkRecord, read: Callable[[], T | None]) -> T | None:
     try:
         return read()
     except CorruptChunk:
-        return None  # dropped and counted by the store; the rows are computed cold
-    except Exception:  # a rank that raised here would leave the others waiting for its vote
-        logger.exception("cannot read chunk %s; it is computed", record.chunk_id)
+        return None  # the store drops and counts it; its rows are computed cold
+    except Exception:  # raising here would leave the other ranks waiting for this rank's vote
+        logger.exception("cannot read chunk %s: its tokens are computed instead", record.chunk_id)
         return None

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from blend.vllm.layers.dense import ROWS_PER_PIECE, DenseAttention, mask_bytes
+from blend.vllm.job.dense import ROWS_PER_PIECE, DenseAttention, mask_bytes
 
 NUM_ROWS, HEADS, KV_HEADS, HEAD_SIZE = 300, 6, 2, 16
 
