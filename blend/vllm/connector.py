@@ -21,12 +21,12 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.request import Request
 
-from blend.vllm.engine.process import end_with_parent
 from blend.vllm.exposition import BlendProm, ConnectorStats
 from blend.vllm.messages import StepOrders, StepReport
 from blend.vllm.request_params import KEY
 from blend.vllm.scheduler.scheduler_side import SchedulerSide
 from blend.vllm.settings import Settings
+from blend.vllm.worker.process import end_with_parent
 from blend.vllm.worker.worker_side import WorkerSide
 
 

@@ -14,7 +14,7 @@ from blend.store.layout import chunks_folder, mark_of
 from blend.store.remote.exchange import Exchange
 from blend.store.tiers.disk import DiskStore
 from blend.text.lead import lead_ids
-from blend.vllm.engine.chunk_calls import as_batch
+from blend.vllm.worker.chunk_calls import as_batch
 
 
 class FakeEngine:

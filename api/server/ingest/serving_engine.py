@@ -12,8 +12,8 @@ from blend.chunks.chunk import ChunkRecord
 from blend.chunks.versions import Prefixes
 from blend.store.tiers.disk import DiskStore
 from blend.text.prompt_ids import PromptIds
-from blend.vllm.engine.chunk_calls import as_batch, stored_bytes
 from blend.vllm.engine.setup import EngineSetup
+from blend.vllm.worker.chunk_calls import as_batch, stored_bytes
 
 IDLE_SLICE_S = 0.2
 """Of computing at once while nobody is served: who comes then waits no longer for the engine."""

@@ -25,10 +25,11 @@ from blend.store.tiers.disk import DiskStore
 from blend.text.frame import SEPARATOR
 from blend.text.prompt_ids import PromptIds
 from blend.vllm.engine.answer import Answer, Ask, Delta
-from blend.vllm.engine.chunk_calls import as_batch, stored_bytes
 from blend.vllm.engine.setup import EngineSetup, prepare_engine, prepare_environment
 from blend.vllm.engine.thread import EngineThread
+from blend.vllm.gate.gate import ensure_verdict
 from blend.vllm.request_params import BlendParams
+from blend.vllm.worker.chunk_calls import as_batch, stored_bytes
 
 
 class Engine:
@@ -90,8 +91,6 @@ class Engine:
         self._ids = PromptIds(self.tokenizer, self._scope, self.max_model_len)
         self.device: str = llm.vllm_config.device_config.device_type
         if self_check and self.setup.not_blendable is None:
-            from blend.vllm.gate.gate import ensure_verdict
-
             ensure_verdict(self)
 
     # Offline: chunks into the store

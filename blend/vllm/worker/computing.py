@@ -8,9 +8,9 @@ from blend.chunks.chunk import ChunkKV, ChunkRecord, make_record
 from blend.chunks.parts import double_reads, halves, join, move_back, second_reads
 from blend.errors import CorruptChunk, StoreError
 from blend.store.base import ChunkStore
-from blend.vllm.engine.chunk_calls import Behind, records_of
 from blend.vllm.layers.layers import LayerRunner
 from blend.vllm.layers.ranks import Ranks
+from blend.vllm.worker.chunk_calls import Behind, records_of
 from blend.vllm.worker.chunk_kv import computing_chunks
 from blend.vllm.worker.stores import Stores
 

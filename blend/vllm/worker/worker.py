@@ -7,9 +7,9 @@ from vllm.distributed.kv_transfer import get_kv_transfer_group
 from vllm.platforms import current_platform
 
 from blend.vllm.connector import KVBlendConnector
-from blend.vllm.engine.chunk_calls import Behind
-from blend.vllm.engine.process import keep_to_one_core
+from blend.vllm.worker.chunk_calls import Behind
 from blend.vllm.worker.computing import Stored
+from blend.vllm.worker.process import keep_to_one_core
 
 if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker

@@ -16,7 +16,6 @@ from vllm.config import VllmConfig
 from blend.errors import NotBlendable, StoreError
 from blend.report.metrics import Meter
 from blend.store.tiers.device import place_on
-from blend.vllm.engine.chunk_calls import Behind
 from blend.vllm.job.context import KeptRows
 from blend.vllm.job.job import blend
 from blend.vllm.layers.layers import LayerRunner
@@ -33,6 +32,7 @@ from blend.vllm.messages import (
     TailTask,
 )
 from blend.vllm.settings import Settings
+from blend.vllm.worker.chunk_calls import Behind
 from blend.vllm.worker.computing import Computing, Stored
 from blend.vllm.worker.pace import BACKGROUND, Pace
 from blend.vllm.worker.stores import Stores

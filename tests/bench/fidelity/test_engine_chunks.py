@@ -15,7 +15,7 @@ from blend.errors import RequestError
 from blend.store.tiers.disk import DiskStore
 from blend.text.lead import lead_ids
 from blend.text.pieces import PieceTokenizer
-from blend.vllm.engine.chunk_calls import as_batch
+from blend.vllm.worker.chunk_calls import as_batch
 from tests.blend.text.conftest import byte_level
 
 KINDS = ("alone", "prefixed", "led", "wrong")

@@ -17,9 +17,9 @@ from api.cli.main import main
 from blend import BlendError, Engine
 from blend.errors import RequestError
 from blend.vllm.engine.answer import Answer, Ask
-from blend.vllm.engine.chunk_calls import as_batch, stored_bytes
 from blend.vllm.gate.verdict_file import GateFile
 from blend.vllm.request_params import BlendParams
+from blend.vllm.worker.chunk_calls import as_batch, stored_bytes
 from blend.vllm.worker.computing import SLICE_TOKENS
 from tests.blend.vllm.conftest import PREFIX
 from tests.support.doc_blocks import in_group

@@ -13,10 +13,10 @@ from blend.chunks.versions import Prefixes, ids_of
 from blend.errors import RequestError
 from blend.store.tiers.disk import DiskStore
 from blend.text.lead import lead_ids
-from blend.vllm.engine.chunk_calls import as_batch
 from blend.vllm.engine.engine import Engine
 from blend.vllm.gate import gate
 from blend.vllm.gate.prompts import PROMPTS
+from blend.vllm.worker.chunk_calls import as_batch
 
 PREFIX = "Be brief."
 

@@ -1,4 +1,4 @@
-"""Asking workers to compute chunks: what is sent to them, and what their reply means. Imports no vllm."""
+"""Remote calls that compute chunks: what is sent to the workers, and what they reply. Imports no vllm."""
 
 from collections.abc import Sequence
 
@@ -6,27 +6,27 @@ from blend.chunks.chunk import ChunkRecord, PositionGap, make_record
 from blend.errors import RequestError, StoreError, StoreFull
 
 Behind = tuple[list[int], tuple[int, int] | None, bool]
-"""What chunks stand behind: its token ids, the positions left out among them as `(after, by)`, and whether
-the chunks themselves stand there once more, and are echoes."""
+"""What chunks are computed behind: token ids, a position gap among them as `(after, by)` or None, and whether
+the chunks are echoes, so that their own tokens stand there too."""
 
 
 def as_batch(
     records: Sequence[ChunkRecord], not_blendable: str | None = None
 ) -> tuple[Behind, list[list[int]]]:
-    """What chunks stand behind, and their token ids, as `BlendWorker` takes them.
+    """What chunks are computed behind, and their token ids, as `BlendWorker` takes them.
 
     Args:
-        not_blendable: why the model's chunk KV is of no use, or None.
+        not_blendable: why the model cannot be blended, or None.
 
     Raises:
-        RequestError: the chunks do not stand behind one prefix.
+        RequestError: the chunks have different prefixes.
         StoreError: the model cannot be blended.
     """
     prefixes = {record.behind for record in records}
     if len(prefixes) != 1:
-        raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once for each")
+        raise RequestError(f"got chunks behind {len(prefixes)} prefixes, expected one; call once per prefix")
     if not_blendable is not None:
-        raise StoreError(f"chunk KV of this model is of no use: {not_blendable}")
+        raise StoreError(f"the chunk KV of this model cannot be used: {not_blendable}")
     base_ids, position_gap, are_echoes = prefixes.pop()
     behind = (
         list(base_ids),
@@ -37,10 +37,10 @@ def as_batch(
 
 
 def records_of(model: str, behind: Behind, batch: Sequence[Sequence[int]]) -> list[ChunkRecord]:
-    """The records that a batch was made of.
+    """The records of a batch.
 
     Args:
-        model: what chunk ids are made of.
+        model: the part of chunk ids that names the model (and namespace).
 
     >>> far = make_record("m", (1, 2), (3,), PositionGap(after=1, by=9))
     >>> echo = make_record("m", (1, 2, 3), (3,))
@@ -53,13 +53,13 @@ def records_of(model: str, behind: Behind, batch: Sequence[Sequence[int]]) -> li
 
 
 def stored_bytes(num_bytes: int, kind: str, problem: str) -> int:
-    """Bytes that were stored, from a worker's reply.
+    """The number of bytes stored, from a worker's reply.
 
     >>> stored_bytes(7, "", "")
     7
 
     Raises:
-        StoreFull: no space left; what was stored stays.
+        StoreFull: no space left; chunks stored before stay.
         StoreError: the store cannot be written to.
     """
     if problem:

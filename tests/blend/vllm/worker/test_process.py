@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[4]
 STARTER = """
 import multiprocessing, time
-from blend.vllm.engine.process import end_with_parent
+from blend.vllm.worker.process import end_with_parent
 
 def child():
     end_with_parent()

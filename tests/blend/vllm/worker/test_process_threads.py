@@ -7,7 +7,7 @@ from pathlib import Path
 SCRIPT = """
 import os, threading, time
 import torch
-from blend.vllm.engine.process import keep_to_one_core
+from blend.vllm.worker.process import keep_to_one_core
 
 torch.set_num_threads(3)
 a_lot = torch.ones(1 << 20)
