@@ -1,17 +1,16 @@
-"""What kvblend adds to vLLM's registries, named by the entry point `vllm.general_plugins`."""
+"""Registers kvblend's tokenizer mode with vLLM; named by the entry point `vllm.general_plugins`."""
 
-from vllm.renderers.registry import RENDERER_REGISTRY
-from vllm.tokenizers.registry import TokenizerRegistry, resolve_tokenizer_args
+from blend.vllm.vllm_names import RENDERER_REGISTRY, TokenizerRegistry, resolve_tokenizer_args
 
 MODE = "kvblend"
-"""Name of our tokenizer mode; `--tokenizer-mode kvblend`."""
+"""Name of the tokenizer mode: `--tokenizer-mode kvblend`."""
 
 
 def register() -> None:
-    """Make the tokenizer mode known to vLLM; harmless when called again.
+    """Register the tokenizer mode; a second call does nothing.
 
-    The mode keeps vLLM's own tokenizer and replaces the renderer, so whatever else a process does with
-    the tokenizer (structured output, detokenising) is exactly as without us.
+    The mode keeps vLLM's own tokenizer and replaces only the renderer, so everything else that uses the
+    tokenizer (structured output, detokenising) works as in stock vLLM.
     """
     if MODE not in TokenizerRegistry.tokenizers:
         TokenizerRegistry.register(MODE, "vllm.tokenizers.hf", "CachedHfTokenizer")
@@ -20,7 +19,7 @@ def register() -> None:
 
 
 def takes_our_mode(model: str) -> bool:
-    """Whether a model's prompts go through vLLM's plain Hugging Face tokenizer, which our mode extends.
+    """Whether a model uses vLLM's plain Hugging Face tokenizer, which the mode extends.
 
     Args:
         model: local folder or hub id.

