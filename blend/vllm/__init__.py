@@ -1,1 +1,1 @@
-"""The blend inside stock vLLM: the only package that imports vllm."""
+"""The blend inside stock vLLM: scheduler and worker halves of a KV connector, and the engine around it."""

@@ -1,7 +1,7 @@
-"""What was counted in the engine's processes, on its way to the API server's `/metrics`.
+"""Brings the metrics of the engine's processes to the API server's `/metrics`.
 
-Workers and scheduler give what they counted since they last did, once per engine step; vLLM adds up the ranks
-and hands it to the process that serves HTTP. Reference for the contract:
+Once per engine step, workers and scheduler return what they counted since the last step. vLLM sums over the
+ranks and passes the sums to the process that serves HTTP. Reference for the contract:
 `vllm.distributed.kv_transfer.kv_connector.v1.metrics`.
 """
 
@@ -27,7 +27,7 @@ class ConnectorStats(KVConnectorStats):
 
     @classmethod
     def of(cls, meter: Meter) -> "ConnectorStats | None":
-        """What a meter counted since it was last asked, or None."""
+        """What a meter counted since the last call, or None."""
         readings = meter.take()
         return cls(readings.to_json()) if readings else None
 
@@ -43,7 +43,7 @@ class ConnectorStats(KVConnectorStats):
         return ConnectorStats(self.readings.merged(other.readings).to_json())
 
     def reduce(self) -> dict[str, int | float]:
-        """For vLLM's log: what was counted."""
+        """The counters, for vLLM's log."""
         return {_written(series): value for series, value in self.readings.counts.items()}
 
     def is_empty(self) -> bool:
@@ -51,10 +51,10 @@ class ConnectorStats(KVConnectorStats):
 
 
 class BlendProm(KVConnectorPromMetrics):
-    """kvblend's metrics beside vLLM's own, in the process that serves them."""
+    """kvblend's metrics next to vLLM's own, in the process that serves HTTP."""
 
     _registered: ClassVar[list[Any]] = []
-    """prometheus_client has one registry per process, and the server's engine may be the second one in it."""
+    """prometheus_client has one registry per process, and the server's engine may be its second one."""
 
     def __init__(
         self,
@@ -67,13 +67,11 @@ class BlendProm(KVConnectorPromMetrics):
         while self._registered:
             with suppress(KeyError):
                 REGISTRY.unregister(self._registered.pop())
-        self._collectors = {
-            one.name: _collector(metric_types[_KINDS[one.kind]], one, labelnames) for one in METRICS
-        }
+        self._collectors = {m.name: _collector(metric_types[_KINDS[m.kind]], m, labelnames) for m in METRICS}
         self._registered.extend(self._collectors.values())
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
-        """Take in what an engine counted."""
+        """Add what an engine counted."""
         readings = Readings.from_json(transfer_stats_data)
         for series, value in readings.counts.items():
             self._child(series, engine_idx).inc(value)
@@ -99,7 +97,7 @@ def _collector(make: Any, metric: Metric, labelnames: Sequence[str]) -> Any:
 
 
 def _written(series: Series) -> str:
-    """A series in a line of a log.
+    """A series, for a line of a log.
 
     >>> _written(("kvblend_store_bytes", ("disk", "read"))), _written(("kvblend_blends", ("found", "")))
     ('store_bytes[disk read]', 'blends[found]')

@@ -1,1 +1,1 @@
-"""A vLLM engine that blends: how it is set up, started, asked and ended."""
+"""A vLLM engine that blends: set up, started, asked and shut down from Python."""

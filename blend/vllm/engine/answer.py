@@ -1,4 +1,4 @@
-"""What is asked of the engine, and what comes back."""
+"""A request to the engine, and its answer."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +14,13 @@ class Ask:
     """One request to the engine, ready to be sent.
 
     Attributes:
-        cache_salt: requests of different salts share nothing in the engine's prefix cache.
-        logprobs: how many of the likeliest first tokens to give log-probabilities of, or None.
-        all_logprobs: give the log-probabilities of the whole vocabulary, at each token of the answer. The
-            engine must have been started with `max_logprobs=-1`. Nothing is detokenised then: at each token
-            that would take longer than the token.
-        forced_ids: the answer itself, token by token and no more, whatever the model would write. The engine
-            must have been started with `logits_processors=[blend.vllm.engine.setup.FORCING]`.
+        cache_salt: requests with different salts share nothing in the engine's prefix cache.
+        logprobs: how many of the likeliest first tokens get log-probabilities, or None.
+        all_logprobs: return the log-probabilities of the whole vocabulary at each token of the answer. Start
+            the engine with `max_logprobs=-1`. The answer has no text then: detokenising every candidate takes
+            longer than the token.
+        forced_ids: the answer that the engine is forced to write, token by token, whatever the model prefers.
+            Start the engine with `logits_processors=[blend.vllm.engine.setup.FORCING]`.
     """
 
     prompt_ids: tuple[int, ...]
@@ -38,15 +38,15 @@ class Answer:
     """A finished answer.
 
     Attributes:
-        text: empty where all log-probabilities were asked for.
+        text: empty if all log-probabilities were asked for.
         ttft_ms: from the request's arrival to its first token.
         stats: what happened to the context.
-        prefix_hit_tokens: prompt tokens that lay in the engine's pages already or were blended into them.
-        prefill_ms: from when the engine scheduled what was left to prefill (the suffix of a blend, else the
-            prompt) to the first token; None when it keeps no times.
-        first_logprobs: of the first token, by token id, where they were asked for.
-        logprobs: float32 [A, V] on the CPU, of the whole vocabulary at each of the answer's `A` tokens,
-            where they were asked for.
+        prefix_hit_tokens: prompt tokens that were in the engine's pages or were blended into them.
+        prefill_ms: from the scheduling of the rest to prefill (the suffix of a blend, else the prompt) to the
+            first token; None when the engine records no times.
+        first_logprobs: of the first token, by token id, if they were asked for.
+        logprobs: float32 [A, V] on the CPU, of the whole vocabulary at each of the answer's `A` tokens, if
+            they were asked for.
     """
 
     text: str
@@ -72,7 +72,7 @@ def answer_of(output: Any, ttft_ms: float, *, all_logprobs: bool = False) -> Ans
     """The answer in a finished vLLM `RequestOutput`.
 
     Args:
-        all_logprobs: its log-probabilities are vLLM's `FlatLogprobs`, of the whole vocabulary.
+        all_logprobs: the output has vLLM's `FlatLogprobs` of the whole vocabulary.
     """
     done = output.outputs[0]
     ours = (output.kv_transfer_params or {}).get(KEY)
@@ -95,14 +95,14 @@ def answer_of(output: Any, ttft_ms: float, *, all_logprobs: bool = False) -> Ans
 
 
 def _prefill_ms(metrics: Any) -> float | None:
-    """From vLLM's own times of a request; both are the engine process's."""
+    """From vLLM's own times of a request, both taken in the engine's process."""
     if metrics is None or not metrics.scheduled_ts or not metrics.first_token_ts:
         return None
     return float(metrics.first_token_ts - metrics.scheduled_ts) * 1e3
 
 
 def _dense(flat: Any) -> torch.Tensor:
-    """Log-probabilities [A, V] from vLLM's flat ones: at each place the written token, then all by rank."""
+    """Log-probabilities [A, V] from vLLM's flat ones, which list the written token, then all by rank."""
     token_ids = torch.tensor(flat.token_ids).view(len(flat), -1)
     logprobs = torch.tensor(flat.logprobs, dtype=torch.float32).view(len(flat), -1)
     return torch.empty(len(flat), logprobs.shape[1] - 1).scatter_(1, token_ids, logprobs)

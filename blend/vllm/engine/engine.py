@@ -38,7 +38,8 @@ class Engine:
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
         store: folder of the store, or all its settings; None: as the settings say.
-        namespace: whose chunks are stored, and read beside everybody's; "" for none. See `blend.namespace`.
+        namespace: whose chunks are stored, and read beside the shared ones; "" for none. See
+            `blend.chunks.namespace`.
         self_check: compare blending with full prefill before the model's first blend.
         overrides: see `blend.vllm.engine.setup.prepare_engine`: `recompute_ratio`, `sharing`, `memory_bytes`,
             `codec` and their like, and any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
@@ -46,11 +47,11 @@ class Engine:
     Attributes:
         model_name: what `model` takes to find the model again.
         fingerprint: digest of the model; part of every chunk id.
-        namespace: as it was given.
-        store: the namespace's chunks of this model in the folder; a remote's are not among them.
-        exchange: takes chunks to the remote and from there, or None where none is configured.
-        max_model_len: most tokens of a prompt with its answer.
-        max_batch_tokens: tokens per `compute` call that are efficient.
+        namespace: as passed in.
+        store: the namespace's chunks of this model on the disk, without those of a remote.
+        exchange: sends chunks to the remote and fetches them, or None without a remote.
+        max_model_len: maximum number of tokens of a prompt with its answer.
+        max_batch_tokens: number of tokens per `compute` call that is efficient.
         device: kind of device that the model runs on, "cpu" for instance.
 
     Raises:
@@ -96,7 +97,7 @@ class Engine:
     # Offline: chunks into the store
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text as it stands in the middle of a prompt: nothing added around it."""
+        """Ids of a text in the middle of a prompt, with nothing added around it."""
         return self._ids.encode(text)
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
@@ -104,16 +105,16 @@ class Engine:
         return self._ids.prefix_ids(prefix)
 
     def prefixes(self, prefix: str) -> Prefixes:
-        """What the chunks of a collection are computed behind: its prefix, without and with the lead."""
+        """What the chunks of a collection are computed behind: its prefix, with and without the lead."""
         return self._ids.prefixes(prefix)
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
-        """Compute and store the KV of chunks that stand behind one prefix; returns the bytes stored.
+        """Compute and store the KV of chunks behind one prefix; returns the number of bytes stored.
 
-        The prefix's own KV is stored as well, where it is not, and is not counted.
+        The prefix's own KV is stored as well if it is missing, and not counted.
 
         Raises:
-            StoreFull: no space left; what was stored stays.
+            StoreFull: no space left; chunks stored before stay.
         """
         behind, batch = as_batch(records, self.setup.not_blendable)
         return stored_bytes(*self._thread.rpc("compute_chunks", behind, batch, self.namespace))
@@ -121,9 +122,9 @@ class Engine:
     def precompute(self, texts: Sequence[str], *, prefix: str = "") -> list[str]:
         """Compute and store the KV of texts, one chunk each; returns their chunk ids.
 
-        A chunk is stored in two versions, and in a third where it shares text with another of these, see
-        `blend.versions`. The chunk id is the plain version's. With a remote, what is there is fetched and not
-        computed, and what is not there is sent in the background.
+        A chunk is stored in two versions, and in a third if it shares text with another of these chunks, see
+        `blend.chunks.versions`. The chunk id is the plain version's. With a remote, chunks that it has are
+        fetched instead of computed, and the others are sent to it in the background.
 
         Args:
             texts: pieces of documents, each short enough for a prompt.
@@ -131,7 +132,7 @@ class Engine:
 
         Raises:
             RequestError: a text is empty.
-            StoreFull: no space left; what was stored stays.
+            StoreFull: no space left; chunks stored before stay.
         """
         kinds = self._to_store(texts, prefix)
         for text, record in zip(texts, kinds[0], strict=True):
@@ -155,7 +156,8 @@ class Engine:
             self.compute(batch)
 
     def records(self, texts: Sequence[str], prefix: str) -> list[ChunkRecord]:
-        """Records of all that `precompute` stores: the versions of texts, and what these stand behind."""
+        """Records of everything that `precompute` stores: the versions of texts, and the prefixes they
+        need."""
         plain, led, echoes = self._to_store(texts, prefix)
         heads = self.prefixes(prefix).heads(record.num_tokens for record in led)
         return [*heads, *plain, *led, *echoes]
@@ -167,7 +169,7 @@ class Engine:
 
         Args:
             question: text.
-            chunks: chunk ids from `precompute` (or plain texts), in the order they are to stand.
+            chunks: chunk ids from `precompute` (or plain texts), in the order of the prompt.
             options: `prefix`, `recompute_ratio` in [0, 1] or "auto", `selector`, `blend` (False: full
                 prefill), `max_tokens`, `temperature`, `cache_salt`.
 
@@ -177,11 +179,11 @@ class Engine:
         return self.submit(self.ask(question, chunks, **options))
 
     async def agenerate(self, question: str, chunks: Sequence[str] = (), **options: Any) -> Answer:
-        """Like `generate`, for callers with an event loop of their own."""
+        """Like `generate`, for asynchronous callers."""
         return await self.asubmit(self.ask(question, chunks, **options))
 
     def stream(self, question: str, chunks: Sequence[str] = (), **options: Any) -> Iterator[Delta]:
-        """Like `generate`, piece by piece; leaving the iterator aborts the request."""
+        """Like `generate`, piece by piece; closing the iterator aborts the request."""
         deltas = self._thread.deltas(self.ask(question, chunks, **options))
         try:
             while (delta := self._thread.run(_next(deltas))) is not None:
@@ -192,7 +194,7 @@ class Engine:
     async def astream(
         self, question: str, chunks: Sequence[str] = (), **options: Any
     ) -> AsyncGenerator[Delta, None]:
-        """Like `stream`, for callers with an event loop of their own."""
+        """Like `stream`, for asynchronous callers."""
         async for delta in self._thread.elsewhere(self.ask(question, chunks, **options)):
             yield delta
 
@@ -209,7 +211,7 @@ class Engine:
         temperature: float = 0.0,
         cache_salt: str | None = None,
     ) -> Ask:
-        """The request that `generate` sends, checked.
+        """The request that `generate` sends, after all checks.
 
         Raises:
             RequestError: an option is out of range, the question is empty, or the prompt too long.
@@ -231,7 +233,7 @@ class Engine:
         """Ids of prefix, chunks, question: the prompt that `generate` answers.
 
         Args:
-            chunks: chunk ids, or plain texts (computed cold where they are not known).
+            chunks: chunk ids, or plain texts (computed cold if they are unknown).
         """
         if not question.strip():
             raise RequestError("got an empty question, expected text")
@@ -250,14 +252,14 @@ class Engine:
         return found
 
     def submit(self, ask: Ask) -> Answer:
-        """Answer one prepared request."""
+        """Answer a request made by `ask`."""
         return self._thread.run(self._thread.answer(ask))
 
     async def asubmit(self, ask: Ask) -> Answer:
-        """Like `submit`, for callers with an event loop of their own; cancelling it aborts the request."""
+        """Like `submit`, for asynchronous callers; cancelling it aborts the request."""
         return await self._thread.arun(self._thread.answer(ask))
 
-    # Life
+    # Life cycle
 
     def check_model(self) -> str | None:
         """Why the model cannot be blended, found in its layers, or None."""
@@ -265,15 +267,15 @@ class Engine:
         return None if found is None else str(found)
 
     def blends_in_flight(self) -> int:
-        """Blends that the workers have begun and not finished."""
+        """Number of blends that the workers have begun and not finished."""
         return int(self._thread.rpc("blends_in_flight"))
 
     def reset_prefix_cache(self) -> bool:
-        """Forget what the engine's pages hold; False when requests still hold some of them."""
+        """Empty the engine's prefix cache; returns False while requests still use some of its blocks."""
         return bool(self._thread.run(self._thread.llm.reset_prefix_cache()))
 
     def close(self) -> None:
-        """Stop the engine, when what it has to send to a remote was sent; a second call does nothing."""
+        """Send what is queued for the remote, then stop the engine; a second call does nothing."""
         exchange, self.exchange = self.exchange, None
         try:
             if exchange is not None:

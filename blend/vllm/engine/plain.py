@@ -1,17 +1,17 @@
-"""vLLM as it is: the engine that a blending one is compared with."""
+"""Stock vLLM with the same arguments: the engine that a blending one is compared with."""
 
 from typing import Any
 
 from blend.vllm.engine.answer import Answer, Ask
-from blend.vllm.engine.setup import APART, INSIDE, EngineSetup
+from blend.vllm.engine.setup import IN_PROCESS, IN_PROCESSES, EngineSetup
 from blend.vllm.engine.thread import EngineThread
 
-_WHAT_BLENDS = ("kv_transfer_config", "worker_cls")
-"""What a blending engine has beyond a plain one, of the arguments of vLLM's `AsyncEngineArgs`."""
+_BLENDING_ARGUMENTS = ("kv_transfer_config", "worker_cls")
+"""Arguments of vLLM's `AsyncEngineArgs` that only a blending engine has."""
 
 
 class PlainEngine:
-    """The same model under the same arguments, without connector, worker and executor of ours. Call `close`.
+    """The same model with the same arguments, without kvblend's connector, worker and executor. Call `close`.
 
     Args:
         setup: of the blending engine.
@@ -24,7 +24,7 @@ class PlainEngine:
         self._thread = EngineThread(plain_arguments(setup.arguments))
 
     async def asubmit(self, ask: Ask) -> Answer:
-        """Answer one request by full prefill of what is not in the prefix cache; see `Engine.asubmit`."""
+        """Answer one request by full prefill of everything outside the prefix cache; see `Engine.asubmit`."""
         return await self._thread.arun(self._thread.answer(ask))
 
     def close(self) -> None:
@@ -33,7 +33,7 @@ class PlainEngine:
 
 
 def plain_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of an engine that blends, without what makes it blend.
+    """The arguments of a blending engine, without those that make it blend.
 
     >>> plain_arguments({"model": "m", "worker_cls": "w", "kv_transfer_config": {}})
     {'model': 'm'}
@@ -41,5 +41,5 @@ def plain_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in arguments.items()
-        if name not in _WHAT_BLENDS and value not in (INSIDE, APART)
+        if name not in _BLENDING_ARGUMENTS and value not in (IN_PROCESS, IN_PROCESSES)
     }

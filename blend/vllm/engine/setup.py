@@ -1,4 +1,4 @@
-"""How a vLLM engine is started so that it blends: its environment and its arguments."""
+"""The environment and the arguments with which a vLLM engine blends."""
 
 import hashlib
 import os
@@ -23,15 +23,16 @@ from blend.vllm.version import check_vllm_version
 CONNECTOR = "KVBlendConnector"
 CONNECTOR_MODULE = "blend.vllm.connector"
 WORKER = "blend.vllm.worker.worker.BlendWorker"
-INSIDE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""On a CPU a single rank runs in the engine's own process: one process less has to import all of vLLM."""
-APART = "blend.vllm.engine.start.NappingExecutor"
-"""Several ranks on a CPU have a process each."""
+IN_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""Executor on a CPU with one rank: the model runs in the engine's process, so one process fewer imports
+vLLM."""
+IN_PROCESSES = "blend.vllm.engine.start.NappingExecutor"
+"""Executor on a CPU with several ranks: one process per rank."""
 FORCING = "blend.vllm.engine.forcing:ForcedAnswers"
-"""For `logits_processors`, by who wants answers that are given; no engine carries it unasked."""
+"""For `logits_processors`, to force answers; no engine loads it by default."""
 
 BLENDING = ("recompute_ratio", "sharing", "kept_bytes", "always_blends", "attention")
-"""What of `Settings` whoever starts an engine may say."""
+"""Keys of `Settings` that a caller may override."""
 TIERS = tuple(key for key in StoreConfig.model_fields if key != "path")
 
 
@@ -41,7 +42,7 @@ class EngineSetup:
 
     Attributes:
         model_name: what the server calls the model.
-        reference: what finds the model again, from any folder; a collection is bound to it.
+        reference: finds the model again, from any folder; a collection is bound to it.
         settings: of the connector.
         not_blendable: why the model is served without blending, or None.
         arguments: keyword arguments of vLLM's `AsyncEngineArgs`.
@@ -55,9 +56,9 @@ class EngineSetup:
 
 
 def prepare_environment() -> None:
-    """Set vLLM's environment for this process and its children; call before vllm is imported.
+    """Set vLLM's environment for this process and its children; call it before vllm is imported.
 
-    What the user has set is left alone.
+    Variables that the user has set are not changed.
     """
     defaults = {
         "VLLM_CPU_KVCACHE_SPACE": "2",
@@ -103,19 +104,19 @@ def prepare_engine(
     settings = Settings(
         store=_without_secrets(store),
         fingerprint=_fingerprint(folder.path, dtype, overrides),
-        engine=_engine_mark(overrides),
+        engine=_engine_key(overrides),
         gate_key=secrets.token_hex(16),
         **blending,
     )
     arguments = _serving(folder, dtype)
-    reason = _refusal(folder.path, arguments | overrides)
+    reason = _not_blendable(folder.path, arguments | overrides)
     if reason is None:
         arguments |= _blending(settings, num_ranks)
     return EngineSetup(folder.name, _reference(model), settings, reason, arguments | overrides)
 
 
 def _ask_no_hub_for(folder: ModelFolder) -> None:
-    """Where a model is local, nothing that it needs is anywhere else."""
+    """A local model needs nothing from the hub."""
     if Path(folder.path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -133,7 +134,7 @@ def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:
         "model": str(folder.path),
         "served_model_name": [folder.name],
         "dtype": dtype,
-        # Compiling costs a minute of start-up on a CPU and gained nothing measurable there.
+        # On a CPU, compiling costs a minute of start-up and gains nothing measurable.
         "enforce_eager": _on_cpu(),
         "enable_prefix_caching": True,
     }
@@ -157,7 +158,7 @@ def _check_settings(
 
 
 def _reference(model: str) -> str:
-    """What finds the model again from any folder."""
+    """A name or path that finds the model again from any folder."""
     local = Path(model).expanduser()
     return str(local.resolve()) if local.exists() else model
 
@@ -173,11 +174,11 @@ def _blending(settings: Settings, num_ranks: int) -> dict[str, Any]:
     }
     arguments = {"worker_cls": WORKER, "kv_transfer_config": transfer}
     if _on_cpu():
-        arguments["distributed_executor_backend"] = INSIDE if num_ranks == 1 else APART
+        arguments["distributed_executor_backend"] = IN_PROCESS if num_ranks == 1 else IN_PROCESSES
     return arguments
 
 
-def _refusal(path: Path | str, arguments: dict[str, Any]) -> str | None:
+def _not_blendable(path: Path | str, arguments: dict[str, Any]) -> str | None:
     from transformers import AutoConfig
 
     try:
@@ -196,32 +197,32 @@ _NOT_WITH_BLENDING = {
     "decode_context_parallel_size": "context parallelism",
     "prefill_context_parallel_size": "context parallelism",
     "data_parallel_size": "data parallelism",
-    "enable_lora": "LoRA, whose adapters follow the batch that runs, not the blend",
+    "enable_lora": "LoRA (its adapters follow the running batch, not the blend)",
     "hf_overrides": "a configuration that differs from the model's own",
     "speculative_config": "speculative decoding",
 }
-"""Arguments of the engine, and what they ask for."""
+"""Arguments of the engine that exclude blending, and what each of them asks for."""
 
 
 def _fingerprint(path: Path, dtype: str, overrides: dict[str, Any]) -> str:
-    """The model's, and with a quantisation that the engine adds, that one's."""
-    mark = fingerprint(path, dtype)
+    """The model's fingerprint, combined with the quantisation that the engine adds, if any."""
+    digest = fingerprint(path, dtype)
     if overrides.get("quantization") is None:
-        return mark
-    return hashlib.sha256(f"{mark} {overrides['quantization']}".encode()).hexdigest()
+        return digest
+    return hashlib.sha256(f"{digest} {overrides['quantization']}".encode()).hexdigest()
 
 
-def _engine_mark(overrides: dict[str, Any]) -> str:
+def _engine_key(overrides: dict[str, Any]) -> str:
     names = ("tensor_parallel_size", "kv_cache_dtype", "block_size", "enforce_eager", "attention_config")
     chosen = {name: overrides[name] for name in names if overrides.get(name) is not None}
     return f"{'cpu' if _on_cpu() else 'accelerator'} {sorted(chosen.items())}"
 
 
 def _bind_threads(num_ranks: int) -> None:
-    """Give every rank its share of the cores, unless the user has said how.
+    """Give every rank its share of the cores, unless the user has set a binding.
 
-    One binding for all arms of a comparison: left to itself vLLM gives a plain engine fewer cores than
-    one with a connector.
+    All arms of a comparison need one binding: by default vLLM gives an engine without a connector fewer
+        cores.
     """
     cores = sorted(os.sched_getaffinity(0))
     size = max(1, len(cores) // num_ranks)

@@ -1,4 +1,4 @@
-"""vLLM's asynchronous engine on an event loop of its own, for callers with and without one."""
+"""vLLM's asynchronous engine on its own thread and event loop, for synchronous and asynchronous callers."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class EngineThread:
-    """A running engine. Its methods may be called from any thread, the asynchronous ones from any loop.
+    """A running engine. Call its methods from any thread, the asynchronous ones from any event loop.
 
     Args:
         arguments: keyword arguments of vLLM's `AsyncEngineArgs`.
@@ -45,7 +45,7 @@ class EngineThread:
         return self._submit(work).result()
 
     async def arun(self, work: Coroutine[Any, Any, T]) -> T:
-        """Like `run`, for another event loop; cancelling it cancels the work."""
+        """Like `run`, from another event loop; cancelling it cancels the work."""
         return await asyncio.wrap_future(self._submit(work))
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -75,10 +75,12 @@ class EngineThread:
         """Answer a request piece by piece; runs on the engine's own loop, closing it aborts the request.
 
         Raises:
-            RequestError: an answer is given, and the engine was not started to take one.
+            RequestError: the answer is forced, and the engine was started without forcing.
         """
         if ask.forced_ids and FORCING not in (self.llm.vllm_config.model_config.logits_processors or ()):
-            raise RequestError(f"got a given answer, expected an engine with logits_processors=[{FORCING!r}]")
+            raise RequestError(
+                f"got a forced answer, expected an engine with logits_processors=[{FORCING!r}]"
+            )
         prompt: dict[str, Any] = {"prompt_token_ids": list(ask.prompt_ids)}
         if ask.cache_salt is not None:
             prompt["cache_salt"] = ask.cache_salt
@@ -96,7 +98,7 @@ class EngineThread:
             await outputs.aclose()
 
     async def elsewhere(self, ask: Ask) -> AsyncGenerator[Delta, None]:
-        """Like `deltas`, for another event loop."""
+        """Like `deltas`, from another event loop."""
         here = asyncio.get_running_loop()
         queue: asyncio.Queue[Delta | Exception] = asyncio.Queue()
 
@@ -105,9 +107,9 @@ class EngineThread:
             try:
                 async for delta in self.deltas(ask):
                     here.call_soon_threadsafe(queue.put_nowait, delta)
-            except Exception as error:  # raised below, in the caller's loop
+            except Exception as error:  # raised below, in the caller's event loop
                 end = error
-            finally:  # also when the engine is closed meanwhile: the caller must not wait for ever
+            finally:  # also when the engine is closed: otherwise the caller would wait for ever
                 here.call_soon_threadsafe(queue.put_nowait, end)
 
         running = self._submit(pump())
@@ -120,14 +122,14 @@ class EngineThread:
                 if item.answer is not None:
                     return
         finally:
-            running.cancel()  # when the caller left early, the engine aborts the request
+            running.cancel()  # if the caller left early, the engine aborts the request
 
     def close(self) -> None:
         """Stop the engine; a second call does nothing."""
         if self._thread.is_alive():
             self.run(self._shut_down())
             self._stop_loop()
-            del self.llm  # or vLLM shuts it down once more while the interpreter is half gone
+            del self.llm  # otherwise vLLM shuts it down again while the interpreter exits
 
     async def _shut_down(self) -> None:
         self.llm.shutdown()
@@ -154,7 +156,7 @@ def _sampling(ask: Ask) -> Any:
         ignore_eos=bool(ask.forced_ids),
         temperature=ask.temperature,
         logprobs=-1 if ask.all_logprobs else ask.logprobs,
-        flat_logprobs=ask.all_logprobs,  # eight times faster for a whole vocabulary than an object a token
+        flat_logprobs=ask.all_logprobs,  # for a whole vocabulary eight times faster than one object per token
         detokenize=not ask.all_logprobs,
         output_kind=RequestOutputKind.CUMULATIVE,
         extra_args=extra,

@@ -1,1 +1,1 @@
-"""The gate: a model is blended only after it has agreed with its own full prefill."""
+"""The gate: a model is blended only after its blends agreed with its own full prefill."""

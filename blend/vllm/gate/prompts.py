@@ -1,11 +1,11 @@
-"""The built-in prompts of the self-check: plain facts, whose answers stand in one of three passages."""
+"""The built-in prompts of the self-check: questions on facts, each answered by one of three passages."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class GatePrompt:
-    """A question and the passages that are put before it."""
+    """A question and the passages in front of it."""
 
     question: str
     passages: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The self-check's verdict, kept beside the chunks it is about."""
+"""The file with the self-check's verdict and the calibration, beside the chunks of the model."""
 
 import json
 import os
@@ -12,16 +12,16 @@ from blend.vllm.version import installed_vllm
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the laboratory found for one model on built-in questions; see `kvblend calibrate`.
+    """What `kvblend calibrate` measured for one model on built-in questions.
 
     Attributes:
-        selector: the rule that it was made with, and holds for.
-        tolerance: largest mean KL to full prefill that is accepted, in nats.
+        selector: the rule that was measured; the calibration is valid for it only.
+        tolerance: maximum accepted mean KL to full prefill, in nats.
         curve: (recompute ratio, mean KL over the answers) in ascending order of ratios.
-        recompute_ratio: the smallest that keeps within the tolerance, or None when none does.
+        recompute_ratio: the smallest ratio within the tolerance, or None when there is none.
         max_residual: what the ratio "auto" may leave: the mean residual at `recompute_ratio`.
-        give_up_residual: a blend that would leave more is left to full prefill.
-        num_questions: how many were asked.
+        give_up_residual: residual above which a blend is given up and the request prefilled.
+        num_questions: number of questions that were measured.
     """
 
     selector: str
@@ -35,17 +35,17 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Outcome of a self-check, with its figures.
+    """The result of a self-check, with its figures.
 
     Attributes:
         passed: whether the model is blended.
-        reason: one sentence.
-        vllm_version, format_version: what it was found with; another version needs a check of its own.
-        num_prompts: how many prompts were compared with full prefill.
-        exact_matches: at ratio 1.0, prompts whose greedy text equals full prefill's.
-        exact_kl: at ratio 1.0, largest KL divergence of the first token.
+        reason: one sentence on why.
+        vllm_version, format_version: versions that were checked; another version needs a new check.
+        num_prompts: number of prompts compared with full prefill.
+        exact_matches: prompts whose greedy text at ratio 1.0 equals full prefill's.
+        exact_kl: maximum KL divergence of the first token at ratio 1.0.
         default_ratio, default_kl: the default recompute ratio, and mean KL of the first token there.
-        reuse_kl: the same at ratio 0, where every chunk is reused as it is.
+        reuse_kl: mean KL at ratio 0, where all chunks are reused unchanged.
         top1_agreement: share of prompts whose first token is full prefill's, at the default ratio.
         calibration: None until the model was calibrated.
     """
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def judged(verdict: Verdict, calibration: Calibration) -> Verdict:
-    """A verdict with its calibration; one whose curve stays above the tolerance is no longer passed."""
+    """A verdict with its calibration; it fails if the calibration's curve stays above the tolerance."""
     if calibration.recompute_ratio is not None or not verdict.passed:
         return replace(verdict, calibration=calibration)
     ratio, kl = calibration.curve[-1]
@@ -75,7 +75,7 @@ def judged(verdict: Verdict, calibration: Calibration) -> Verdict:
 
 
 class GateFile:
-    """The verdict's file (`Settings.verdict_file`). Readers see a whole verdict or none."""
+    """The verdict's file (`Settings.verdict_file`). Readers see a complete verdict or none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -92,14 +92,15 @@ class GateFile:
         return verdict if (verdict.vllm_version, verdict.format_version) == current else None
 
     def write(self, verdict: Verdict) -> None:
-        """Record a verdict."""
+        """Write a verdict."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(f".{os.getpid()}.tmp")
         partial.write_text(json.dumps(asdict(verdict), indent=1))
         os.replace(partial, self._path)
 
     def current(self) -> Verdict | None:
-        """The verdict, if it is one that passed; it is remembered, its absence is looked up again."""
+        """The verdict if it passed, else None. A passed verdict is cached; otherwise each call reads the
+        file."""
         if self._passed is None:
             verdict = self.read()
             self._passed = verdict if verdict is not None and verdict.passed else None

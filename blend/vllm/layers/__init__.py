@@ -1,1 +1,1 @@
-"""One layer of a blend: vLLM's own decoder layers run on chosen rows."""
+"""vLLM's own decoder layers, called on chosen tokens; knows pages and ranks, nothing of blends."""

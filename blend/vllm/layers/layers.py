@@ -1,7 +1,7 @@
-"""Running vLLM's own decoder layers on chosen tokens, and seeing their keys and values.
+"""Calls vLLM's own decoder layers on chosen tokens, and gives access to their keys and values.
 
-No model is re-implemented: a layer is called as its model calls it, on the hidden states of just the
-tokens that are wanted, with attention metadata from the runner's own builders.
+No model is re-implemented: a layer is called as its model calls it, with the hidden states of the wanted
+tokens only and attention metadata from builders like the runner's.
 """
 
 import inspect
@@ -41,12 +41,12 @@ class Stream:
         return Stream(torch.cat([part.hidden for part in parts]), torch.cat(residuals) if residuals else None)
 
     def copy(self) -> "Stream":
-        """A copy: layers may write to what they are given."""
+        """A copy: layers may write to their inputs."""
         return Stream(self.hidden.clone(), None if self.residual is None else self.residual.clone())
 
 
 class LayerLeft(Exception):
-    """Raised in place of attention, to leave a layer whose output nobody reads."""
+    """Raised in place of attention, to leave a layer whose output is not used."""
 
 
 class LayerRunner:
@@ -76,20 +76,20 @@ class LayerRunner:
         self.num_kv_heads: int = first.num_kv_heads
         self.head_size: int = first.head_size
         parameter = next(self._model.parameters())
-        self.dtype: torch.dtype = vllm_config.model_config.dtype  # type: ignore[assignment]  # resolved by now
+        self.dtype: torch.dtype = vllm_config.model_config.dtype  # type: ignore[assignment]  # vLLM has resolved "auto"
         self.device: torch.device = parameter.device
-        # The kernel's own block size: the manager's blocks may be split into several of the kernel's.
+        # The kernel's block size: one of the manager's blocks may be several of the kernel's.
         self.block_size: int = self._builders[0][1].kv_cache_spec.block_size
         self.max_piece_tokens: int = vllm_config.scheduler_config.max_num_batched_tokens
         self.max_piece_runs: int = vllm_config.scheduler_config.max_num_seqs
-        self.attends_densely = False  # recomputed rows; until it has been tried
+        self.attends_densely = False  # for recomputed rows; the worker sets it after a trial
         self._splits = vllm_config.cache_config.block_size // self.block_size
         rotary = _rotary(self.layers[0])
         self.rotary_table: torch.Tensor = rotary._compute_cos_sin_cache().float().to(self.device)
         self.rotary_interleaved: bool = not rotary.is_neox_style
 
     def kernel_blocks(self, block_ids: tuple[int, ...]) -> torch.Tensor:
-        """Kernel blocks (int32, CPU) of the manager's blocks."""
+        """The kernel's blocks (int32, CPU) for the manager's blocks."""
         blocks = torch.tensor(block_ids, dtype=torch.int32)
         inner = torch.arange(self._splits, dtype=torch.int32)
         split: torch.Tensor = blocks[:, None] * self._splits + inner
@@ -101,7 +101,7 @@ class LayerRunner:
         return Stream(self._model.embed_input_ids(ids))
 
     def prepare(self, rows: Rows) -> "Prepared":
-        """Attention metadata for rows, good for every layer."""
+        """Attention metadata for rows, valid for every layer."""
         rows = rows.to(self.device)
         common = CommonAttentionMetadata(
             query_start_loc=rows.query_start,
@@ -123,7 +123,7 @@ class LayerRunner:
         return Prepared(rows, metadata, dict.fromkeys(metadata, rows.slots))
 
     def run(self, layer: int, prepared: "Prepared", stream: Stream) -> Stream:
-        """One layer over the rows: writes their keys and values to the pages, then attends."""
+        """Run one layer over the rows: writes their keys and values to the pages, then attends."""
         with self._forward_context(prepared):
             hidden, residual = self.layers[layer](prepared.rows.positions, stream.hidden, stream.residual)
         return Stream(hidden, residual)
@@ -131,7 +131,8 @@ class LayerRunner:
     def project(
         self, layer: int, positions: torch.Tensor, stream: Stream
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Only the keys (rotated) and values [S, H, D] of a layer; nothing is written, the stream stays."""
+        """Only the keys (rotated) and values [S, H, D] of a layer; writes nothing, leaves the stream
+        unchanged."""
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def attend(_: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any) -> torch.Tensor:
@@ -146,14 +147,15 @@ class LayerRunner:
     def run_attending(
         self, layer: int, positions: torch.Tensor, stream: Stream, attend: Callable[..., torch.Tensor]
     ) -> Stream:
-        """One layer with a function in place of its attention; no page is touched.
+        """Run one layer with a function in place of its attention; touches no page.
 
         Args:
             positions: int64 [S], on the device.
-            attend: query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D]; `LayerLeft` passes.
+            attend: from query [S, Hq * D], key and value [S, H * D] (rotated) to [S, Hq * D]. A `LayerLeft`
+                that it raises is not caught here.
         """
         attention = self.attentions[layer]
-        attention.forward = attend  # type: ignore[method-assign]  # of this instance alone, until it is deleted
+        attention.forward = attend  # type: ignore[method-assign]  # on this instance only, deleted below
         try:
             with set_forward_context(None, self._vllm_config):
                 hidden, residual = self.layers[layer](positions, stream.hidden, stream.residual)
@@ -164,24 +166,24 @@ class LayerRunner:
     def attend(
         self, layer: int, prepared: "Prepared", query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
-        """Only a layer's attention, [S, heads * D] each: writes to the pages, then attends."""
+        """Run only a layer's attention, [S, heads * D] each: writes to the pages, then attends."""
         with self._forward_context(prepared):
             mixed: torch.Tensor = self.attentions[layer](query, key, value)
         return mixed
 
     def window(self, layer: int) -> int | None:
-        """How many positions a token of this layer sees, its own included; None: all before it."""
+        """Number of positions that a token of this layer sees, its own included; None: all before it."""
         window: int | None = getattr(self.attentions[layer], "sliding_window", None)
         return window
 
     @contextmanager
     def watch(self, layer: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Collects the (keys, values) [S, H, D] that the layer's attention gets."""
+        """Collect the (keys, values) [S, H, D] that the layer's attention receives."""
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def hook(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             shape = (-1, self.num_kv_heads, self.head_size)
-            seen.append((given[1].reshape(shape), given[2].reshape(shape)))  # [S, H, D]
+            seen.append((inputs[1].reshape(shape), inputs[2].reshape(shape)))  # [S, H, D]
 
         handle = self.attentions[layer].register_forward_pre_hook(hook)
         try:
@@ -191,37 +193,39 @@ class LayerRunner:
 
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, slots: torch.Tensor) -> None:
         """Write rows [S, H, D] into the layer's pages at slots int64 [S]."""
-        attention: Any = self.attentions[layer]  # the method is not part of the base class's contract
+        attention: Any = self.attentions[layer]  # the base class does not declare the method
         attention.impl.do_kv_cache_update(attention, keys, values, attention.kv_cache, slots)
 
     def page(self, block_id: int) -> Page:
-        """A copy of one of the manager's blocks, with whatever lies in it."""
-        return [own.clone() for own in self._page(block_id)]
+        """A copy of one of the manager's blocks with its content."""
+        return [block.clone() for block in self._page(block_id)]
 
     def put_page(self, block_id: int, page: Page) -> None:
-        """Make a block the same as that which was copied."""
-        for own, kept in zip(self._page(block_id), page, strict=True):
-            own.copy_(kept)
+        """Overwrite a block with a copy made by `page`."""
+        for block, copy in zip(self._page(block_id), page, strict=True):
+            block.copy_(copy)
 
     def _page(self, block_id: int) -> Page:
         first = block_id * self._splits
         return [blocks_of(attention.kv_cache, first, self._splits) for attention in self.attentions]
 
     def new_pages(self, num_blocks: int) -> torch.Tensor:
-        """Pages for `in_pages`. One set serves all layers: a layer's are read only while that layer runs."""
+        """Pages for `in_pages`. One set serves all layers, since a layer's pages are read only while it
+        runs."""
         return pages_like(self.attentions[0].kv_cache, num_blocks * self._splits)
 
     @contextmanager
     def in_pages(self, pages: torch.Tensor) -> Iterator[None]:
-        """These pages in place of the engine's for the time of the block; always restored."""
-        own = [attention.kv_cache for attention in self.attentions]
+        """Use these pages in place of the engine's inside the `with` block; the engine's are always
+        restored."""
+        engine_pages = [attention.kv_cache for attention in self.attentions]
         try:
             for attention in self.attentions:
                 attention.kv_cache = pages
             yield
         finally:
-            for attention, theirs in zip(self.attentions, own, strict=True):
-                attention.kv_cache = theirs
+            for attention, own in zip(self.attentions, engine_pages, strict=True):
+                attention.kv_cache = own
 
     @contextmanager
     def _forward_context(self, prepared: "Prepared") -> Iterator[None]:
@@ -236,7 +240,7 @@ class LayerRunner:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows with the metadata of every layer's attention."""
+    """Rows with the attention metadata of every layer."""
 
     rows: Rows
     metadata: dict[str, Any]
@@ -244,18 +248,18 @@ class Prepared:
 
 
 def _own_builder(group: Any, vllm_config: VllmConfig) -> Any:
-    """A metadata builder like the runner's, but not the runner's.
+    """A metadata builder of the same type as the runner's, but a separate one.
 
-    Some builders hand out views of buffers that they fill anew for the next batch, and a blend's metadata
-    lives over several engine steps.
+    Some builders return views of buffers that they overwrite for the next batch, and a blend uses its
+    metadata over several engine steps.
     """
-    theirs = group.get_metadata_builder()
-    if getattr(type(theirs), "requires_block_table_width", False):
+    builder = group.get_metadata_builder()
+    if getattr(type(builder), "requires_block_table_width", False):
         raise NotBlendable(
             f"the attention backend {group.backend.get_name()} builds its metadata for whole batches only. "
-            "Serve it without blending."
+            "Choose another one with --attention-backend, or serve the model without blending."
         )
-    return type(theirs)(theirs.kv_cache_spec, group.layer_names, vllm_config, theirs.device)
+    return type(builder)(builder.kv_cache_spec, group.layer_names, vllm_config, builder.device)
 
 
 def _decoder_layers(model: nn.Module) -> list[nn.Module]:

@@ -1,9 +1,9 @@
-"""Whole blocks of a layer's pages, whatever the layout that the attention backend gives them."""
+"""Blocks of a layer's pages, in whatever layout the attention backend uses."""
 
 import torch
 
 Page = list[torch.Tensor]
-"""One block of each layer's pages, in the layout of the attention backend."""
+"""One block of each layer's pages, in the attention backend's layout."""
 
 
 def pages_like(pages: torch.Tensor, num_blocks: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Tensor-parallel ranks: what they must agree on, and which heads are whose."""
+"""Tensor-parallel ranks: sums and votes over all ranks, and the heads of each rank."""
 
 import torch
 from vllm.distributed import (
@@ -10,11 +10,11 @@ from vllm.distributed import (
 
 
 class Ranks:
-    """This worker's place among the tensor-parallel ranks.
+    """This worker among the tensor-parallel ranks.
 
     Args:
         total_kv_heads: key/value heads of the whole model.
-        device: where the ranks' tensors are.
+        device: of the tensors that the ranks exchange.
     """
 
     def __init__(self, total_kv_heads: int, device: torch.device) -> None:
@@ -24,28 +24,29 @@ class Ranks:
         self.total_kv_heads = total_kv_heads
 
     def sum(self, partial: torch.Tensor) -> torch.Tensor:
-        """Sum over ranks; the same bits on every rank."""
+        """The sum over ranks; the same bits on every rank."""
         if self.size == 1:
             return partial
         return tensor_model_parallel_all_reduce(partial)
 
     def all_true(self, flags: list[bool]) -> list[bool]:
-        """For each flag, whether it is set on every rank."""
+        """For each flag, whether it is True on every rank."""
         if self.size == 1 or not flags:
             return flags
         total = self.sum(torch.tensor(flags, dtype=torch.float32, device=self._device))
         return [int(count) == self.size for count in total.tolist()]
 
     def own_heads(self, heads: torch.Tensor, num_own: int) -> torch.Tensor:
-        """This rank's heads [..., num_own, D] of all heads [..., H, D], or of these same ones; a view.
+        """This rank's heads [..., num_own, D] of all heads [..., H, D], as a view. This rank's heads are
+        returned as they are.
 
-        With fewer heads than ranks, several ranks hold the same one, as in vLLM.
+        With fewer heads than ranks, several ranks have the same head, as in vLLM.
         """
         return heads if heads.shape[-2] == num_own else heads[..., self.own_of_all, :]
 
     @property
     def own_of_all(self) -> slice:
-        """Where this rank's heads stand among all."""
+        """The indices of this rank's heads among all."""
         first = self.rank * self.total_kv_heads // self.size
         return slice(first, first + max(1, self.total_kv_heads // self.size))
 

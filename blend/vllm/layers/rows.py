@@ -9,18 +9,18 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Tokens to run through a layer together, as the kernel's sequences.
+    """Tokens that run through a layer together, as sequences of the attention kernel.
 
-    A kernel sequence is a run of consecutive positions: its query is the run, its length is the last
-    position plus one, and bottom-right causal masking then lets every token see exactly the positions
-    at or before its own. ::
+    A kernel sequence is a run of consecutive positions: its query is the run, and its length is the last
+    position plus one. The kernel's causal mask, aligned bottom right, then lets every token see exactly the
+    positions at or before its own. ::
 
         positions   4 5 6      9      12 13         runs (4,7) (9,10) (12,14)
         query_start 0          3      4        6    seq_lens 7, 10, 14
 
     Attributes:
         positions: int64 [S].
-        slots: int64 [S], where each token's key and value go.
+        slots: int64 [S], where each token's key and value are written.
         query_start: int32 [R + 1].
         seq_lens: int32 [R].
         block_table: int32 [R, B].
@@ -40,7 +40,7 @@ class Rows:
         return self.positions.shape[0]
 
     def to(self, device: torch.device) -> "Rows":
-        """The same rows on another device (the same object when they are there)."""
+        """The same rows on another device (the same object if they are on it)."""
         if self.positions.device == device:
             return self
         return replace(
@@ -54,7 +54,7 @@ class Rows:
 
 
 def slots_of(positions: torch.Tensor, block_ids: torch.Tensor, block_size: int) -> torch.Tensor:
-    """Slot of each position of one sequence.
+    """The slot of each position of one sequence.
 
     >>> slots_of(torch.tensor([0, 3, 4]), torch.tensor([7, 2]), 4).tolist()
     [28, 31, 8]
@@ -74,10 +74,10 @@ def runs_of(positions: torch.Tensor) -> torch.Tensor:
 
 
 def pieces_of(positions: torch.Tensor, max_tokens: int, max_runs: int) -> list[slice]:
-    """Ascending pieces of `positions`, each of at most so many tokens in at most so many runs.
+    """Consecutive pieces of `positions`, each with at most `max_tokens` tokens in at most `max_runs` runs.
 
-    A row sees only rows before it, so that pieces run one after another through a layer give what they
-    give together; and a piece is never more than the engine was made for.
+    A row sees only rows before it, so pieces that run one after another through a layer give the same result
+    as one pass; and no piece exceeds what the engine was configured for.
 
     >>> pieces_of(torch.tensor([4, 5, 6, 9, 12, 13]), max_tokens=2, max_runs=2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
@@ -117,21 +117,21 @@ def rows_of_one(positions: torch.Tensor, block_ids: torch.Tensor, block_size: in
 
 
 def rows_behind(start: int, lengths: Sequence[int], block_size: int) -> tuple[Rows, torch.Tensor]:
-    """Rows for several sequences with one beginning, each a run of its own right behind it.
+    """Rows for several sequences with a common beginning; each sequence is a run right behind it.
 
-    Blocks that the beginning fills are the same for all; the others are each sequence's own. With a beginning
-    of 6 positions and blocks of 4::
+    All sequences share the blocks that the beginning fills; the other blocks belong to one sequence each.
+    With a beginning of 6 positions and blocks of 4::
 
         positions   0 1 2 3 | 4 5  6 7 | 8 ..
         blocks      0       | 1        | 2        of the first sequence
                     0       | 3        | 4        of the second
 
     Args:
-        start: length of the beginning; its rows must be filled by the caller, see `beginning_of`.
+        start: length of the beginning; the caller must write its rows, see `beginning_of`.
         lengths: tokens of each run.
 
     Returns:
-        The rows, and int32 [R, B] blocks of each sequence, numbered from zero.
+        The rows, and the blocks of each sequence, int32 [R, B], numbered from zero.
     """
     stops = [start + length for length in lengths]
     shared, width = start // block_size, -(-max(stops) // block_size)
@@ -152,7 +152,7 @@ def rows_behind(start: int, lengths: Sequence[int], block_size: int) -> tuple[Ro
 
 
 def beginning_of(start: int, table: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the rows of a common beginning go, so that every sequence of `rows_behind` finds them.
+    """Where to write the rows of a common beginning, so that every sequence of `rows_behind` sees them.
 
     Args:
         start: length of the beginning.
@@ -175,7 +175,7 @@ def beginning_of(start: int, table: torch.Tensor, block_size: int) -> tuple[torc
 
 
 def piece_of_rows(rows: Rows, piece: slice) -> Rows:
-    """Some consecutive ones of rows on the CPU, each run with what of it they hold.
+    """A consecutive part of rows on the CPU; a run that the part cuts keeps the tokens inside it.
 
     Pieces run one after another through a layer give what all rows give together.
 

@@ -1,1 +1,1 @@
-"""The scheduler's half of the connector: which requests are blended, and how."""
+"""The scheduler's half of the connector: decides which requests are blended, and how."""

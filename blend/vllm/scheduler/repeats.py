@@ -25,10 +25,11 @@ from blend.chunks.chunk import pack_ids
 from blend.vllm.scheduler.lineage import KeptNames
 
 MAX_PROMPTS = 4096
-"""Prompts whose beginning is remembered; an entry takes some 200 bytes, and the oldest is forgotten first."""
+"""Cap on remembered prompts; an entry takes about 200 bytes, and the oldest is forgotten first."""
 
 MAX_TAIL_BYTES = 128 << 20
-"""Of pages that each worker keeps: 44 contexts' of the default model in bfloat16 in blocks of 128 tokens."""
+"""Cap on the pages that each worker keeps: 44 contexts of the default model in bfloat16, with blocks of 128
+tokens."""
 
 
 class Repeats:
@@ -43,14 +44,16 @@ class Repeats:
         self.tails = KeptNames(MAX_TAIL_BYTES)
 
     def began_at(self, request: Request) -> int | None:
-        """First token that vLLM itself computed of this prompt under this salt; None where it was not asked,
-        or where the answer is drawn at random: such a request finds all that there is."""
+        """The first token that vLLM itself computed when this prompt was asked before under this salt.
+
+        None if it was not asked before, or if the answer is sampled: such a request finds all cached blocks.
+        """
         if not _is_repeatable(request):
             return None
         return self._began.get(_key(request))
 
     def begins_at(self, request: Request, num_tokens: int) -> None:
-        """vLLM computes the prompt from this token on."""
+        """Remember that vLLM computes the prompt from this token on."""
         key = _key(request)
         self._began[key] = num_tokens
         self._began.move_to_end(key)
@@ -59,12 +62,12 @@ class Repeats:
 
 
 def show_blocks(request: Request, num_blocks: int) -> None:
-    """Let vLLM find no more than so many blocks of a request when it looks next; see `show_all_blocks`."""
+    """Let vLLM's next lookup find at most this many blocks of a request; undo it with `show_all_blocks`."""
     del request.block_hashes[num_blocks:]
 
 
 def show_all_blocks(request: Request) -> None:
-    """Undo `show_blocks`: before the request's blocks are allocated, or they could not be cached."""
+    """Undo `show_blocks`. Call it before the request's blocks are allocated, or vLLM cannot cache them."""
     request.update_block_hashes()
 
 

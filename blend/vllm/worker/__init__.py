@@ -1,1 +1,1 @@
-"""The workers' half of the connector: reading, blending in slices, computing chunks."""
+"""The workers' half of the connector: runs blends in slices, and computes and stores chunks."""
