@@ -35,7 +35,8 @@ class Notice:
 class Planned:
     """What there is to do; chunks that occur twice count once.
 
-    A chunk is stored in two versions (see `blend.versions`), and is to be computed when one is missing.
+    A chunk is stored in two versions (see `blend.chunks.versions`), and is to be computed when one is
+    missing.
 
     Attributes:
         reused: chunks that are stored in all their versions.

@@ -1,4 +1,4 @@
-"""The blend on a Hugging Face model: any decoder that takes a `Cache`, no engine needed."""
+"""The blend on a Hugging Face model: any decoder that accepts a `Cache`, without an engine."""
 
 from blend.hf.blender import blend
 from blend.hf.chunks import compute_chunk, compute_chunks

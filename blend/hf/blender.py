@@ -30,8 +30,8 @@ from blend.select.selection import Selection, select
 from blend.settings.defaults import DEFAULTS
 
 Keep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a layer, and the cached and fresh values [S, H, D] of the selected rows, to bool [S]: rows whose
-fresh ones are used at this layer. For rules that drop rows on the way; cold rows are never dropped."""
+"""From a layer and the cached and fresh values [S, H, D] of the selected rows to bool [S]: the rows whose
+fresh values are used at this layer. For rules that drop rows on the way; cold rows are never dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class HFBlend:
     """A blended context.
 
     Attributes:
-        cache: holds positions `0 .. N - 1`; `generate` with the whole prompt goes on from there.
+        cache: holds positions `0 .. N - 1`; call `generate` with the whole prompt to continue.
         stats: what happened.
         selected: int64 [S], context positions that were computed, ascending, on the CPU.
-        computed: bool [N], the same, with those of the blend that this one was put on top of.
+        computed: bool [N], the same, plus those of the blend that this one tops up.
         exact: bool [N], rows that were taken from chunks and equal a full prefill's.
-        by_layer: those whose fresh rows were used, layer by layer: `selected`, unless some were dropped.
+        by_layer: positions whose fresh rows were used at each layer: `selected`, unless some were dropped.
     """
 
     cache: DynamicCache
@@ -67,19 +67,18 @@ def blend(
     keep: Keep | None = None,
     onto: HFBlend | None = None,
 ) -> HFBlend:
-    """Context KV for a prompt, made of the KV of its chunks. Not thread-safe: one blend at a time.
+    """Blend the KV of a prompt's chunks into context KV. Not thread-safe: one blend at a time.
 
     Args:
         model: the model that computed the chunks; sdpa or eager attention.
         prompt: token ids of the whole prompt (chunks are found in it), or a plan.
-        chunks: chunk KV, never written to. A chunk of the plan that is not among them is computed cold.
+        chunks: chunk KV, never changed. A chunk of the plan that is missing here is computed cold.
         recompute_ratio: share of context tokens that are computed again, in [0, 1], or "auto".
         selector: rule that picks them, by name or itself.
         corrector: rule that adjusts the others; none by default.
         keep: rule that drops selected rows on the way through the layers; none by default.
-        onto: a blend of the same context for another question, to be topped up for this one: what was
-            computed there stays, and what the selector picks besides is computed. It is not changed, and may
-            have been generated from.
+        onto: a blend of the same context for another question, to be topped up: its computed rows are kept,
+            and the rows that the selector picks in addition are computed. It is not changed.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.

@@ -1,4 +1,4 @@
-"""Computing chunk KV: each chunk alone, behind its prefix, whose rows are dropped."""
+"""Computes chunk KV on a Hugging Face model: each chunk alone behind its prefix, whose rows are dropped."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,23 +13,23 @@ from blend.hf.decoder import decoder_of, kv_layout
 from blend.models.blendable import check_blendable
 
 Behind = tuple[tuple[int, ...], PositionGap | None]
-"""Token ids of what chunks stand behind, and the positions left out among these."""
+"""Token ids that chunks are computed behind, and a position gap among them."""
 
 PrefixKV = Mapping[Behind, ChunkKV]
-"""The own KV of what chunks stand behind: a prefix, or a prefix and the lead."""
+"""KV of the prefixes that chunks are computed behind: a prefix, or a prefix and the lead."""
 
 
 @torch.no_grad()
 def compute_chunks(
     model: PreTrainedModel, records: Sequence[ChunkRecord], prefixes: PrefixKV | None = None
 ) -> list[ChunkKV]:
-    """Chunk KV of several chunks; those behind one prefix are one batch, and the prefix is computed once. An
-    echo is one behind what its first reading stands behind.
+    """Chunk KV of several chunks. Chunks behind one prefix are one batch, and their prefix is computed once;
+    an echo is batched by the prefix of its first read.
 
     Args:
         model: a decoder with rotary positions.
         records: what to compute; prefixes and lengths may differ.
-        prefixes: KV of prefixes that are known already; the others are computed.
+        prefixes: KV of known prefixes; the others are computed.
 
     Returns:
         One per record, in their order, on the model's device.

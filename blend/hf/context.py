@@ -1,4 +1,4 @@
-"""The cached rows of a context: stored rows, realigned to their places."""
+"""The cached rows of a context: stored rows, realigned to their positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Context:
 
 
 def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV]) -> Context:
-    """Stored rows at their places in the context; rows that no chunk covers are zero and cold."""
+    """Stored rows at their positions in the context; rows that no chunk covers are zero and cold."""
     stored = {chunk.record.chunk_id: chunk for chunk in chunks}
     shape = (layout.num_layers, plan.num_tokens, layout.num_heads, layout.head_size)
     keys = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
@@ -38,20 +38,20 @@ def realign_chunks(layout: KVLayout, plan: BlendPlan, chunks: Sequence[ChunkKV])
             continue
         _check(layout, span, chunk)
         rows = slice(span.start, min(span.stop, plan.num_tokens))
-        own = slice(0, rows.stop - rows.start)  # a chunk that ends the prompt lends all but its last row
+        own = slice(0, rows.stop - rows.start)  # without the last row of a chunk that ends the prompt
         keys[:, rows], values[:, rows] = _moved(layout, chunk, own, span.start)
         cold[rows], exact[rows] = False, span.exact and chunk.is_lossless
         echo = None if span.echoed is None else stored.get(span.echoed.record.chunk_id)
         if span.echoed is not None and echo is not None:
             _check(layout, span, echo)
             for first, stop in within(span.echoed.rows, 0, own.stop):
-                again = slice(span.start + first, span.start + stop)
-                keys[:, again], values[:, again] = _moved(layout, echo, slice(first, stop), span.start)
+                echoed = slice(span.start + first, span.start + stop)
+                keys[:, echoed], values[:, echoed] = _moved(layout, echo, slice(first, stop), span.start)
     return Context(keys, values, cold, exact)
 
 
 def _moved(layout: KVLayout, chunk: ChunkKV, own: slice, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some rows of a chunk whose first one stands at `start`."""
+    """Some rows of a chunk whose first token stands at `start`."""
     turn = rotation(layout.table, start - chunk.record.offset)
     keys = realign(chunk.keys[:, own].to(layout.device), turn, layout.interleaved)
     return keys, chunk.values[:, own].to(layout.device)

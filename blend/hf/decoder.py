@@ -1,7 +1,7 @@
-"""Running a Hugging Face decoder on chosen tokens of a context.
+"""Runs a Hugging Face decoder on chosen tokens of a context.
 
-The model's own forward does all the arithmetic. Two things are put in its hands: a mask that lets every token
-see the positions at or before its own, and a cache that asks us, at each layer, what there is to attend to.
+The model's own forward does all the arithmetic. It gets two things from here: a mask that lets every token
+see the positions at or before its own, and a cache that asks at each layer for the rows to attend to.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from blend.errors import ModelError, NotBlendable
 from blend.maths.rope import realign, rotation
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""From a layer's index and the fresh keys and values [S, H, D] of the tokens that run, to the keys and
-values [N, H, D] that they attend to. Called once per layer, before its attention."""
+"""From a layer's index and the fresh keys and values [S, H, D] of the running tokens to the keys and values
+[N, H, D] that they attend to. Called once per layer, before its attention."""
 
 _MASKED_ATTENTION = ("sdpa", "eager", "kvblend_question_probe")
-_LOOKED_AT_TOKENS = 8
+_MEASURED_TOKENS = 8
 _LAYOUT_TOLERANCE = 0.03
 """A wrong layout is off by about one; bfloat16, the coarsest dtype, by less than 0.01."""
 
@@ -30,7 +30,7 @@ class KVLayout:
     """What a model's keys and values look like, and how its keys are rotated.
 
     Attributes:
-        table: float32 [P, R], see `blend.rope.rotation`.
+        table: float32 [P, R], see `blend.maths.rope.rotation`.
         interleaved: whether rotated pairs are neighbours.
     """
 
@@ -44,7 +44,7 @@ class KVLayout:
 
 
 class _AskingCache(Cache):
-    """A cache that holds nothing: what a layer attends to is what `attend` returns."""
+    """A cache without content: a layer attends to what `attend` returns."""
 
     def __init__(self, attend: Attend) -> None:
         super().__init__(layers=[])
@@ -64,11 +64,11 @@ class _AskingCache(Cache):
 
 
 class Stop(Exception):
-    """Raised inside a forward that has given what it was run for."""
+    """Raised inside a forward to stop it once the wanted values are known."""
 
 
 def decoder_of(model: PreTrainedModel) -> Any:
-    """The stack of layers below the language model's head, whatever the family calls it."""
+    """The stack of layers below the language model's head, by whatever name the family uses."""
     return model.get_decoder()  # type: ignore[no-untyped-call]
 
 
@@ -87,7 +87,7 @@ def run(
         columns: int64 [N], where the rows stand that `attend` returns.
 
     Raises:
-        ModelError: the model's attention implementation takes no mask of ours.
+        ModelError: the model's attention implementation does not accept a mask.
     """
     if model.config._attn_implementation not in _MASKED_ATTENTION:
         raise ModelError(
@@ -108,7 +108,7 @@ def run(
 def project(
     model: PreTrainedModel, token_ids: Sequence[int], layer: int, first_position: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values [N, H, D] of one layer as a full prefill of these tokens has them; it stops there."""
+    """Keys and values [N, H, D] of one layer in a full prefill of these tokens; runs no layer above it."""
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def attend(index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,11 +124,10 @@ def project(
 
 
 def kv_layout(model: PreTrainedModel, token_ids: Sequence[int], num_positions: int) -> KVLayout:
-    """What the model itself shows when it projects a few of the context's tokens.
+    """Measure the layout by projecting a few of the context's tokens.
 
-    Which of the two rotary layouts it has is not written in its configuration, so it is looked at: layer
-    0's keys depend on token and position alone, and moving them by one position must give what the model
-    gives there.
+    The configuration does not say which of the two rotary layouts a model has. Layer 0's keys depend on token
+    and position only, so rotating them by one position must give the model's own keys one position on.
 
     Args:
         token_ids: the context, not empty.
@@ -142,10 +141,10 @@ def kv_layout(model: PreTrainedModel, token_ids: Sequence[int], num_positions: i
     if inv_freq is None:
         raise NotBlendable(f"{model.config.model_type}: its decoder has no rotary module with `inv_freq`")
     table = _rotary_table(inv_freq, num_positions)
-    here, _ = project(model, token_ids[:_LOOKED_AT_TOKENS], layer=0)
-    there, _ = project(model, token_ids[:_LOOKED_AT_TOKENS], layer=0, first_position=1)
-    turn = rotation(table, 1)
-    errors = {layout: _relative_error(realign(here, turn, layout), there) for layout in (False, True)}
+    here, _ = project(model, token_ids[:_MEASURED_TOKENS], layer=0)
+    there, _ = project(model, token_ids[:_MEASURED_TOKENS], layer=0, first_position=1)
+    moved_by = rotation(table, 1)
+    errors = {layout: _relative_error(realign(here, moved_by, layout), there) for layout in (False, True)}
     interleaved = errors[True] < errors[False]
     if not errors[interleaved] < _LAYOUT_TOLERANCE:
         raise NotBlendable(

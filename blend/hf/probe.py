@@ -1,4 +1,4 @@
-"""The question probe: the suffix runs over the cached rows as they are, to see where it looks."""
+"""The question probe: runs the suffix over the cached rows and records which rows it attends to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +16,7 @@ _IMPLEMENTATION = "kvblend_question_probe"
 
 
 class _Watch:
-    """Collects the attention weights of the layers that are wanted, and ends the run after the last."""
+    """Collects the attention weights of the wanted layers, and stops the run after the last one."""
 
     def __init__(self, wanted: range, num_context: int) -> None:
         self.wanted = wanted
@@ -39,11 +39,11 @@ _watch: list[_Watch] = []
 def question_attention(
     model: PreTrainedModel, plan: BlendPlan, cached: Context, part: LayerPart
 ) -> torch.Tensor:
-    """Attention that the suffix's last tokens pay to each context row; see `SelectorInput.attention`.
+    """Attention from the suffix's last tokens to each context row; see `SelectorInput.attention`.
 
     Args:
-        cached: realigned rows; those that are cold are not seen.
-        part: of the depth, over whose layers the mean is taken.
+        cached: realigned rows; cold rows are not attended to.
+        part: the layers over which the mean is taken.
 
     Returns:
         float32 [P, N] on the CPU, `P` tokens of the suffix, see `probe_tokens`.
@@ -68,7 +68,7 @@ def question_attention(
 
 @contextmanager
 def _watching(model: PreTrainedModel, wanted: range, num_context: int) -> Iterator[_Watch]:
-    assert not _watch, "one blend at a time: the probe changes what the model attends with while it runs"
+    assert not _watch, "one blend at a time: the probe replaces the model's attention while it runs"
     own = model.config._attn_implementation
     watch = _Watch(wanted, num_context)
     _watch.append(watch)

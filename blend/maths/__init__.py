@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: rotation of keys, and attention over rows that are at hand."""
+"""Pure tensor functions: rotation of keys, attention with visible weights, KL divergence."""

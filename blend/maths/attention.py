@@ -1,6 +1,6 @@
-"""Attention in the open: what a few tokens give out of rows that are at hand, and how they weigh them.
+"""Attention of a few tokens to rows in memory, with its weights.
 
-The question probe looks at the weights, which no kernel gives away.
+The question probe needs the weights, which no attention kernel returns.
 
 Axes: `P` tokens that attend, `M` rows that are attended to, `Hq` query heads, `H` key/value heads,
 `D` head size.
@@ -10,13 +10,13 @@ import torch
 
 
 class OpenAttention:
-    """Attention of some tokens to some rows, in one layer after the other.
+    """Attention of tokens to rows, one layer after the other.
 
-    The weights of all layers are computed in the same memory: taking fresh one for each layer takes as long
-    as the softmax.
+    All layers use the same memory for their weights: allocating it for each layer takes as long as the
+    softmax.
 
     Args:
-        visible: bool [P, M]; each token sees one row at least.
+        visible: bool [P, M]; each token sees at least one row.
 
     >>> attention = OpenAttention(torch.tensor([[True, True, False]]))
     >>> attention.weigh(torch.ones(1, 2, 4), torch.ones(3, 1, 4), 0.5)[0].tolist()
@@ -26,7 +26,7 @@ class OpenAttention:
     def __init__(self, visible: torch.Tensor) -> None:
         hidden = ~visible
         somewhere = torch.nonzero(hidden.any(dim=0)).flatten()
-        # Mostly it is but the tokens' own rows, the last ones, that some of them do not see.
+        # Usually only the last rows, the tokens' own, are hidden from some of the tokens.
         self._first_hidden = int(somewhere[0]) if len(somewhere) else visible.shape[1]
         self._hidden = hidden[:, self._first_hidden :]
         self._scores = torch.empty(0)
@@ -35,13 +35,13 @@ class OpenAttention:
     def weigh(
         self, queries: torch.Tensor, keys: torch.Tensor, scale: float, soft_cap: float | None = None
     ) -> torch.Tensor:
-        """Attention weights, computed in float32; good until they are computed for another layer.
+        """Attention weights, computed in float32; valid until the next call.
 
         Args:
             queries: [P, Hq, D], rotated; query heads `i * Hq / H ..` share key head `i`.
             keys: [M, H, D], rotated.
-            scale: factor of the scores, usually `D ** -0.5`.
-            soft_cap: scores are bent into `(-soft_cap, soft_cap)`, as Gemma 2 does it.
+            scale: factor on the scores, usually `D ** -0.5`.
+            soft_cap: limits scores to `(-soft_cap, soft_cap)`, as in Gemma 2.
 
         Returns:
             float32 [Hq, P, M]; each row sums to one.
@@ -49,7 +49,7 @@ class OpenAttention:
         num_tokens, num_heads, head_size = queries.shape
         num_rows, num_kv_heads, _ = keys.shape
         by_group = (queries.float() * scale).reshape(num_tokens, num_kv_heads, -1, head_size)
-        # One product per key head: a broadcast over the query heads that share it would copy keys for each.
+        # One product per key head: broadcasting over the query heads that share it would copy the keys.
         folded = by_group.permute(1, 2, 0, 3).reshape(num_kv_heads, -1, head_size)  # [H, Hq / H * P, D]
         shape = (*folded.shape[:2], num_rows)
         if self._scores.shape != shape:
@@ -64,7 +64,7 @@ class OpenAttention:
 
 
 def mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """What the weights take out of the values.
+    """The attention output: values, weighted.
 
     Args:
         weights: float32 [Hq, P, M], from `OpenAttention.weigh`.

@@ -2,7 +2,7 @@
 
 Rotary embedding multiplies key `k` at position `p` by a rotation `R(p)`, and `R(p + d) = R(d) R(p)`: one
 constant rotation moves a whole chunk by `d` positions, whatever position each of its tokens has. Chunks
-that move by different distances are turned together by `side_by_side`.
+that move by different distances are rotated together with `side_by_side`.
 
 References: RoFormer, https://arxiv.org/abs/2104.09864; the two layouts are GPT-NeoX's (pairs are `i` and
 `i + R/2`) and GPT-J's (pairs are `2i` and `2i + 1`).
@@ -21,9 +21,9 @@ class Rotation:
     """A rotation of keys.
 
     Attributes:
-        cos, sin: float32 [R / 2], of the angle by which each pair of dimensions turns; or [T, 1, R / 2], when
-            each of `T` rows turns by its own.
-        is_identity: nothing turns.
+        cos, sin: float32 [R / 2], of the angle by which each pair of dimensions is rotated; or
+            [T, 1, R / 2], one angle per row of `T`.
+        is_identity: all angles are zero.
     """
 
     cos: torch.Tensor
@@ -55,43 +55,43 @@ def rotation(table: torch.Tensor, delta: int) -> Rotation:
             "use a shorter prompt"
         )
     half = width // 2
-    factor = table[0, :half]  # cos(0) = 1 times whatever the model folds in
+    factor = table[0, :half]  # cos(0) = 1, times the factor that the model folds in
     row = table[abs(delta)]
     cos, sin = row[:half] / factor, row[half:] / factor
     return Rotation(cos, -sin if delta < 0 else sin, is_identity=delta == 0)
 
 
 def side_by_side(parts: Sequence[tuple[Rotation, int]]) -> Rotation:
-    """One rotation for rows that stand side by side.
+    """One rotation for consecutive rows with different rotations.
 
     Args:
-        parts: a rotation from `rotation`, and how many rows turn by it; one part at least.
+        parts: a rotation from `rotation`, and the number of rows that it applies to; at least one part.
 
     >>> one, zero = torch.ones(1), torch.zeros(1)
-    >>> turns = side_by_side([(Rotation(zero, one), 1), (Rotation(one, zero), 1)])
-    >>> realign(torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]]), turns).tolist()
+    >>> both = side_by_side([(Rotation(zero, one), 1), (Rotation(one, zero), 1)])
+    >>> realign(torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]]), both).tolist()
     [[[-2.0, 1.0]], [[1.0, 2.0]]]
     """
-    cos = torch.cat([turn.cos.expand(rows, -1) for turn, rows in parts])
-    sin = torch.cat([turn.sin.expand(rows, -1) for turn, rows in parts])
-    identity = all(turn.is_identity for turn, _ in parts)
+    cos = torch.cat([part.cos.expand(rows, -1) for part, rows in parts])
+    sin = torch.cat([part.sin.expand(rows, -1) for part, rows in parts])
+    identity = all(part.is_identity for part, _ in parts)
     return Rotation(cos[:, None], sin[:, None], identity)  # [T, 1, R / 2]
 
 
 def realign(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -> torch.Tensor:
-    """Keys moved by a rotation; never writes to its argument.
+    """Keys after a rotation; never writes to its argument.
 
     Args:
-        keys: [..., D], or [T, H, D] where each row turns by its own angle; rotated for their stored
-            positions; only the first `R` of `D` dimensions turn.
+        keys: [..., D], or [T, H, D] with one angle per row; rotated for their stored positions. Only the
+            first `R` of `D` dimensions are rotated.
         rotation: from `rotation` or `side_by_side`, on the same device.
         interleaved: True for GPT-J's layout, False for GPT-NeoX's.
 
     Returns:
-        [..., D] of the same dtype, computed in float32 and cast once. If nothing turns: `keys` itself.
+        [..., D] of the same dtype, computed in float32 and cast once; `keys` itself for the identity.
 
-    >>> turn = Rotation(torch.tensor([0.0]), torch.tensor([1.0]))
-    >>> realign(torch.tensor([1.0, 2.0, 3.0]), turn).tolist()
+    >>> quarter = Rotation(torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> realign(torch.tensor([1.0, 2.0, 3.0]), quarter).tolist()
     [-2.0, 1.0, 3.0]
     """
     if rotation.is_identity:
@@ -102,7 +102,7 @@ def realign(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -
 
 
 def realign_(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) -> None:
-    """The same in place: for a copy of stored keys that was made anyway, and is nobody else's."""
+    """The same in place; pass only a private copy of stored keys."""
     if rotation.is_identity:
         return
     half = rotation.cos.shape[-1]
@@ -110,9 +110,9 @@ def realign_(keys: torch.Tensor, rotation: Rotation, interleaved: bool = False) 
     second = slice(1, 2 * half, 2) if interleaved else slice(half, 2 * half)
     wide = keys if keys.dtype == torch.float32 else keys.float()
     k1, k2, cos, sin = wide[..., first], wide[..., second], rotation.cos, rotation.sin
-    # This runs for every layer of a context, and each temporary costs a pass over fresh memory.
-    turned = k1 * sin
+    # This runs for every layer of a context, and each temporary tensor costs a pass over new memory.
+    rotated = k1 * sin
     k1.mul_(cos).addcmul_(k2, sin, value=-1)
-    k2.mul_(cos).add_(turned)
+    k2.mul_(cos).add_(rotated)
     if wide is not keys:
         keys.copy_(wide)

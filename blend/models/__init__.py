@@ -1,1 +1,1 @@
-"""Finding a model, converting it, naming it by its numbers, and judging whether it can be blended."""
+"""Finds and converts models, computes their fingerprints, and decides whether they can be blended."""

@@ -1,7 +1,7 @@
-"""Whether a model's KV can be blended at all, judged from its configuration alone.
+"""Decides from a model's configuration whether its KV can be blended.
 
-A blend needs that every layer keeps one key and one value per token and head, that a token may look at
-every token before it, and that a key turns by a rotation that depends on its position and on nothing else.
+A blend needs three things: every layer keeps one key and one value per token and head; every token attends to
+all tokens before it; and a key is rotated by an angle that depends on its position only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,17 +10,17 @@ from typing import Any
 from blend.errors import NotBlendable
 
 STATIC_ROTARY = ("default", "linear", "llama3", "yarn", "proportional")
-"""Rotary scalings whose angles are fixed when the model is built."""
+"""Rotary scalings whose angles are fixed when the model is loaded."""
 
 _LAYER_LISTS = ("layer_types", "layers_block_type", "block_types")
 _RECURRENT = ("mamba", "linear_attention", "hybrid", "recurrent", "conv", "rwkv", "minimax_lightning")
 
 
 def check_blendable(config: Any) -> None:
-    """Accept a model, or say why its KV cannot be blended.
+    """Accept a model, or raise with the reason why its KV cannot be blended.
 
     Args:
-        config: a transformers configuration; of a composite model, its text part is judged.
+        config: a transformers configuration; for a composite model, its text part is checked.
 
     Raises:
         NotBlendable: names the model type and the reason.
@@ -63,8 +63,8 @@ def _layers(config: Any) -> str | None:
 
 
 def _window(config: Any) -> str | None:
-    # A window is in force where the configuration lists it per layer (judged above) or, without such a
-    # list, wherever it is set and not switched off.
+    # A window applies if the configuration lists it per layer (checked above) or, without a list, if it is
+    # set and not switched off.
     if hasattr(config, "layer_types") or not getattr(config, "use_sliding_window", True):
         return None
     window = getattr(config, "sliding_window", None)
@@ -100,7 +100,7 @@ def _scaling(parameters: Mapping[str, Any]) -> str | None:
 
 
 def _rotary(config: Any) -> tuple[Mapping[str, Any], ...]:
-    """Rotary parameters: one mapping, or one for each kind of layer."""
+    """Rotary parameters: one mapping, or one per kind of layer."""
     parameters = getattr(config, "rope_parameters", None) or {}
     nested = tuple(value for value in parameters.values() if isinstance(value, Mapping))
     return nested or ((parameters,) if parameters else ())

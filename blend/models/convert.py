@@ -1,8 +1,8 @@
-"""A GGUF file to a Hugging Face folder, once.
+"""Converts a GGUF file to a Hugging Face folder, once per file.
 
-GGUF stores the query and key projections of Llama-like models with their rotary pairs interleaved;
-transformers' loader undoes that. It refuses to save what it loaded, so the weights are put into a model
-that was never quantised, and that one is saved.
+GGUF stores the query and key projections of Llama-like models with interleaved rotary pairs, which the loader
+of transformers undoes. transformers refuses to save a model that it loaded from GGUF, so the weights are
+moved into a new model that was never quantised, and that model is saved.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ _PACKAGES = ("accelerate", "gguf")  # transformers loads GGUF through both
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write a GGUF model as float32 safetensors, with its configuration, tokenizer and chat template.
 
-    The folder appears whole or not at all; when two processes convert at once, the first one's stays.
+    The folder appears complete or not at all; if two processes convert at once, the first result stays.
 
     Args:
         gguf: the file to convert.
-        folder: where the model goes; must not exist, or hold the same model.
+        folder: the new model folder; must not exist, or hold the same model.
 
     Raises:
-        ModelError: the file is no GGUF, or of an architecture or rotary scaling that would be lost, or the
+        ModelError: the file is not GGUF, the conversion would lose its architecture or rotary scaling, or the
             packages that read GGUF are not installed.
     """
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
@@ -60,11 +60,11 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 def _check_rotary(gguf: Path) -> None:
     from gguf import GGUFReader
 
-    # transformers' loader reads the rotary base and drops the scaling: wrong numbers, and no warning.
+    # The loader of transformers reads the rotary base and drops the scaling: wrong numbers without a warning.
     try:
         reader = GGUFReader(gguf)
     except (OSError, ValueError, IndexError) as error:
-        raise ModelError(f"{gguf} cannot be read as GGUF ({error}): expected a whole .gguf file") from error
+        raise ModelError(f"cannot read {gguf} as GGUF ({error}): expected a complete .gguf file") from error
     kind = next(
         (field.contents() for name, field in reader.fields.items() if name.endswith("rope.scaling.type")),
         "none",
@@ -79,7 +79,7 @@ def _check_rotary(gguf: Path) -> None:
 
 
 def _write(gguf: Path, folder: Path) -> None:
-    loader: Any = AutoModelForCausalLM  # its annotation knows nothing of output_loading_info
+    loader: Any = AutoModelForCausalLM  # its annotation lacks output_loading_info
     try:
         loaded, report = loader.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
@@ -96,7 +96,7 @@ def _write(gguf: Path, folder: Path) -> None:
 
 
 def _plain(loaded: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a model that holds no trace of having been quantised."""
+    """The same weights in a model without any sign of quantisation."""
     config = type(loaded.config).from_dict(_strip(loaded.config.to_dict()))
     with torch.device("meta"):  # no second copy of the weights
         plain = type(loaded)(config)
@@ -115,13 +115,13 @@ def _publish(work: Path, folder: Path) -> None:
     try:
         os.rename(work, folder)
     except OSError:
-        # Another process was first: a folder that is not empty cannot be renamed over.
+        # Another process was first: rename cannot replace a folder that is not empty.
         if not (folder / "config.json").is_file():
             raise
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed conversions of this model left behind."""
+    """Remove the folders of conversions of this model that were killed."""
     for leftover in folder.parent.glob(f"{_prefix(folder)}*"):
         with contextlib.suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
@@ -134,11 +134,11 @@ def _prefix(folder: Path) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the loader's progress bars and warnings; errors are raised, not printed."""
+    """Hide the loader's progress bars and warnings; errors are raised, not printed."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     try:
-        # Its bars are drawn with tqdm itself, which has no switch after import but writes to sys.stderr.
+        # The bars come from tqdm, which cannot be switched off after import and writes to sys.stderr.
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:

@@ -1,4 +1,4 @@
-"""Digests of large files, remembered, so that a second start reads no weights."""
+"""Digests of large files, cached, so that a second start reads no weights."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from blend.settings.defaults import default_cache
 
 @dataclass(frozen=True, slots=True)
 class _FileState:
-    """What a hashed file looked like; `ctime_ns` also tells of a rewrite that restored the mtime."""
+    """The state of a hashed file; `ctime_ns` also reveals a rewrite that restored the mtime."""
 
     path: str
     size_bytes: int
@@ -21,7 +21,7 @@ class _FileState:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, taken from the cache folder when the file has not changed since.
+    """SHA-256 of a file's bytes, from the cache folder if the file has not changed.
 
     Args:
         path: a file.
@@ -30,7 +30,7 @@ def file_digest(path: Path) -> str:
         64 hexadecimal digits.
 
     Raises:
-        OSError: the file cannot be read. A cache folder that cannot be written is no error.
+        OSError: the file cannot be read. A read-only cache folder is not an error.
     """
     state = _state(path)
     note = default_cache() / "digests" / f"{hashlib.sha256(state.path.encode()).hexdigest()[:32]}.json"
@@ -39,7 +39,7 @@ def file_digest(path: Path) -> str:
         return known
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if _state(path) == state:  # else it was being written while it was read
+    if _state(path) == state:  # otherwise the file was written while it was read
         _remember(note, state, digest)
     return digest
 
@@ -68,4 +68,4 @@ def _remember(note: Path, state: _FileState, digest: str) -> None:
             json.dump({"state": asdict(state), "sha256": digest}, file)
         os.replace(file.name, note)
     except OSError:
-        return  # a read-only or full cache folder only costs the next start its time
+        return  # a read-only or full cache folder only makes the next start slower

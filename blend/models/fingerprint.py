@@ -1,4 +1,4 @@
-"""What a model's numbers depend on, as one digest; and the dtype that they are computed in here."""
+"""The fingerprint of a model: a digest of everything its numbers depend on; and its dtype on this machine."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from blend.errors import ConfigError, ModelError
 from blend.models.digest import file_digest
 
 DTYPE_VARIABLE = "KVBLEND_DTYPE"
-"""Names a dtype for all models, in place of the one that fits the machine."""
+"""Sets the dtype of all models, instead of the one that suits the machine."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-# Keys of config.json that change no key and no value. Everything else counts: an unknown key can only
-# make a fingerprint differ without need, never make two models share one.
+# Keys of config.json that do not affect keys and values. All other keys count: an unknown key can make two
+# fingerprints differ needlessly, but can never make two models share one.
 _COSMETIC = frozenset(
     {
         "_model_name_or_path",
@@ -25,7 +25,7 @@ _COSMETIC = frozenset(
         "architectures",
         "auto_map",
         "bos_token_id",
-        "dtype",  # counts as the dtype that is in force
+        "dtype",  # the dtype in force counts instead
         "eos_token_id",
         "id2label",
         "label2id",
@@ -41,11 +41,11 @@ _COSMETIC = frozenset(
 def fingerprint(path: Path, dtype: str) -> str:
     """Digest of the weights, of the architecture with its rotary parameters, and of the dtype.
 
-    Tokenizer, names and versions do not count: token ids are part of every chunk's own key.
+    Tokenizer, names and versions do not count: every chunk id covers the chunk's token ids.
 
     Args:
         path: a local Hugging Face folder with safetensors weights.
-        dtype: what the model is computed in, such as "float32".
+        dtype: in which the model is computed, such as "float32".
 
     Returns:
         64 hexadecimal digits.
@@ -66,18 +66,18 @@ def fingerprint(path: Path, dtype: str) -> str:
 
 
 def resolve_dtype(path: Path) -> str:
-    """The dtype to compute a model in on this machine: `$KVBLEND_DTYPE`, where it is set.
+    """The dtype in which a model is computed on this machine: `$KVBLEND_DTYPE` if it is set.
 
-    Else float32 on CPUs that only emulate bfloat16 (measured four times slower). Elsewhere the model's own
-    16-bit dtype where the device has it; weights stored as float32 are computed in 16 bits there, as
-    vLLM's own `auto` does.
+    Otherwise float32 on CPUs that only emulate bfloat16, which is four times slower. On other devices the
+    model's own 16-bit dtype if the device supports it; weights stored as float32 are computed in 16 bits
+    there, as with vLLM's own `auto`.
 
     Args:
         path: a local Hugging Face folder.
 
     Raises:
         ModelError: the folder holds no configuration.
-        ConfigError: `$KVBLEND_DTYPE` is no dtype.
+        ConfigError: `$KVBLEND_DTYPE` is not a supported dtype.
     """
     if chosen := os.environ.get(DTYPE_VARIABLE):
         return _checked(chosen)
@@ -93,13 +93,13 @@ def _checked(dtype: str) -> str:
     if dtype not in DTYPES:
         raise ConfigError(
             f"got {DTYPE_VARIABLE}={dtype!r}, expected one of {', '.join(DTYPES)}; unset it for the dtype "
-            "that fits this machine"
+            "that suits this machine"
         )
     return dtype
 
 
 def has_native_bfloat16() -> bool:
-    """Whether this CPU computes in bfloat16, rather than emulating it."""
+    """Whether this CPU computes bfloat16 natively instead of emulating it."""
     features = torch.cpu.get_capabilities()
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 

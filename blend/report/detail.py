@@ -1,4 +1,4 @@
-"""What became of each context token, for those who ask to see it."""
+"""What became of each context token, for requests that ask for it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,26 +10,26 @@ from typing import Any
 import torch
 
 SCORE_DIGITS = 3
-"""Significant ones: scores are looked at, not computed with."""
+"""Significant digits: scores are for display."""
 
 
 class TokenState(StrEnum):
-    """Where a context token's KV comes from; the first four as `BlendStats` counts them."""
+    """Where a context token's KV comes from; the first four as `TokenCounts` has them."""
 
     EXACT = "exact"
     REUSED = "reused"
     RECOMPUTED = "recomputed"
     COLD = "cold"
     FOUND = "found"
-    """It lay in the engine's pages, from an earlier request; counted among the reused ones."""
+    """In the engine's pages from an earlier request; counted as reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRun:
-    """Neighbouring tokens of one state in one chunk.
+    """Consecutive tokens of one state in one chunk.
 
     Attributes:
-        chunk: which of the answer's known chunks, counted from 0; None in gaps.
+        chunk: index among the known chunks of the prompt; None in gaps.
     """
 
     start: int
@@ -44,9 +44,9 @@ class ContextDetail:
 
     Attributes:
         runs: ascending, without holes, over all context tokens.
-        measure: what the scores are.
-        scores: what the selector ranked each token by, the higher the sooner recomputed; None where it did
-            not look, or where there is no number for it.
+        measure: what the scores measure.
+        scores: by which the selector ranked each token; higher means recomputed sooner. None for tokens
+            that it did not rank, or ranked by no finite number.
     """
 
     runs: tuple[TokenRun, ...]
@@ -64,7 +64,7 @@ def states_of_rows(exact: torch.Tensor, cold: torch.Tensor, selected: torch.Tens
     """States of blended rows.
 
     Args:
-        exact, cold, selected: bool [N - start]; what is cold is selected too.
+        exact, cold, selected: bool [N - start]; cold rows are selected too.
 
     >>> rows = [torch.tensor(row, dtype=torch.bool) for row in ([1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 0])]
     >>> [state.value for state in states_of_rows(*rows)]
@@ -84,7 +84,7 @@ def states_of_rows(exact: torch.Tensor, cold: torch.Tensor, selected: torch.Tens
 
 
 def rounded(scores: torch.Tensor) -> tuple[float | None, ...]:
-    """Scores fit to be read; None for what is no finite number.
+    """Scores rounded for display; None for a number that is not finite.
 
     >>> rounded(torch.tensor([0.012345, float("inf")]))
     (0.0123, None)
@@ -100,13 +100,13 @@ def context_detail(
     scores: Sequence[float | None],
     measure: str,
 ) -> ContextDetail:
-    """What stands where.
+    """Combine spans, states and scores of a context.
 
     Args:
         spans: first token and number of tokens of each known chunk, ascending; the last may end beyond
             the context.
         states: of all `N` context tokens.
-        scores: of the last of them; those before them were not looked at.
+        scores: of the last context tokens; the tokens before them were not ranked.
 
     >>> state = TokenState.REUSED
     >>> context_detail([(1, 2)], [state] * 3, [0.5], "luck").scores

@@ -1,4 +1,4 @@
-"""What is counted while kvblend works, and the meter that counts it."""
+"""The definition of a metric, and the meter that counts metrics in one process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Something that is counted. To add one: define it where it is counted, and name it in that file's table.
+    """A metric. To add one, define it in the file that counts it, and add it to that file's table.
 
     Attributes:
         name: as in Prometheus, without a counter's `_total`.
         help: one sentence.
-        labels: names of its labels. A gauge, which is the state of one process, has `process` besides.
-        buckets: of a histogram.
+        labels: names of its labels. A gauge describes one process and also has the label `process`.
+        buckets: upper bounds, of a histogram.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What a meter counted in some time.
+    """What a meter counted in an interval.
 
     Attributes:
-        counts: how much was added.
-        levels: of gauges that were set.
-        observed: each value that a histogram is to take in.
+        counts: additions to counters.
+        levels: values of gauges that were set.
+        observed: values for histograms.
     """
 
     counts: Mapping[Series, float] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Readings:
         return bool(self.counts or self.levels or self.observed)
 
     def merged(self, later: "Readings") -> "Readings":
-        """Both together: of another process, or of the time that followed."""
+        """Both readings together: of two processes, or of two intervals in order."""
         counts, observed = dict(self.counts), dict(self.observed)
         for series, value in later.counts.items():
             counts[series] = counts.get(series, 0) + value
@@ -64,7 +64,7 @@ class Readings:
         return Readings(counts, {**self.levels, **later.levels}, observed)
 
     def to_json(self) -> dict[str, Any]:
-        """Lists and plain values only, which any way to send messages takes."""
+        """Lists and plain values only, which any serialiser accepts."""
         return {
             "counts": [[name, list(labels), value] for (name, labels), value in self.counts.items()],
             "levels": [[name, list(labels), value] for (name, labels), value in self.levels.items()],
@@ -75,7 +75,7 @@ class Readings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Readings":
-        """Inverse of `to_json`; what is missing is empty."""
+        """Inverse of `to_json`; missing keys are empty."""
         return cls(
             {(name, tuple(labels)): value for name, labels, value in data.get("counts", ())},
             {(name, tuple(labels)): value for name, labels, value in data.get("levels", ())},
@@ -84,10 +84,10 @@ class Readings:
 
 
 class Meter:
-    """Counts in one process, from any thread.
+    """Counts in one process; thread-safe.
 
     Args:
-        process: what gauges call it.
+        process: value of the label `process` of gauges.
 
     >>> meter, hits = Meter(), Metric("hits", Kind.COUNTER, "Hits.", ("tier",))
     >>> meter.add(hits, 2, "disk")
@@ -105,36 +105,36 @@ class Meter:
         self._lock = Lock()
 
     def add(self, counter: Metric, value: float, *labels: str) -> None:
-        """Count something; nothing of it (0) is told too, once."""
+        """Add to a counter; adding 0 makes its series appear."""
         series = _series(counter, Kind.COUNTER, labels)
         with self._lock:
             self._totals[series] = self._totals.get(series, 0) + value
 
     def set(self, gauge: Metric, value: float, *labels: str) -> None:
-        """Say how something stands."""
+        """Set a gauge."""
         name, values = _series(gauge, Kind.GAUGE, labels)
         with self._lock:
             self._levels[name, (*values, self._process)] = value
 
     def shift(self, gauge: Metric, by: float, *labels: str) -> None:
-        """Say how much more there is of something than before; one gauge takes `set` or this, not both."""
+        """Change a gauge by an amount; use either `set` or `shift` for one gauge, never both."""
         name, values = _series(gauge, Kind.GAUGE, labels)
         series = name, (*values, self._process)
         with self._lock:
             self._shifted[series] = self._levels[series] = self._shifted.get(series, 0) + by
 
     def observe(self, histogram: Metric, value: float, *labels: str) -> None:
-        """Note one value of many."""
+        """Add a value to a histogram."""
         series = _series(histogram, Kind.HISTOGRAM, labels)
         with self._lock:
             self._observed.setdefault(series, []).append(value)
 
     def total(self, counter: Metric, *labels: str) -> float:
-        """All that was ever counted, taken or not."""
+        """A counter's total since the start."""
         return self._totals.get(_series(counter, Kind.COUNTER, labels), 0)
 
     def take(self) -> Readings:
-        """What came since this was last asked; nothing is given twice."""
+        """What was counted since the last call; nothing is returned twice."""
         with self._lock:
             counts = {
                 series: total - self._taken.get(series, 0)

@@ -1,1 +1,1 @@
-"""Text in, token ids out, so that a known chunk's ids stand in a prompt as they were computed."""
+"""Turns text into token ids, so that a known chunk has the same ids in every prompt."""

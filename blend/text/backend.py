@@ -1,7 +1,7 @@
-"""Two forms of a fast tokenizer: as it treats the start of a text, and as it treats the middle.
+"""Two forms of a fast tokenizer: for the start of a text, and for the middle of a text.
 
-Tokenizers that came from SentencePiece put a dummy prefix ("▁") before a text, others a space. In the
-middle of a prompt it would be a character that nobody wrote.
+Tokenizers from SentencePiece add a dummy prefix ("▁") before a text, others add a space. In the middle of a
+prompt this would be a character that is not in the text.
 """
 
 import json
@@ -15,7 +15,7 @@ DUMMY_PREFIX = "▁"
 
 
 def start_tokenizer(tokenizer: Any) -> Tokenizer:
-    """A copy of a Hugging Face tokenizer's own backend, which neither pads nor truncates.
+    """A copy of a Hugging Face tokenizer's backend that neither pads nor truncates.
 
     Raises:
         NotBlendable: the tokenizer has no fast backend.
@@ -30,7 +30,7 @@ def start_tokenizer(tokenizer: Any) -> Tokenizer:
 
 
 def middle_tokenizer(tokenizer: Any) -> Tokenizer:
-    """The same without what depends on a text's edges: prefix spaces and stripping.
+    """The same without processing at a text's edges: no prefix spaces, no stripping.
 
     Raises:
         NotBlendable: the tokenizer has no fast backend.
@@ -42,7 +42,7 @@ def middle_tokenizer(tokenizer: Any) -> Tokenizer:
 
 
 def has_dummy_prefix(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer puts "▁" before a text."""
+    """Whether a tokenizer adds "▁" before a text."""
     content = json.loads(tokenizer.to_str())
     steps = [*_steps(content["normalizer"]), *_steps(content["pre_tokenizer"])]
     return any(
@@ -56,7 +56,7 @@ def _copy(content: dict[str, Any]) -> Tokenizer:
 
 
 def _without_edges(step: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A normalizer or pre-tokenizer, as it would be described had it never heard of a text's edges.
+    """The description of a normalizer or pre-tokenizer without its steps at a text's edges.
 
     >>> _without_edges({"type": "ByteLevel", "add_prefix_space": True})
     {'type': 'ByteLevel', 'add_prefix_space': False}

@@ -1,18 +1,18 @@
-"""Finding known chunk texts in a prompt's text."""
+"""Finds known chunk texts in a prompt's text."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 ANCHOR_CHARS = 16
-"""A text is looked up by its first so many characters, then compared whole."""
+"""Number of first characters by which a text is looked up; then all of it is compared."""
 
 
 class Piece(NamedTuple):
     """A part of a prompt.
 
     Attributes:
-        is_chunk: the text is a known chunk's, exactly.
+        is_chunk: the text is exactly the text of a known chunk.
     """
 
     text: str
@@ -22,11 +22,11 @@ class Piece(NamedTuple):
 class ChunkTexts:
     """An index of known chunk texts. Immutable; any thread may use it.
 
-    A text shorter than `ANCHOR_CHARS` stands in ordinary prompts by accident ("user", "Yes"), even inside
-    the markup of a chat template. It counts only where it is whole lines.
+    A text shorter than `ANCHOR_CHARS` ("user", "Yes") occurs in prompts by chance, even inside the markup of
+    a chat template. It counts only where it fills whole lines.
 
     Args:
-        texts: chunk texts; empty ones and duplicates count for nothing.
+        texts: chunk texts; empty ones and duplicates are ignored.
     """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -43,7 +43,7 @@ class ChunkTexts:
         return self._count
 
     def plus(self, texts: Iterable[str]) -> "ChunkTexts":
-        """An index of these texts as well; quick where they are few.
+        """A new index with these texts added; quick if they are few.
 
         >>> len(ChunkTexts(["one known text of a chunk"]).plus(["another one", "one known text of a chunk"]))
         2
@@ -63,13 +63,13 @@ class ChunkTexts:
         return text in self._long.get(text[:ANCHOR_CHARS], ()) or text in self._short
 
     def split(self, text: str) -> list[Piece]:
-        """Cut a text at the known chunk texts in it: left to right, the longest first, without overlap.
+        """Cut a text at the known chunk texts in it: left to right, the longest at each position, no overlap.
 
         Args:
             text: a prompt.
 
         Returns:
-            Pieces that joined are the text; none is empty.
+            Pieces whose concatenation is the text; none is empty.
 
         >>> ChunkTexts(["a chunk of known text"]).split("Read: a chunk of known text!")
         [Piece(text='Read: ', is_chunk=False), Piece(text='a chunk of known text', is_chunk=True), \
@@ -99,7 +99,7 @@ Piece(text='!', is_chunk=False)]
         return sorted({*found, *lines})
 
     def _at(self, text: str, position: int) -> str | None:
-        """The longest known text that stands at a position."""
+        """The longest known text at a position, or None."""
         for known in self._long.get(text[position : position + ANCHOR_CHARS], ()):
             if text.startswith(known, position):
                 return known

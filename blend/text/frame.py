@@ -1,10 +1,10 @@
-"""What stands before the documents in a prompt, and what stands behind them.
+"""The parts of a prompt before and after the documents: head and tail.
 
     head(prefix)                       documents                       tail(question, history)
     | system turn, user turn opened |  chunk SEPARATOR chunk ...  |  SEPARATOR question, turn closed |
 
-The documents stand at the start of the first user turn, so the head depends on the prefix alone and
-every chunk of a collection can be computed behind it, whatever is asked and however long a conversation.
+The documents stand at the start of the first user turn. So the head depends on the prefix only, and every
+chunk of a collection can be computed behind it, for any question and any length of conversation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ SEPARATOR = "\n\n"
 """Between chunks, and between the last chunk and the question."""
 
 Message = Mapping[str, Any]
-"""A turn as chat templates take it: `role`, `content` (text), and what else a template knows."""
+"""A turn in the form of chat templates: `role`, `content` (text), and other keys that a template uses."""
 
-# Private-use characters: no template gives them a meaning, and no text that is asked has them.
+# Private-use characters: no template gives them a meaning, and no question contains them.
 _DOCUMENTS = "\ue0a1documents\ue0a2"
 _PREFIX = "\ue0a3prefix\ue0a4"
 
@@ -28,15 +28,15 @@ _PREFIX = "\ue0a3prefix\ue0a4"
 class ChatFrame:
     """Head and tail of a model's prompts, from its own chat template or without one.
 
-    A template that has no system role, or puts the system text elsewhere, gets the prefix at the start of
-    the first user turn. A document must not begin with whitespace: some templates strip a turn's text.
+    If a template has no system role, or moves the system text, the prefix goes to the start of the first user
+    turn. A document must not begin with whitespace, because some templates strip a turn's text.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
 
     Attributes:
-        add_special_tokens: whether the tokenizer's own first tokens (BOS) go before the head. A chat
-            template writes its own.
+        add_special_tokens: whether the tokenizer's first tokens (BOS) go before the head. A chat template
+            writes them itself.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -57,12 +57,13 @@ class ChatFrame:
         return self._render(prefix, "", ())[0]
 
     def tail(self, question: str, history: Sequence[Message] = ()) -> str:
-        """Everything behind the last document, up to where the answer begins.
+        """Everything after the last document, up to the start of the answer.
 
         Args:
             question: the last user turn.
-            history: earlier turns, in order. The documents stand before the first user turn of all. Text
-                of system turns goes right behind the documents, since the prefix holds their place.
+            history: earlier turns, in order. The documents stand at the start of the first user turn. The
+                text of system turns follows the documents, because the prefix takes the place of a system
+                turn.
 
         Raises:
             ModelError: the chat template fails, or loses the user's text.
@@ -88,8 +89,8 @@ class ChatFrame:
             )
         except TemplateError as error:
             raise ModelError(
-                f"the model's chat template refuses this conversation ({error}): expected user and assistant "
-                "in turns, the user first"
+                f"the model's chat template refuses this conversation ({error}): expected alternating "
+                "user and assistant turns, the user first"
             ) from error
 
     def _cut(self, rendered: str) -> tuple[str, str]:
@@ -102,7 +103,8 @@ class ChatFrame:
         return head, tail
 
     def _system_stays_in_front(self) -> bool:
-        """Whether a system turn is kept, before the documents and in one place, also in a conversation."""
+        """Whether the template keeps a system turn, once and before the documents, in longer conversations
+        too."""
         system = {"role": "system", "content": _PREFIX}
         history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         try:
@@ -115,7 +117,7 @@ class ChatFrame:
 
 
 def _with_documents(question: str, history: Sequence[Message]) -> Iterator[Message]:
-    """The conversation, with the documents at the start of its first turn, which is the user's."""
+    """The conversation with the documents at the start of its first turn, a user turn."""
     system = [str(turn["content"]) for turn in history if turn["role"] == "system"]
     turns = [turn for turn in history if turn["role"] != "system"]
     turns.append({"role": "user", "content": question})
@@ -128,7 +130,7 @@ def _with_documents(question: str, history: Sequence[Message]) -> Iterator[Messa
 
 
 def _plain_tail(turns: Sequence[Message]) -> str:
-    """Without a chat template: questions and answers, written out."""
+    """The tail without a chat template: questions and answers, written out."""
     asked = "".join(
         f"Question: {turn['content']}\nAnswer:"
         if turn["role"] == "user"

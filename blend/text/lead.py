@@ -1,11 +1,12 @@
-"""The lead: a neutral text behind which chunk KV is computed for every place but a prompt's first.
+"""The lead: a neutral text behind which chunks are computed, except for the first place of a prompt.
 
-A chunk that stands right behind the prefix pays the prefix alone all the attention that it will later share
-with the documents before it. Behind the lead its rows attend to other documents already, as they will in a
-prompt. The lead's own rows are dropped with the prefix's: no prompt ever holds them.
+Encoded directly after the prefix, a chunk's tokens have only the prefix to attend to, so they over-attend to
+it. In a prompt that attention is spread over the preceding documents. Behind the lead, a chunk's tokens
+attend to other documents, as they will in a prompt. The rows of the lead are dropped together with those of
+the prefix: no prompt contains them.
 
-FusionRAG preprocesses a chunk behind chunks that are related to it. Ours is the same text for every chunk of
-every collection, so what a chunk's KV is depends on its own tokens, the prefix and this text only.
+FusionRAG computes a chunk behind related chunks. The lead is the same text for every chunk of every
+collection, so a chunk's KV depends only on its own tokens, the prefix and this text.
 
 Reference: FusionRAG, https://arxiv.org/abs/2601.12904
 """
@@ -42,17 +43,17 @@ PASSAGES = (
     'announced his retirement in April. "We never stopped believing," the manager said afterwards. '
     "The team will now play in the first round of the continental competition in August.",
 )
-"""Of four kinds, as documents are: an encyclopedia's entry, a manual, a life, the news. All of it is made up.
+"""Four invented passages of common kinds: an encyclopedia entry, a manual, a biography, a news report.
 
-Part of the key of whatever is computed behind it: with another text everything is computed again.
+Every chunk id of a led version covers this text: after a change, all these versions are computed again.
 """
 
 
 def lead_ids(encode: Callable[[str], Sequence[int]]) -> tuple[int, ...]:
-    """Ids of the lead, as its passages would stand in a prompt: each with a separator behind it.
+    """Ids of the lead: its passages as in a prompt, each followed by a separator.
 
     Args:
-        encode: ids of a piece of text in the middle of a prompt, as chunks and separators are encoded.
+        encode: returns the ids of a text in the middle of a prompt, as for chunks and separators.
 
     >>> len(lead_ids(str.split)) == sum(len(passage.split()) for passage in PASSAGES)
     True

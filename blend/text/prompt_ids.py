@@ -1,4 +1,4 @@
-"""Token ids of the parts of a prompt, and what a collection's chunks are computed behind."""
+"""Token ids of the parts of a prompt, and the prefixes that a collection's chunks are computed behind."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from blend.text.pieces import PieceTokenizer
 
 
 class PromptIds:
-    """Tokenises what stands in a prompt, each part as it stands there.
+    """Tokenises the parts of a prompt, each as it stands there.
 
     Args:
-        tokenizer: the model's, of Hugging Face.
-        scope: what chunk ids are made of: the model's fingerprint, see `blend.namespace.scoped`.
+        tokenizer: the model's Hugging Face tokenizer.
+        scope: the model's fingerprint, or that of a namespace, see `blend.chunks.namespace.scoped`.
         max_tokens: the model's length.
 
     Raises:
@@ -27,7 +27,7 @@ class PromptIds:
         self._max_tokens = max_tokens
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text as it stands in the middle of a prompt: nothing added around it."""
+        """Ids of a text in the middle of a prompt, with nothing added around it."""
         return self._pieces.encode(text)
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
@@ -36,9 +36,9 @@ class PromptIds:
         return tuple(self._pieces.encode_start(head, self._frame.add_special_tokens))
 
     def prefixes(self, prefix: str) -> Prefixes:
-        """What the chunks of a collection are computed behind: its prefix, without and with the lead."""
+        """What the chunks of a collection are computed behind: its prefix, with and without the lead."""
         return Prefixes(self._scope, self.prefix_ids(prefix), lead_ids(self.encode), self._max_tokens)
 
     def tail_ids(self, question: str) -> list[int]:
-        """Ids of everything behind the last chunk."""
+        """Ids of everything after the last chunk."""
         return self._pieces.encode_markup(self._frame.tail(question))

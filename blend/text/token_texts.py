@@ -1,4 +1,4 @@
-"""What each token of a prompt reads as, so that the texts joined are the prompt's text."""
+"""The text of each token of a prompt; joined, they are the prompt's text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from tokenizers.decoders import DecodeStream
 
 _LOST = "Invalid prefix encountered"
-"""How the library's own error begins: a decoder wrote what stood before otherwise, now that more follows."""
+"""Start of the library's error when a decoder changes earlier text as more tokens follow."""
 
 
 def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
-    """The text that each token adds to those before it; control tokens as they are written.
+    """The text that each token adds; control tokens are written out.
 
-    A character that several tokens make up is the last one's, and the others' texts are empty.
+    A character that consists of several tokens counts for the last one; the others have an empty text.
 
     Args:
         tokenizer: a Hugging Face fast tokenizer.
-        token_ids: from the prompt's start on.
+        token_ids: from the start of the prompt.
     """
     backend, texts = tokenizer.backend_tokenizer, []
     stream = DecodeStream(skip_special_tokens=False)

@@ -37,7 +37,7 @@ class Settings:
         engine: what of the engine's own configuration changes numbers or pages; a verdict holds for one.
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
         recompute_ratio: of requests that ask for none; None: the calibrated one, else the default.
-        sharing: what other questions on the same context get of a blend, see `blend.sharing.Sharing`.
+        sharing: what other questions on the same context get of a blend, see `blend.plan.sharing.Sharing`.
         kept_bytes: most bytes that each worker keeps of blends to top up.
         always_blends: a blend is not weighed against full prefill, but for the floor of what must be known.
         attention: of rows that are recomputed: "paged", "dense", or "auto", the faster one; see

@@ -35,7 +35,7 @@ class ServingEngine:
         loop: the client's.
         tokenizer: the served model's.
         setup: what the engine was started with.
-        namespace: whose chunks are computed, see `blend.namespace`.
+        namespace: whose chunks are computed, see `blend.chunks.namespace`.
 
     Raises:
         NotBlendable: the tokenizer has no fast form.

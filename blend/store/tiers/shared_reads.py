@@ -22,7 +22,7 @@ class SharedReads:
     Args:
         own: of the namespace.
         common: of no namespace.
-        scope: what the keys in `own` are made of, see `blend.namespace.scoped`.
+        scope: what the keys in `own` are made of, see `blend.chunks.namespace.scoped`.
     """
 
     def __init__(self, own: ChunkSource, common: ChunkSource, scope: str) -> None:
