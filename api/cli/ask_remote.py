@@ -9,8 +9,9 @@ import openai
 
 from api.cli.compare import Reply
 from api.cli.question import Question
-from api.server.chat.report import UNREPORTED, blend_object
+from api.server.chat.report import blend_object
 from api.server.surface.keys import own_key
+from api.server.surface.request import UNREPORTED
 from blend.errors import EngineNotReady, RequestError
 from retriever.errors import UnknownCollection
 

@@ -10,18 +10,9 @@ from typing import Any
 
 import uvloop
 from fastapi import FastAPI
-from vllm.entrypoints.launchers.api_server import entry
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.api_server.entry import AsyncEngineArgs  # type: ignore[attr-defined]
-from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.cli_args import propagate_flash_late_interaction
-from vllm.entrypoints.launchers.launcher import serve_http, setup_server
-from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
-from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
 from api.server.chat.retrieval import Retrieval
-from api.server.chat.route import take_over_chat_route
-from api.server.chat.serving import BlendChat, BlendCompletion, take_over
+from api.server.chat.route import BlendChat, BlendCompletion, take_over_chat_route
 from api.server.collections.library import Library
 from api.server.collections.routes import collections_router
 from api.server.file_search.responses import BlendResponses
@@ -36,12 +27,24 @@ from api.server.settings import DEFAULTS, ServeConfig
 from api.server.starting import starting
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface, vllm_keys
-from api.server.surface.keys import KeyRing, namespace_in_force
+from api.server.surface.keys import KeyRing
 from api.server.surface.openapi import complete_openapi
+from api.server.surface.request import namespace_in_force
 from api.server.surface.request_log import set_up_log
 from api.server.surface.tls import tls_of
 from api.server.surface.tracing import Tracing
 from api.server.vector_stores.routes import open_vector_stores, vector_stores_router
+from api.server.vllm_names import (
+    AsyncEngineArgs,
+    build_app,
+    cli_env_setup,
+    entry,
+    get_uvicorn_log_config,
+    init_app_state,
+    propagate_flash_late_interaction,
+    serve_http,
+    setup_server,
+)
 from blend.store.config import StoreConfig
 from blend.vllm.engine.engine import Engine
 from blend.vllm.engine.start import serving_engine
@@ -68,7 +71,7 @@ def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
     library = Library(store.path, config.collections, reranker=reranker, reader=namespace_in_force.get)
     if config.embedder != DEFAULTS.embedder:
         library.embedder(config.embedder)  # what cannot be had is said now, and not to the first client
-    cli_env_setup()  # type: ignore[no-untyped-call]
+    cli_env_setup()
     args = parse_flags(flags)
     entry.configure_logging_from_args(args)  # type: ignore[attr-defined]
     set_up_log(config.log_format)
@@ -145,19 +148,11 @@ async def _build(
     if state.openai_serving_chat is not None:  # a model that generates
         documents = ingestion.documents if ingestion else None
         file_search = _file_search(app, client, retrieval, ingestion)
-        state.openai_serving_chat = take_over(
-            BlendChat,
-            state.openai_serving_chat,
-            retrieval=retrieval,
-            documents=documents,
-            file_search=file_search,
+        state.openai_serving_chat = BlendChat(state.openai_serving_chat, retrieval, documents, file_search)
+        state.openai_serving_responses = BlendResponses(
+            state.openai_serving_responses, retrieval, file_search
         )
-        state.openai_serving_responses = take_over(
-            BlendResponses, state.openai_serving_responses, retrieval=retrieval, file_search=file_search
-        )
-        state.openai_serving_completion = take_over(
-            BlendCompletion, state.openai_serving_completion, retrieval=retrieval
-        )
+        state.openai_serving_completion = BlendCompletion(state.openai_serving_completion, retrieval)
     if ingestion is not None:
         app.include_router(ingest_router(ingestion.ingest))
         take_over_chat_route(app)

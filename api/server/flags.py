@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vllm.entrypoints.launchers.api_server.entry import AsyncEngineArgs  # type: ignore[attr-defined]
-from vllm.entrypoints.launchers.cli_args import create_parser_for_docs, validate_parsed_serve_args
-from vllm.entrypoints.serve.utils.api_utils import get_non_default_args
-
 from api.server.vllm_flags import check_flags
+from api.server.vllm_names import (
+    AsyncEngineArgs,
+    create_parser_for_docs,
+    get_non_default_args,
+    validate_parsed_serve_args,
+)
 from blend.errors import RequestError
 from blend.store.config import StoreConfig
 from blend.vllm.engine.setup import EngineSetup, prepare_engine

@@ -4,15 +4,19 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from copy import copy
+from dataclasses import replace
+from types import AsyncGeneratorType
 from typing import Any
 
 from api.server.chat.options import check_transfer_params
 from api.server.surface.draining import Drain
-from api.server.surface.keys import namespace_in_force
-from api.server.surface.namespace_salt import with_salt
-from api.server.surface.record import EngineCall, begin_call
+from api.server.surface.request import EngineCall, begin_call, namespace_in_force
+from blend.chunks.namespace import salted
 from blend.errors import EngineNotReady
 from blend.vllm.request_params import KEY
+
+_SALT = "cache_salt"
+_DECODER = "decoder_prompt"
 
 
 class GuardedEngine:
@@ -100,3 +104,37 @@ def _within(namespace: str, sampling_params: Any) -> Any:
         "kv_transfer_params": {**transfer, KEY: {**(transfer.get(KEY) or {}), "namespace": namespace}},
     }
     return own
+
+
+def with_salt(prompt: Any, namespace: str) -> Any:
+    """A prompt in any form that vLLM's engine takes, with its namespace in its salt; the prompt itself stays.
+
+    Args:
+        prompt: text, token ids, a mapping, an engine's own request, or a stream of such prompts.
+
+    Raises:
+        TypeError: it is none of these, so that no prompt passes without a salt.
+    """
+    if isinstance(prompt, dict) and _DECODER not in prompt and (namespace or prompt.get(_SALT)):
+        return {**prompt, _SALT: salted(namespace, prompt.get(_SALT))}
+    if not namespace:
+        return prompt
+    if isinstance(prompt, str):
+        return {"prompt": prompt, _SALT: salted(namespace, None)}
+    if isinstance(prompt, list):
+        return {"prompt_token_ids": prompt, _SALT: salted(namespace, None)}
+    if isinstance(prompt, dict):
+        if isinstance(prompt.get(_DECODER), dict | str | list):
+            return {**prompt, _DECODER: with_salt(prompt[_DECODER], namespace)}
+        return {**prompt, _SALT: salted(namespace, prompt.get(_SALT))}  # encoder and decoder in one
+    if isinstance(prompt, AsyncGeneratorType):
+        return _each(prompt, namespace)
+    if hasattr(prompt, _SALT):  # vLLM's EngineCoreRequest, made for this call
+        setattr(prompt, _SALT, salted(namespace, prompt.cache_salt))
+        return prompt
+    raise TypeError(f"got a prompt of {type(prompt).__name__}, to which no cache salt can be given")
+
+
+async def _each(stream: AsyncGenerator[Any, None], namespace: str) -> AsyncGenerator[Any, None]:
+    async for part in stream:
+        yield replace(part, prompt=with_salt(part.prompt, namespace))

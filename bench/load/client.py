@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import openai
 
-from api.server.chat.conversation import Message
+from api.server.chat.retrieval import Message
 from api.server.surface.keys import own_key
 from blend.errors import EngineNotReady
 

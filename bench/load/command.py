@@ -96,7 +96,7 @@ def _precompute(args: argparse.Namespace, store: Path) -> None:
 def _corpus(store: Path, name: str, passages: int) -> "Corpus":
     from transformers import AutoTokenizer
 
-    from api.server.chat.conversation import has_system_role
+    from api.server.chat.retrieval import has_system_role
     from bench.load.workload import Corpus
     from blend.models.resolve import resolve
     from retriever.collection import Collection

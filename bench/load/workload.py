@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from api.server.chat.conversation import Message, lay_out
+from api.server.chat.retrieval import Message, lay_out
 from bench.ttft.stream import draw
 
 
@@ -17,7 +17,7 @@ class Corpus:
     Attributes:
         prefix: the collection's; may be empty.
         texts: the chunks', the most popular first.
-        system_role: see `api.server.chat.conversation.has_system_role`.
+        system_role: see `api.server.chat.retrieval.has_system_role`.
     """
 
     prefix: str

@@ -16,7 +16,7 @@ from api.server.ingest.ingest import Ingest
 from api.server.ingest.pacing import Interruption, Pace
 from api.server.ingest.runs import Runs
 from api.server.settings import DEFAULTS, ServeConfig
-from api.server.surface.keys import namespace_in_force
+from api.server.surface.request import namespace_in_force
 from blend.chunks.chunk import ChunkRecord
 from retriever.retrieve import Hit
 from tests.support.fake_engine import FakeEngine

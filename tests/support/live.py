@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
 from api.server.errors import install_handlers
-from api.server.surface.keys import NAMESPACE
+from api.server.surface.request import NAMESPACE
 from tests.support.servers import START_S, free_port
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

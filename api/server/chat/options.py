@@ -1,4 +1,4 @@
-"""The extra body fields `rag` and `blend`, and how they travel to the engine."""
+"""The extra body fields `rag` and `blend`: validated, and handed to the engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.server.errors import FieldError, wrong_field
+from blend.select import check_rule
+from blend.settings.defaults import DEFAULTS as BLEND_DEFAULTS
 from blend.vllm.request_params import KEY, BlendParams
 from retriever.errors import QueryError
 from retriever.filters import parse_filter
@@ -152,6 +154,24 @@ def read_options(body: Mapping[str, Any] | None) -> RequestOptions:
         rag=rag,
         blend=_check(BlendOptions, "blend", {} if body.get("blend") is None else body["blend"]),
     )
+
+
+def take_options(request: Any) -> RequestOptions:
+    """Read the extra fields of a request of vLLM's, and hand its blend options to the engine.
+
+    Args:
+        request: a chat, completion or responses request; its `kv_transfer_params` are completed.
+
+    Raises:
+        FieldError, RequestError: a field is wrong.
+    """
+    options = read_options(request.model_extra)
+    blend = options.merged()
+    # An unknown name, or one that cannot stand with the ratio, is the client's error.
+    check_rule(blend.recompute_ratio or 0.0, blend.selector or BLEND_DEFAULTS.selector)
+    if blend.model_fields_set:
+        request.kv_transfer_params = {**(request.kv_transfer_params or {}), **transfer_params(blend)}
+    return options
 
 
 def rag_error(error: QueryError) -> FieldError | QueryError:

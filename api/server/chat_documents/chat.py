@@ -1,12 +1,11 @@
 """A chat request that brings documents becomes one that holds their chunks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from api.server.chat.conversation import Message, has_system_role, lay_out, plain_messages, question_of
+from api.server.chat.retrieval import LaidOut, has_system_role, lay_out, plain_messages, question_of
 from api.server.chat_documents.forms import ChatDocument, given_documents
 from api.server.chat_documents.learning import Learning
 from api.server.errors import FieldError
@@ -14,19 +13,6 @@ from api.server.settings import ServeConfig
 from precompute.config import DEFAULTS
 
 _FORMS = TypeAdapter(list[str | ChatDocument])
-
-
-@dataclass(frozen=True, slots=True)
-class LaidOut:
-    """A conversation with documents in it.
-
-    Attributes:
-        messages: with the documents' chunks at the start of the first user message, in their order.
-        sources: which document a chunk is of, by its id.
-    """
-
-    messages: list[Message]
-    sources: Mapping[str, str]
 
 
 class ChatDocuments:

@@ -12,7 +12,7 @@ from api.server.collections.library import Library
 from api.server.errors import FieldError
 from api.server.ingest.runs import Runs
 from api.server.ingest.worker import Worker
-from api.server.surface.keys import namespace_in_force
+from api.server.surface.request import namespace_in_force
 from precompute.config import DEFAULTS
 from precompute.engine import ChunkEngine
 from precompute.splitter import split

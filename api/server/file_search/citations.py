@@ -1,8 +1,9 @@
-"""Which files an answer's prompt held chunks of, as annotations of the answer."""
+"""Which files an answer's prompt holds chunks of, as annotations of a chat's answer.
 
-import json
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+The model does not report which chunks it used, so every retrieved file is cited, at the end of the text.
+"""
+
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -16,7 +17,7 @@ from api.server.vector_stores.kept import MemberRecord
 
 
 class CitedFile(BaseModel):
-    """A file, and the index in the answer's text at which it is cited: the end, for all may rest on it."""
+    """A file, and the index in the answer's text at which it is cited."""
 
     file_id: str
     filename: str
@@ -31,7 +32,7 @@ class FileCitation(BaseModel):
 
 
 class CitedMessage(ChatMessage):
-    """vLLM's message, whose annotations are as many as OpenAI has them."""
+    """vLLM's message with a list of annotations, as OpenAI has it."""
 
     annotations: list[FileCitation] | None = None  # type: ignore[assignment]
 
@@ -48,45 +49,34 @@ class CitedAnswer(ChatCompletionResponse):
     choices: list[CitedChoice]  # type: ignore[assignment]
 
 
-def citations(files: Sequence[MemberRecord], index: int) -> list[FileCitation]:
-    """One of each file.
+class Citations:
+    """Cites files in one chat's answer; implements `api.server.chat.report.Edit` for a streamed one."""
 
-    Args:
-        index: characters of the answer.
-    """
-    cited = [CitedFile(file_id=file.id, filename=file.filename, index=index) for file in files]
-    return [FileCitation(file_citation=one) for one in cited]
+    is_due = True  # every event is read, since the citations' index is the length of the text
 
+    def __init__(self, files: Sequence[MemberRecord]) -> None:
+        self._files = files
+        self._lengths: dict[int, int] = {}
 
-def cited_answer(answer: ChatCompletionResponse, files: Sequence[MemberRecord]) -> CitedAnswer:
-    """A chat's answer with citations in each message that has text."""
-    cited = CitedAnswer.model_validate(answer.model_dump())
-    for choice in cited.choices:
-        if choice.message.content:
-            choice.message.annotations = citations(files, len(choice.message.content))
-    return cited
+    def cited(self, answer: ChatCompletionResponse) -> CitedAnswer:
+        """An answer with citations in each message that has text."""
+        cited = CitedAnswer.model_validate(answer.model_dump())
+        for choice in cited.choices:
+            if choice.message.content:
+                choice.message.annotations = self._at(len(choice.message.content))
+        return cited
 
+    def edit(self, data: dict[str, Any]) -> bool:
+        """Add citations to the delta that ends a choice with text."""
+        is_changed = False
+        for choice in data.get("choices") or ():
+            index, delta = choice["index"], choice["delta"]
+            length = self._lengths[index] = self._lengths.get(index, 0) + len(delta.get("content") or "")
+            if choice.get("finish_reason") is not None and length:
+                delta["annotations"] = [one.model_dump() for one in self._at(length)]
+                is_changed = True
+        return is_changed
 
-async def cited_events(
-    events: AsyncGenerator[str, None], files: Sequence[MemberRecord]
-) -> AsyncGenerator[str, None]:
-    """A streamed chat's events, with citations in the delta that ends a choice with text."""
-    lengths: dict[int, int] = {}
-    async with aclosing(events):
-        async for event in events:
-            yield _cited(event, files, lengths)
-
-
-def _cited(event: str, files: Sequence[MemberRecord], lengths: dict[int, int]) -> str:
-    payload = event.removeprefix("data: ").strip()
-    if not payload.startswith("{"):
-        return event
-    data: dict[str, Any] = json.loads(payload)
-    ended = False
-    for choice in data.get("choices") or ():
-        index, delta = choice["index"], choice["delta"]
-        lengths[index] = lengths.get(index, 0) + len(delta.get("content") or "")
-        if choice.get("finish_reason") is not None and lengths[index]:
-            delta["annotations"] = [one.model_dump() for one in citations(files, lengths[index])]
-            ended = True
-    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n" if ended else event
+    def _at(self, index: int) -> list[FileCitation]:
+        cited = [CitedFile(file_id=file.id, filename=file.filename, index=index) for file in self._files]
+        return [FileCitation(file_citation=one) for one in cited]

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from api.server.chat.conversation import Message, plain_messages, question_of
-from api.server.chat.retrieval import Retrieval
+from api.server.chat.retrieval import Message, Retrieval, plain_messages, question_of
 from api.server.errors import NotThere
 from api.server.file_search.tool import FileSearchTool
-from api.server.surface.record import retrieving
+from api.server.surface.request import retrieving
 from api.server.vector_stores.kept import MemberRecord
 from api.server.vector_stores.search import StoreHit, check_prefixes, least_score_of, search, search_of
 from api.server.vector_stores.stores import VectorStores

@@ -12,7 +12,7 @@ from api.server.files.file_store import FileRecord, FileStore
 from api.server.files.objects import FileDeleted, FileList, FileObject, file_list, file_object
 from api.server.files.paging import Direction, Wanted, page
 from api.server.files.upload import FORM, receive
-from api.server.surface.keys import namespace_of
+from api.server.surface.request import namespace_of
 
 MAX_LISTED = 10_000
 

@@ -20,7 +20,7 @@ from api.server.ingest.runs import Runs
 from api.server.ingest.unfinished import Task, Unfinished
 from api.server.ingest.worker import Worker
 from api.server.settings import DEFAULTS, ServeConfig
-from api.server.surface.keys import namespace_in_force
+from api.server.surface.request import namespace_in_force
 from retriever.errors import CollectionError, RetrieverError
 from retriever.filters import Metadata
 from retriever.layout import list_collections, read_manifest

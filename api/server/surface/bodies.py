@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.server.errors import error_response
 from api.server.ingest.errors import TooLarge
 from api.server.settings import ServeConfig
-from api.server.surface.paths import route_path
+from api.server.surface.request import route_path
 from blend.errors import RequestError
 
 # Possessive, and an unfinished one runs to the end: no body makes it look at a byte twice.

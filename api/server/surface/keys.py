@@ -6,36 +6,22 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.server.errors import NotAuthenticated, error_response
-from api.server.surface.paths import route_path
+from api.server.surface.request import NAMESPACE, namespace_in_force, route_path
 from blend.chunks.namespace import check_namespace
 from blend.errors import ConfigError, RequestError
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "KVBLEND_API_KEYS"
-NAMESPACE = "kvblend.namespace"
-"""Where a request's scope holds the namespace of its key; "" on a server without keys."""
-
-namespace_in_force: ContextVar[str] = ContextVar("namespace_in_force", default="")
-"""The same for whatever is called on the request's behalf, in tasks that it starts too."""
-
-
-def namespace_of(request: HTTPConnection | None) -> str:
-    """Whose request it is; "" without keys, where everybody is the same."""
-    return "" if request is None else str(request.scope.get(NAMESPACE, ""))
-
-
 OPEN = ("/health",)
 OPEN_FOLDERS = ("/demo/",)
 """The page is files without data: it asks its reader for a key, which its requests then carry."""

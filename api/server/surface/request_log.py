@@ -12,9 +12,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server.surface.keys import NAMESPACE
-from api.server.surface.paths import route_path
-from api.server.surface.record import RequestRecord, record_in_force
+from api.server.surface.request import NAMESPACE, RequestRecord, record_in_force, route_path
 from api.server.surface.tracing import Tracing
 
 HEADER = "X-Request-Id"

@@ -14,7 +14,7 @@ from opentelemetry.propagate import extract, inject
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from starlette.datastructures import MutableHeaders
 
-from api.server.surface.record import EngineCall, RequestRecord
+from api.server.surface.request import EngineCall, RequestRecord
 from blend.report.stats import BlendStats
 
 _BLEND = ("realign", "select", "recompute", "write")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 
 from api.server.errors import error_responses
 from api.server.files.paging import Direction, Wanted, page
-from api.server.surface.keys import namespace_of
+from api.server.surface.request import namespace_of
 from api.server.vector_stores.bodies import AddBatch, AddFile, UpdateFile
 from api.server.vector_stores.counts import count
 from api.server.vector_stores.kept import BatchRecord, MemberRecord, Status, StoreRecord

@@ -13,8 +13,9 @@ from vllm.entrypoints.openai.responses.streaming_events import (
     emit_text_output_done_events,
 )
 
-from api.server.file_search.citations import cited_answer, cited_events
-from api.server.file_search.response_events import searched_events
+from api.server.chat.report import edited
+from api.server.file_search.citations import Citations
+from api.server.file_search.search_items import searched_events
 from api.server.vector_stores.kept import MemberRecord
 
 FILES = [
@@ -45,7 +46,7 @@ def test_a_message_with_text_is_cited_and_one_without_is_not():
     answer = ChatCompletionResponse.model_validate(
         {"model": "m", "choices": choices, "usage": usage, "blend": {"ratio": 0.1}}
     )
-    cited = cited_answer(answer, FILES).model_dump()
+    cited = Citations(FILES).cited(answer).model_dump()
     annotations = cited["choices"][0]["message"]["annotations"]
     assert [one["file_citation"] for one in annotations] == [
         {"file_id": "file-a", "filename": "a.md", "index": 8},
@@ -63,7 +64,7 @@ def chunk(index: int, content: str | None, finish: str | None = None) -> str:
 
 def test_a_stream_cites_when_a_choice_ends_and_leaves_the_rest_untouched():
     events = [chunk(0, "Six"), chunk(1, None), chunk(0, "teen", "stop"), chunk(1, None, "tool_calls")]
-    told = gathered(cited_events(given([*events, "data: [DONE]\n\n", ": alive\n\n"]), FILES))
+    told = gathered(edited(given([*events, "data: [DONE]\n\n", ": alive\n\n"]), [Citations(FILES)]))
     assert [told[i] for i in (0, 1, 3, 4, 5)] == [
         events[0],
         events[1],
@@ -97,10 +98,3 @@ def test_a_searched_response_tells_of_the_search_first_and_cites_as_its_text_end
     assert [one.filename for one in part.annotations] == ["a.md", "b.md"]
     assert isinstance(item, ResponseOutputMessage)
     assert [one.index for one in item.content[0].annotations] == [8, 8]
-
-
-def test_a_response_without_a_search_is_told_as_it_is():
-    events = emit_text_delta_events("Sixteen", StreamingState())
-    before = [event.model_dump(exclude={"sequence_number"}) for event in events]
-    told = gathered(searched_events(given(events), None, []))
-    assert [event.model_dump(exclude={"sequence_number"}) for event in told] == before

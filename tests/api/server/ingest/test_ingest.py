@@ -19,7 +19,7 @@ from api.server.ingest.errors import (
 from api.server.ingest.job import DocumentStatus, Status, Upload
 from api.server.ingest.pacing import Interrupted
 from api.server.settings import ServeConfig
-from api.server.surface.keys import namespace_in_force
+from api.server.surface.request import namespace_in_force
 from blend.errors import StoreFull
 from precompute.journal import store_lock
 from retriever.errors import UnknownCollection

@@ -11,7 +11,8 @@ from starlette.testclient import WebSocketDenialResponse
 from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
-from api.server.surface.keys import NAMESPACE, VARIABLE, KeyRing, make_key, namespace_in_force, parse_keys
+from api.server.surface.keys import VARIABLE, KeyRing, make_key, parse_keys
+from api.server.surface.request import NAMESPACE, namespace_in_force
 from blend.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from api.server.settings import ServeConfig
 from api.server.surface.draining import Drain
 from api.server.surface.install import Surface, install_surface
 from api.server.surface.keys import KeyRing
-from api.server.surface.record import record_in_force
+from api.server.surface.request import record_in_force
 from api.server.surface.tracing import Tracing
 from blend.report.stats import BlendStats, StageTimes, TokenCounts
 from blend.vllm.request_params import KEY

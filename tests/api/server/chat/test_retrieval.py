@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from api.server.chat.conversation import has_system_role, lay_out, plain_messages, question_of
+from api.server.chat.retrieval import has_system_role, lay_out, plain_messages, question_of
 from api.server.errors import FieldError
 from blend.text.frame import SEPARATOR, ChatFrame
 

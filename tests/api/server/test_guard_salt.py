@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.server.guard import GuardedEngine
-from api.server.surface.keys import namespace_in_force
-from api.server.surface.namespace_salt import with_salt
+from api.server.guard import GuardedEngine, with_salt
+from api.server.surface.request import namespace_in_force
 from blend.chunks.namespace import salted
 from tests.support.engine_outputs import Params
 
