@@ -1,6 +1,23 @@
-"""One table from errors to HTTP statuses, in the shape that OpenAI's clients understand."""
+"""One table from errors to HTTP statuses, and one body of an error, in the shape of OpenAI's API.
 
-from dataclasses import dataclass
+Errors of the API itself, beside those of `blend.errors` and `retriever.errors`:
+
+RequestError
+├── FieldError              a field of the request is wrong
+├── BadUpload               a path, a name or metadata that cannot be stored
+├── NotThere                no object has the id that the request names
+│   ├── UnknownDocument     the collection has no document of that path
+│   └── UnknownJob          no job of that id, or it ended long ago
+├── Conflict
+│   ├── CollectionExists    a collection of that name exists
+│   └── NotManaged          `kvblend precompute` builds the collection, or another namespace shares it
+├── TooLarge                over a limit of size or number
+└── Busy                    too many jobs are waiting
+BlendError
+├── NotAuthenticated        no API key, or an unknown one
+└── ShuttingDown            the server finishes its requests and takes no new ones
+"""
+
 from http import HTTPStatus
 from typing import Any
 
@@ -8,31 +25,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from api.server.ingest.errors import (
-    BadUpload,
-    Busy,
-    CollectionExists,
-    IngestError,
-    NotManaged,
-    TooLarge,
-    UnknownDocument,
-    UnknownJob,
-)
 from blend.errors import BlendError, EngineNotReady, RequestError
-from retriever.errors import (
-    EmbedderError,
-    QueryError,
-    RetrieverError,
-    UnknownCollection,
-)
-
-
-class NotAuthenticated(BlendError):
-    """A request shows no key that this server knows."""
-
-
-class ShuttingDown(BlendError):
-    """The server finishes what it has begun, and begins nothing new."""
+from retriever.errors import EmbedderError, QueryError, RetrieverError, UnknownCollection
 
 
 class FieldError(RequestError):
@@ -47,93 +41,78 @@ class FieldError(RequestError):
         self.param = param
 
 
-def wrong_field(error: ValidationError, field: str) -> FieldError:
-    """The first thing that a model of pydantic's found wrong, as an error of that field.
-
-    Args:
-        field: dotted path of the field, as it stands in the request.
-    """
-    first = error.errors(include_url=False)[0]
-    got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
-    return FieldError(f"{field}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", field)
+class BadUpload(RequestError):
+    """A path, a name or metadata that cannot be stored."""
 
 
 class NotThere(RequestError):
-    """Nothing of the id that the request names."""
+    """No object has the id that the request names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an error looks like over HTTP.
-
-    Attributes:
-        headers: that tell a client what to do.
-    """
-
-    status: HTTPStatus
-    type: str
-    headers: tuple[tuple[str, str], ...] = ()
+class UnknownDocument(NotThere):
+    """The collection has no document of that path."""
 
 
-RETRY_AFTER_S = 5
-_AGAIN = (("Retry-After", str(RETRY_AFTER_S)),)
-_BAD_REQUEST = Answer(HTTPStatus.BAD_REQUEST, "BadRequestError")
-_UNAVAILABLE = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError", _AGAIN)
-_OUR_FAULT = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+class UnknownJob(NotThere):
+    """No job of that id."""
+
+
+class Conflict(RequestError):
+    """The state of a collection does not allow the request."""
+
+
+class CollectionExists(Conflict):
+    """A collection of that name exists."""
+
+
+class NotManaged(Conflict):
+    """The server does not manage the collection for this client."""
+
+
+class TooLarge(RequestError):
+    """Over a limit of size or number."""
+
+
+class Busy(RequestError):
+    """Too many jobs are waiting."""
+
+
+class NotAuthenticated(BlendError):
+    """A request shows no key that this server knows."""
+
+
+class ShuttingDown(BlendError):
+    """The server finishes its requests and takes no new ones."""
 
 
 # First match wins, so a subclass stands before its base.
-STATUSES: tuple[tuple[type[Exception], Answer], ...] = (
-    (NotThere, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
-    (RequestError, _BAD_REQUEST),
-    (QueryError, _BAD_REQUEST),
-    (
-        NotAuthenticated,
-        Answer(HTTPStatus.UNAUTHORIZED, "AuthenticationError", (("WWW-Authenticate", "Bearer"),)),
-    ),
-    (UnknownCollection, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
-    (UnknownDocument, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
-    (UnknownJob, Answer(HTTPStatus.NOT_FOUND, "NotFoundError")),
-    (CollectionExists, Answer(HTTPStatus.CONFLICT, "ConflictError")),
-    (NotManaged, Answer(HTTPStatus.CONFLICT, "ConflictError")),
-    (BadUpload, _BAD_REQUEST),
-    (TooLarge, Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestTooLargeError")),
-    (Busy, Answer(HTTPStatus.TOO_MANY_REQUESTS, "RateLimitError", _AGAIN)),
-    (ShuttingDown, _UNAVAILABLE),
-    (EngineNotReady, _UNAVAILABLE),
-    (EmbedderError, _UNAVAILABLE),
-    (BlendError, _OUR_FAULT),
-    (RetrieverError, _OUR_FAULT),
+STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
+    (NotThere, HTTPStatus.NOT_FOUND),
+    (UnknownCollection, HTTPStatus.NOT_FOUND),
+    (Conflict, HTTPStatus.CONFLICT),
+    (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (Busy, HTTPStatus.TOO_MANY_REQUESTS),
+    (RequestError, HTTPStatus.BAD_REQUEST),
+    (QueryError, HTTPStatus.BAD_REQUEST),
+    (NotAuthenticated, HTTPStatus.UNAUTHORIZED),
+    (ShuttingDown, HTTPStatus.SERVICE_UNAVAILABLE),
+    (EngineNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
+    (EmbedderError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
+RETRY_AFTER_S = 5
+_AGAIN = {"Retry-After": str(RETRY_AFTER_S)}
+HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.TOO_MANY_REQUESTS: _AGAIN,
+    HTTPStatus.SERVICE_UNAVAILABLE: _AGAIN,
+}
+"""Headers of an error's answer that tell a client what to do, by status."""
 
-
-def answer_of(error: Exception) -> Answer:
-    """Status and type of an error; anything unforeseen is the server's fault.
-
-    >>> answer_of(RequestError("no")).status.value
-    400
-    """
-    for kind, answer in STATUSES:
-        if isinstance(error, kind):
-            return answer
-    return _OUR_FAULT
-
-
-def error_body(error: Exception) -> dict[str, Any]:
-    """The body of an error's answer.
-
-    >>> error_body(FieldError("rag.top_k: got 0", "rag.top_k"))["error"]["param"]
-    'rag.top_k'
-    """
-    answer = answer_of(error)
-    return {
-        "error": {
-            "message": str(error),
-            "type": answer.type,
-            "param": error.param if isinstance(error, FieldError) else None,
-            "code": answer.status.value,
-        }
-    }
+_TYPES = {
+    HTTPStatus.UNAUTHORIZED: "AuthenticationError",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
+    HTTPStatus.TOO_MANY_REQUESTS: "RateLimitError",
+}
 
 
 class ErrorInfo(BaseModel):
@@ -151,21 +130,52 @@ class ErrorBody(BaseModel):
     error: ErrorInfo
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """A route's errors, for its `responses`.
+def status_of(error: Exception) -> HTTPStatus:
+    """Status of an error; an error that the table does not hold is the server's fault.
 
-    >>> error_responses(404)[404]["description"]
-    'Not Found'
+    >>> status_of(RequestError("no")).value
+    400
     """
-    return {
-        int(status): {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses
-    }
+    found = (status for kind, status in STATUSES if isinstance(error, kind))
+    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def type_of(status: HTTPStatus) -> str:
+    """The name of a status's error.
+
+    >>> type_of(HTTPStatus.METHOD_NOT_ALLOWED)
+    'MethodNotAllowedError'
+    """
+    name = status.phrase.title().replace(" ", "").replace("-", "")
+    return _TYPES.get(status) or (name if name.endswith("Error") else f"{name}Error")
+
+
+def error_body(error: Exception) -> dict[str, Any]:
+    """The body of an error's answer.
+
+    >>> error_body(FieldError("rag.top_k: got 0", "rag.top_k"))["error"]["param"]
+    'rag.top_k'
+    """
+    status, param = status_of(error), error.param if isinstance(error, FieldError) else None
+    info = ErrorInfo(message=str(error), type=type_of(status), param=param, code=status.value)
+    return ErrorBody(error=info).model_dump()
 
 
 def error_response(error: Exception) -> JSONResponse:
     """An error's answer."""
-    answer = answer_of(error)
-    return JSONResponse(error_body(error), answer.status, dict(answer.headers))
+    status = status_of(error)
+    return JSONResponse(error_body(error), status, HEADERS.get(status))
+
+
+def wrong_field(error: ValidationError, field: str) -> FieldError:
+    """The first error that pydantic found, as an error of a field.
+
+    Args:
+        field: dotted path of the field in the request.
+    """
+    first = error.errors(include_url=False)[0]
+    got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
+    return FieldError(f"{field}: got {got}; {first['msg'][:1].lower()}{first['msg'][1:]}", field)
 
 
 async def respond(request: Request, error: Exception) -> JSONResponse:
@@ -174,7 +184,6 @@ async def respond(request: Request, error: Exception) -> JSONResponse:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer our own errors on all routes; vLLM's errors keep its own handlers."""
+    """Answer kvblend's errors on all routes; vLLM's errors keep vLLM's handlers."""
     app.add_exception_handler(BlendError, respond)
     app.add_exception_handler(RetrieverError, respond)
-    app.add_exception_handler(IngestError, respond)

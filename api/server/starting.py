@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from api.server.errors import answer_of, error_body
+from api.server.errors import HEADERS, error_body, status_of
 from blend.errors import EngineNotReady
 
 NOT_READY = EngineNotReady("the engine is starting; try again in a few seconds")
@@ -62,10 +62,10 @@ class _NotReady(BaseHTTPRequestHandler):
         # A body left unread would reset the connection before the answer is seen.
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = json.dumps(error_body(NOT_READY)).encode()
-        self.send_response(answer_of(NOT_READY).status)
+        self.send_response(status_of(NOT_READY))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        for name, value in answer_of(NOT_READY).headers:
+        for name, value in HEADERS[status_of(NOT_READY)].items():
             self.send_header(name, value)
         self.send_header("Connection", "close")
         self.end_headers()
@@ -74,7 +74,7 @@ class _NotReady(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = _refuse  # noqa: N815
 
     def do_HEAD(self) -> None:
-        self.send_response(answer_of(NOT_READY).status)
+        self.send_response(status_of(NOT_READY))
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

@@ -1,7 +1,6 @@
 """What is in the server's collections, over HTTP: which there are, their chunks, and searching them."""
 
 import asyncio
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -9,14 +8,12 @@ from pydantic import BaseModel
 
 from api.server.chat.options import SearchBody
 from api.server.collections.library import Library
-from api.server.errors import FieldError, error_responses
+from api.server.errors import FieldError
 from retriever.collection import Chunk, Collection
 from retriever.errors import QueryError
 from retriever.retrieve import Hit
 
 MAX_PAGE = 100
-
-_ERRORS = error_responses(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class CollectionObject(BaseModel):
@@ -93,12 +90,12 @@ def collections_router(library: Library) -> APIRouter:
         """The server's collections."""
         return CollectionList(data=[_collection_object(one) for one in library.collections()])
 
-    @router.get("/{name}", responses=_ERRORS)
+    @router.get("/{name}")
     async def retrieve_collection(name: str) -> CollectionObject:
         """One collection."""
         return _collection_object(library.collection(name))
 
-    @router.get("/{name}/chunks", responses=_ERRORS)
+    @router.get("/{name}/chunks")
     async def list_chunks(
         name: str,
         after: str | None = None,
@@ -111,7 +108,7 @@ def collections_router(library: Library) -> APIRouter:
         page = listed[start : start + limit]
         return ChunkList(data=page, has_more=start + limit < len(listed))
 
-    @router.post("/{name}/search", responses=_ERRORS)
+    @router.post("/{name}/search")
     async def search_collection(name: str, body: SearchBody) -> HitList:
         """Chunks that suit a query, best first unless asked for otherwise."""
         # Embedding takes milliseconds of computing, which other requests need not wait for.

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from api.server.errors import NotThere
+from api.server.errors import NotThere, TooLarge
 from api.server.files.records import Record, Records, new_id
-from api.server.ingest.errors import TooLarge
 from api.server.settings import DEFAULTS
 from blend.errors import BlendError
 

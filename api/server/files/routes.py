@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.server.errors import error_responses
 from api.server.files.file_store import FileRecord, FileStore
 from api.server.files.objects import FileDeleted, FileList, FileObject, file_list, file_object
 from api.server.files.paging import Direction, Wanted, page
@@ -29,7 +28,7 @@ def files_router(files: FileStore, forget: Forget) -> APIRouter:
 
 
 def _add_all(router: APIRouter, files: FileStore) -> None:
-    @router.post("", responses=error_responses(400, 413), openapi_extra=FORM)
+    @router.post("", openapi_extra=FORM)
     async def create_file(request: Request) -> FileObject:
         """Upload a file."""
         async with receive(request, files.limits) as upload:
@@ -43,7 +42,7 @@ def _add_all(router: APIRouter, files: FileStore) -> None:
             )
         return file_object(record)
 
-    @router.get("", responses=error_responses(400))
+    @router.get("")
     async def list_files(
         request: Request,
         purpose: str | None = None,
@@ -58,7 +57,7 @@ def _add_all(router: APIRouter, files: FileStore) -> None:
 
 
 def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
-    @router.get("/{file_id}", responses=error_responses(404))
+    @router.get("/{file_id}")
     async def retrieve_file(file_id: str, request: Request) -> FileObject:
         """One file."""
         return file_object(await asyncio.to_thread(files.get, file_id, namespace_of(request)))
@@ -70,7 +69,6 @@ def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
             200: {
                 "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
             },
-            **error_responses(404, 500),
         },
     )
     async def retrieve_file_content(file_id: str, request: Request) -> Response:
@@ -84,7 +82,7 @@ def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
             headers={"Content-Disposition": named, "X-Content-Type-Options": "nosniff"},
         )
 
-    @router.delete("/{file_id}", responses=error_responses(404))
+    @router.delete("/{file_id}")
     async def delete_file(file_id: str, request: Request) -> FileDeleted:
         """Delete a file, and take it out of every vector store."""
         record = await asyncio.to_thread(files.get, file_id, namespace_of(request))

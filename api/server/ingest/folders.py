@@ -15,7 +15,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from api.server.ingest.errors import BadUpload
+from api.server.errors import BadUpload
 from api.server.ingest.job import Upload
 from api.server.ingest.paths import check_path
 from precompute.metadata import RESERVED, SUFFIX

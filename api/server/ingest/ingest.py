@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from api.server.collections.library import Library
-from api.server.ingest.errors import BadUpload, Busy, CollectionExists, NotManaged, TooLarge, UnknownDocument
+from api.server.errors import BadUpload, Busy, CollectionExists, NotManaged, TooLarge, UnknownDocument
 from api.server.ingest.folders import DocumentFolder, check_metadata, managed_names, names_being_removed
 from api.server.ingest.job import JobState, Upload
 from api.server.ingest.jobs import Jobs

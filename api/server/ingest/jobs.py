@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from api.server.ingest.errors import UnknownJob
+from api.server.errors import UnknownJob
 from api.server.ingest.job import DocumentStatus, JobState, Status
 from api.server.ingest.unfinished import Task
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from api.server.ingest.errors import BadUpload
+from api.server.errors import BadUpload
 from precompute.metadata import SUFFIX
 
 MAX_NAME_BYTES = 200

@@ -10,17 +10,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from api.server.errors import FieldError, error_responses
-from api.server.ingest.errors import TooLarge, UnknownJob
+from api.server.errors import FieldError, TooLarge, UnknownJob
 from api.server.ingest.ingest import Ingest
 from api.server.ingest.job import DocumentStatus, JobState, Status
 from retriever.filters import Metadata
 
 EVENT_STREAM = "text/event-stream"
-
-_BAD, _UNKNOWN = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
-_CONFLICT, _UNAVAILABLE = HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE
-_UPLOAD = (_BAD, _UNKNOWN, _CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class NewCollection(BaseModel):
@@ -84,13 +79,13 @@ def ingest_router(ingest: Ingest) -> APIRouter:
 
 
 def _add_collections(router: APIRouter, ingest: Ingest) -> None:
-    @router.post("", status_code=HTTPStatus.CREATED, responses=error_responses(_BAD, _CONFLICT, _UNAVAILABLE))
+    @router.post("", status_code=HTTPStatus.CREATED)
     async def create_collection(body: NewCollection) -> CreatedCollection:
         """Make an empty collection, whose documents are put and deleted over HTTP."""
         await ingest.create(body.name, prefix=body.prefix)
         return CreatedCollection(name=body.name)
 
-    @router.delete("/{name}", responses=error_responses(_BAD, _UNKNOWN, _CONFLICT))
+    @router.delete("/{name}")
     async def delete_collection(name: str) -> DeletedCollection:
         """Remove a collection with its documents; it is in no answer when this returns."""
         await ingest.remove(name)
@@ -103,7 +98,6 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
     @router.put(
         "/{name}/documents/{path:path}",
         status_code=HTTPStatus.ACCEPTED,
-        responses=error_responses(*_UPLOAD),
         openapi_extra={"requestBody": {"required": True, **body}},
     )
     async def put_document(
@@ -120,7 +114,6 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
     @router.delete(
         "/{name}/documents/{path:path}",
         status_code=HTTPStatus.ACCEPTED,
-        responses=error_responses(_BAD, _UNKNOWN, _CONFLICT),
     )
     async def delete_document(name: str, path: str) -> JobObject:
         """Remove a document; it is in no answer once the job has completed."""
@@ -128,7 +121,7 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
 
 
 def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
-    @router.get("/{name}/jobs", responses=error_responses(_BAD, _UNKNOWN))
+    @router.get("/{name}/jobs")
     async def list_jobs(name: str) -> JobList:
         """Jobs that go on, and the last ones that ended."""
         return JobList(data=[_job(state) for state in ingest.jobs(name)])
@@ -137,7 +130,6 @@ def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
         "/{name}/jobs/{job_id}",
         response_model=JobObject,
         responses={
-            **error_responses(_BAD, _UNKNOWN),
             200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "model": JobObject},
         },
     )

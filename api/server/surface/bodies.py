@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server.errors import error_response
-from api.server.ingest.errors import TooLarge
+from api.server.errors import TooLarge, error_response
 from api.server.settings import ServeConfig
 from api.server.surface.request import route_path
 from blend.errors import RequestError

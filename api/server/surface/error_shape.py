@@ -10,12 +10,12 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server.errors import error_response
+from api.server.errors import ErrorInfo, error_response, type_of
 from blend.errors import BlendError, RequestError
 
 logger = logging.getLogger(__name__)
 
-FIELDS = ("message", "type", "param", "code")
+FIELDS = tuple(ErrorInfo.model_fields)
 _VALIDATION = "fastapi.dependencies.utils"
 _CLIENTS_FAULT = {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
 """Statuses that OpenAI's API does not have, and what it answers in their place."""
@@ -34,27 +34,16 @@ def in_shape(status: int, body: bytes) -> tuple[HTTPStatus, bytes]:
     """
     known = _known(status)
     data = _read(body)
-    said = data.get("error") if isinstance(data, Mapping) else None
-    if isinstance(said, Mapping) and isinstance(said.get("message"), str):
-        if set(FIELDS) <= set(said) and said["code"] == known:
+    found = data.get("error") if isinstance(data, Mapping) else None
+    if isinstance(found, Mapping) and isinstance(found.get("message"), str):
+        if set(FIELDS) <= set(found) and found["code"] == known:
             return known, body
-        kept = dict(said)
+        kept = dict(found)
     else:
-        kept = {"message": _message(said or data) or known.phrase}
-    error = {"type": type_of(known), "param": None, **kept, "code": known.value}
-    others = dict(data) if isinstance(data, Mapping) and isinstance(said, Mapping) else {}
-    ordered = {key: error[key] for key in (*FIELDS, *(key for key in error if key not in FIELDS))}
-    return known, json.dumps({**others, "error": ordered}).encode()
-
-
-def type_of(status: HTTPStatus) -> str:
-    """The name of a status's error.
-
-    >>> type_of(HTTPStatus.METHOD_NOT_ALLOWED)
-    'MethodNotAllowedError'
-    """
-    name = status.phrase.title().replace(" ", "").replace("-", "")
-    return name if name.endswith("Error") else f"{name}Error"
+        kept = {"message": _message(found or data) or known.phrase}
+    error = {"message": "", "type": type_of(known), "param": None, **kept, "code": known.value}
+    others = dict(data) if isinstance(data, Mapping) and isinstance(found, Mapping) else {}
+    return known, json.dumps({**others, "error": error}).encode()
 
 
 def _known(status: int) -> HTTPStatus:

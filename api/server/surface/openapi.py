@@ -7,15 +7,16 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.server.chat.options import BlendOptions, RagOptions
+from api.server.errors import ErrorBody
 from api.server.surface.keys import OPEN
 
-_ERROR = "OpenAIError"
 _REF = "#/components/schemas/"
 _ANYWHERE = {
     HTTPStatus.BAD_REQUEST: "The request asks for what cannot be done, or is not what the route expects",
     HTTPStatus.UNAUTHORIZED: "No key, or one that the server does not know",
     HTTPStatus.NOT_FOUND: "There is no such model, collection, document, answer or route",
     HTTPStatus.METHOD_NOT_ALLOWED: "The route does not know this method",
+    HTTPStatus.CONFLICT: "The collection exists already, or is not managed by this server",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request has more of something than the server takes",
     HTTPStatus.TOO_MANY_REQUESTS: "There is too much under way; `Retry-After` says when to try again",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The server failed at this request; its log says why",
@@ -51,8 +52,7 @@ def _complete(document: dict[str, Any], *, has_keys: bool) -> None:
     }
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas[_ERROR] = _error_schema()
-    for model in (RagOptions, BlendOptions):
+    for model in (RagOptions, BlendOptions, ErrorBody):
         schema = model.model_json_schema(ref_template=f"{_REF}{model.__name__}_{{model}}")
         for name, inner in schema.pop("$defs", {}).items():
             schemas[f"{model.__name__}_{name}"] = inner
@@ -89,16 +89,5 @@ def _add_field(schemas: dict[str, Any], request: str, field: str, model: type) -
 def _answer(description: str) -> dict[str, Any]:
     return {
         "description": description,
-        "content": {"application/json": {"schema": {"$ref": f"{_REF}{_ERROR}"}}},
+        "content": {"application/json": {"schema": {"$ref": f"{_REF}{ErrorBody.__name__}"}}},
     }
-
-
-def _error_schema() -> dict[str, Any]:
-    fields = {
-        "message": {"type": "string"},
-        "type": {"type": "string"},
-        "param": {"type": ["string", "null"]},
-        "code": {"type": "integer"},
-    }
-    error = {"type": "object", "properties": fields, "required": list(fields)}
-    return {"type": "object", "properties": {"error": error}, "required": ["error"]}

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from api.server.errors import error_responses
 from api.server.files.paging import Direction, Wanted, page
 from api.server.surface.request import namespace_of
 from api.server.vector_stores.bodies import AddBatch, AddFile, UpdateFile
@@ -38,7 +37,7 @@ def member_router(stores: VectorStores) -> APIRouter:
 def _add_members(router: APIRouter, stores: VectorStores) -> None:
     members = stores.members
 
-    @router.post("", responses=error_responses(400, 404, 413, 429))
+    @router.post("")
     async def create_vector_store_file(
         vector_store_id: str, asked: AddFile, request: Request
     ) -> VectorStoreFile:
@@ -47,7 +46,7 @@ def _add_members(router: APIRouter, stores: VectorStores) -> None:
         await stores.add(record, [asked])
         return member_object(record, await members.get(record, asked.file_id))
 
-    @router.get("", responses=error_responses(400, 404))
+    @router.get("")
     async def list_vector_store_files(
         vector_store_id: str,
         request: Request,
@@ -67,7 +66,7 @@ def _add_members(router: APIRouter, stores: VectorStores) -> None:
 def _add_member(router: APIRouter, stores: VectorStores) -> None:
     members = stores.members
 
-    @router.get("/{file_id}", responses=error_responses(404))
+    @router.get("/{file_id}")
     async def retrieve_vector_store_file(
         vector_store_id: str, file_id: str, request: Request
     ) -> VectorStoreFile:
@@ -75,7 +74,7 @@ def _add_member(router: APIRouter, stores: VectorStores) -> None:
         record = await stores.get(vector_store_id, namespace_of(request))
         return member_object(record, await members.get(record, file_id))
 
-    @router.post("/{file_id}", responses=error_responses(400, 404, 413, 429))
+    @router.post("/{file_id}")
     async def update_vector_store_file(
         vector_store_id: str, file_id: str, asked: UpdateFile, request: Request
     ) -> VectorStoreFile:
@@ -84,7 +83,7 @@ def _add_member(router: APIRouter, stores: VectorStores) -> None:
         member = await members.get(record, file_id)
         return member_object(record, await members.describe(record, member, asked.attributes or {}))
 
-    @router.get("/{file_id}/content", responses=error_responses(404))
+    @router.get("/{file_id}/content")
     async def retrieve_vector_store_file_content(
         vector_store_id: str, file_id: str, request: Request
     ) -> FileContent:
@@ -94,7 +93,7 @@ def _add_member(router: APIRouter, stores: VectorStores) -> None:
         texts = await asyncio.to_thread(members.texts, record, member)
         return FileContent(data=[TextContent(text=text) for text in texts])
 
-    @router.delete("/{file_id}", responses=error_responses(404))
+    @router.delete("/{file_id}")
     async def delete_vector_store_file(vector_store_id: str, file_id: str, request: Request) -> MemberDeleted:
         """Take a file out of a vector store; it stays uploaded."""
         record = await stores.get(vector_store_id, namespace_of(request))
@@ -122,7 +121,7 @@ async def _seen(stores: VectorStores, record: StoreRecord, batch: BatchRecord) -
 
 
 def _add_batches(router: APIRouter, stores: VectorStores) -> None:
-    @router.post("", responses=error_responses(400, 404, 413, 429))
+    @router.post("")
     async def create_file_batch(
         vector_store_id: str, asked: AddBatch, request: Request
     ) -> VectorStoreFileBatch:
@@ -130,7 +129,7 @@ def _add_batches(router: APIRouter, stores: VectorStores) -> None:
         record = await stores.get(vector_store_id, namespace_of(request))
         return await _seen(stores, record, await stores.add_batch(record, asked.each()))
 
-    @router.get("/{batch_id}", responses=error_responses(404))
+    @router.get("/{batch_id}")
     async def retrieve_file_batch(
         vector_store_id: str, batch_id: str, request: Request
     ) -> VectorStoreFileBatch:
@@ -138,7 +137,7 @@ def _add_batches(router: APIRouter, stores: VectorStores) -> None:
         record = await stores.get(vector_store_id, namespace_of(request))
         return await _seen(stores, record, await stores.members.batch(record, batch_id))
 
-    @router.post("/{batch_id}/cancel", responses=error_responses(404))
+    @router.post("/{batch_id}/cancel")
     async def cancel_file_batch(
         vector_store_id: str, batch_id: str, request: Request
     ) -> VectorStoreFileBatch:
@@ -149,7 +148,7 @@ def _add_batches(router: APIRouter, stores: VectorStores) -> None:
 
 
 def _add_batch_files(router: APIRouter, stores: VectorStores) -> None:
-    @router.get("/{batch_id}/files", responses=error_responses(400, 404))
+    @router.get("/{batch_id}/files")
     async def list_file_batch_files(
         vector_store_id: str,
         batch_id: str,

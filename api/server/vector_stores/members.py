@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from api.server.collections.library import Library
-from api.server.errors import FieldError, NotThere
+from api.server.errors import FieldError, NotThere, UnknownDocument, UnknownJob
 from api.server.files.file_store import FileRecord, FileStore
 from api.server.files.names import document_path
 from api.server.files.records import new_id
-from api.server.ingest.errors import UnknownDocument, UnknownJob
 from api.server.ingest.ingest import Ingest
 from api.server.ingest.job import DocumentStatus, Upload
 from api.server.vector_stores.attributes import metadata_of

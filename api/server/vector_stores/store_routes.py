@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from api.server.errors import FieldError, error_responses
+from api.server.errors import FieldError
 from api.server.files.paging import Direction, Wanted, page
 from api.server.surface.request import namespace_of
 from api.server.vector_stores.bodies import CreateStore, SearchStore, UpdateStore
@@ -41,12 +41,12 @@ async def _seen(stores: VectorStores, record: StoreRecord) -> VectorStore:
 
 
 def _add_all(router: APIRouter, stores: VectorStores) -> None:
-    @router.post("", responses=error_responses(400, 413, 429, 503))
+    @router.post("")
     async def create_vector_store(asked: CreateStore, request: Request) -> VectorStore:
         """Make a vector store, of files or empty."""
         return await _seen(stores, await stores.create(namespace_of(request), asked))
 
-    @router.get("", responses=error_responses(400))
+    @router.get("")
     async def list_vector_stores(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -60,18 +60,18 @@ def _add_all(router: APIRouter, stores: VectorStores) -> None:
 
 
 def _add_one(router: APIRouter, stores: VectorStores) -> None:
-    @router.get("/{vector_store_id}", responses=error_responses(404))
+    @router.get("/{vector_store_id}")
     async def retrieve_vector_store(vector_store_id: str, request: Request) -> VectorStore:
         """One vector store."""
         return await _seen(stores, await stores.get(vector_store_id, namespace_of(request)))
 
-    @router.post("/{vector_store_id}", responses=error_responses(400, 404))
+    @router.post("/{vector_store_id}")
     async def update_vector_store(vector_store_id: str, asked: UpdateStore, request: Request) -> VectorStore:
         """Change a vector store's name, metadata or expiry."""
         record = await stores.get(vector_store_id, namespace_of(request))
         return await _seen(stores, await stores.update(record, asked))
 
-    @router.delete("/{vector_store_id}", responses=error_responses(404))
+    @router.delete("/{vector_store_id}")
     async def delete_vector_store(vector_store_id: str, request: Request) -> StoreDeleted:
         """Delete a vector store; its files stay uploaded."""
         record = await stores.get(vector_store_id, namespace_of(request))
@@ -80,7 +80,7 @@ def _add_one(router: APIRouter, stores: VectorStores) -> None:
 
 
 def _add_search(router: APIRouter, stores: VectorStores) -> None:
-    @router.post("/{vector_store_id}/search", responses=error_responses(400, 404, 503))
+    @router.post("/{vector_store_id}/search")
     async def search_vector_store(
         vector_store_id: str, asked: SearchStore, request: Request
     ) -> SearchResults:

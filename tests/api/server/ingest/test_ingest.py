@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from api.server.chat_documents.forms import GivenDocument
-from api.server.ingest.errors import (
+from api.server.errors import (
     BadUpload,
     Busy,
     CollectionExists,

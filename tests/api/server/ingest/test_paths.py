@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.server.ingest.errors import BadUpload
+from api.server.errors import BadUpload
 from api.server.ingest.paths import MAX_NAME_BYTES, check_path
 
 
