@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from api.server.chat.options import SearchBody
 from api.server.collections.library import Library
 from api.server.errors import FieldError
+from api.server.paging import Wanted, page
 from retriever.collection import Chunk, Collection
 from retriever.errors import QueryError
 from retriever.retrieve import Hit
@@ -103,10 +104,8 @@ def collections_router(library: Library) -> APIRouter:
         document: str | None = None,
     ) -> ChunkList:
         """Chunks in their documents' order, each once; of one document, if one is named."""
-        listed = _chunks(library.collection(name), document)
-        start = _place_after(listed, after)
-        page = listed[start : start + limit]
-        return ChunkList(data=page, has_more=start + limit < len(listed))
+        found = page(_chunks(library.collection(name), document), Wanted(limit, "asc", after))
+        return ChunkList(data=found.items, has_more=found.has_more)
 
     @router.post("/{name}/search")
     async def search_collection(name: str, body: SearchBody) -> HitList:
@@ -151,15 +150,6 @@ def _chunk_object(chunk: Chunk, source: str, title: str) -> ChunkObject:
     return ChunkObject.model_construct(
         id=chunk.chunk_id, source=source, title=title, text=chunk.text, tokens=chunk.num_tokens
     )
-
-
-def _place_after(listed: list[ChunkObject], after: str | None) -> int:
-    if after is None:
-        return 0
-    for place, chunk in enumerate(listed):
-        if chunk.id == after:
-            return place + 1
-    raise FieldError(f"after: got {after[:80]!r}, expected the id of a chunk of this list", "after")
 
 
 def _search(library: Library, name: str, body: SearchBody) -> list[Hit]:

@@ -2,18 +2,41 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
 from api.server.files.file_store import FileRecord, FileStore
-from api.server.files.objects import FileDeleted, FileList, FileObject, file_list, file_object
-from api.server.files.paging import Direction, Wanted, page
-from api.server.files.upload import FORM, receive
+from api.server.files.upload import FORM, Purpose, receive
+from api.server.paging import Direction, Listing, Wanted, listing, page
 from api.server.surface.request import namespace_of
 
 MAX_LISTED = 10_000
+
+
+class FileObject(BaseModel):
+    """An uploaded file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: Purpose
+    status: Literal["processed"] = "processed"
+    status_details: None = None
+
+
+class FileDeleted(BaseModel):
+    """A file that was deleted."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
 
 Forget = Callable[[FileRecord], Awaitable[None]]
 """Takes a file out of wherever else it is used, before it is deleted."""
@@ -49,11 +72,12 @@ def _add_all(router: APIRouter, files: FileStore) -> None:
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
         order: Direction = "desc",
         after: str | None = None,
-    ) -> FileList:
+    ) -> Listing[FileObject]:
         """The uploaded files, the newest first unless told otherwise."""
         records = await asyncio.to_thread(files.all, namespace_of(request))
         wanted = [one for one in records if purpose is None or one.purpose == purpose]
-        return file_list(page(wanted, Wanted(limit, order, after)))
+        found = page(wanted, Wanted(limit, order, after))
+        return listing(found, [file_object(record) for record in found.items])
 
 
 def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
@@ -89,3 +113,17 @@ def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
         await forget(record)
         await asyncio.to_thread(files.remove, record)
         return FileDeleted(id=record.id)
+
+
+def file_object(record: FileRecord) -> FileObject:
+    """A file, as a client sees it."""
+    return FileObject.model_validate(
+        {
+            "id": record.id,
+            "bytes": record.num_bytes,
+            "created_at": int(record.created_s),
+            "expires_at": None if record.expires_s is None else int(record.expires_s),
+            "filename": record.filename,
+            "purpose": record.purpose,
+        }
+    )

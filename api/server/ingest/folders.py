@@ -6,22 +6,42 @@
         <collection>/            what the collection consists of; a folder here makes it a managed one
             <path>               a document
             <path>.metadata.json what filters know of it, where something was said
-        .jobs/<collection>.json  jobs that have not ended, see `api.server.ingest.unfinished`
+        .jobs/<collection>.json  jobs that have not ended, see `api.server.ingest.jobs`
         .removed/<collection>/   collections that are being removed
 """
 
 import json
 import shutil
+import unicodedata
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.server.errors import BadUpload
-from api.server.ingest.job import Upload
-from api.server.ingest.paths import check_path
 from precompute.metadata import RESERVED, SUFFIX
 from retriever.durable import write_durably
 from retriever.filters import Metadata, is_scalar
 from retriever.layout import NAME, check_name
+
+MAX_NAME_BYTES = 200
+"""File systems take 255; the description's and a temporary file's names are longer than the document's."""
+
+MAX_PATH_BYTES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A document as it arrives.
+
+    Attributes:
+        path: relative, with forward slashes; a document of the same path is replaced.
+        data: a file's bytes: text, Markdown, HTML, PDF or source.
+        metadata: what filters may ask for.
+    """
+
+    path: str
+    data: bytes
+    metadata: Metadata = field(default_factory=dict)
 
 
 def documents_folder(store: Path) -> Path:
@@ -121,3 +141,42 @@ class DocumentFolder:
 def names_being_removed(store: Path) -> list[str]:
     """Collections whose removal was begun and not ended."""
     return sorted(folder.name for folder in (documents_folder(store) / ".removed").glob("*/"))
+
+
+def check_path(path: str) -> str:
+    """The path itself, when it may be a document's.
+
+    >>> check_path("manuals/ffmpeg 7.md")
+    'manuals/ffmpeg 7.md'
+
+    Raises:
+        BadUpload: it leaves the folder, is hidden, too long, or no name everywhere.
+    """
+    if problem := _problem(path):
+        raise BadUpload(
+            f"document path {path[:80]!r} {problem}: expected names with '/' between them, such as "
+            f"'manuals/start.md', none of them hidden or over {MAX_NAME_BYTES} bytes, {MAX_PATH_BYTES} bytes "
+            "in all"
+        )
+    return path
+
+
+def _problem(path: str) -> str | None:
+    try:
+        num_bytes = len(path.encode())
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if not path or num_bytes > MAX_PATH_BYTES:
+        return f"has {num_bytes} bytes"
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in path) or "\\" in path:
+        return "has a control character or a backslash"
+    if path.endswith(SUFFIX):
+        return f"ends with {SUFFIX}, which is a description's"
+    for name in path.split("/"):
+        if not name.strip():
+            return "is absolute, ends with '/', or has an empty name"
+        if name.startswith("."):
+            return "has a hidden name, or leaves its folder"
+        if len(name.encode()) > MAX_NAME_BYTES:
+            return f"has a name of {len(name.encode())} bytes"
+    return None

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from api.server.collections.library import Library
 from api.server.errors import BadUpload, Busy, CollectionExists, NotManaged, TooLarge, UnknownDocument
-from api.server.ingest.folders import DocumentFolder, check_metadata, managed_names, names_being_removed
-from api.server.ingest.job import JobState, Upload
-from api.server.ingest.jobs import Jobs
+from api.server.ingest.folders import (
+    DocumentFolder,
+    Upload,
+    check_metadata,
+    check_path,
+    managed_names,
+    names_being_removed,
+)
+from api.server.ingest.jobs import Jobs, JobState, Task, Unfinished
 from api.server.ingest.pacing import Interruption
-from api.server.ingest.paths import check_path
 from api.server.ingest.runs import Runs
-from api.server.ingest.unfinished import Task, Unfinished
 from api.server.ingest.worker import Worker
 from api.server.settings import DEFAULTS, ServeConfig
 from api.server.surface.request import namespace_in_force

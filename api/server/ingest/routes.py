@@ -12,7 +12,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from api.server.errors import FieldError, TooLarge, UnknownJob
 from api.server.ingest.ingest import Ingest
-from api.server.ingest.job import DocumentStatus, JobState, Status
+from api.server.ingest.jobs import JobState
 from retriever.filters import Metadata
 
 EVENT_STREAM = "text/event-stream"
@@ -47,26 +47,11 @@ class DeletedCollection(BaseModel):
     deleted: bool = True
 
 
-class JobObject(BaseModel):
-    """A job; see `JobState`."""
-
-    object: Literal["collection.job"] = "collection.job"
-    id: str
-    collection: str
-    status: Status
-    error: str | None
-    documents: dict[str, DocumentStatus]
-    errors: dict[str, str]
-    chunks_done: int
-    chunks_total: int
-    created_at: float
-
-
 class JobList(BaseModel):
     """A collection's jobs, the newest first."""
 
     object: Literal["list"] = "list"
-    data: list[JobObject]
+    data: list[JobState]
 
 
 def ingest_router(ingest: Ingest) -> APIRouter:
@@ -105,32 +90,32 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
         path: str,
         request: Request,
         metadata: Annotated[str, Query(description="One flat JSON object, for filters.")] = "{}",
-    ) -> JobObject:
+    ) -> JobState:
         """Add or replace a document: the body is the file, its path's suffix says of which kind."""
         described = _metadata(metadata)
         data = await _body(request, ingest.settings.max_document_bytes)
-        return _job(ingest.job(await ingest.put(name, path, data, described)))
+        return ingest.job(await ingest.put(name, path, data, described))
 
     @router.delete(
         "/{name}/documents/{path:path}",
         status_code=HTTPStatus.ACCEPTED,
     )
-    async def delete_document(name: str, path: str) -> JobObject:
+    async def delete_document(name: str, path: str) -> JobState:
         """Remove a document; it is in no answer once the job has completed."""
-        return _job(ingest.job(await ingest.drop(name, path)))
+        return ingest.job(await ingest.drop(name, path))
 
 
 def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
     @router.get("/{name}/jobs")
     async def list_jobs(name: str) -> JobList:
         """Jobs that go on, and the last ones that ended."""
-        return JobList(data=[_job(state) for state in ingest.jobs(name)])
+        return JobList(data=ingest.jobs(name))
 
     @router.get(
         "/{name}/jobs/{job_id}",
-        response_model=JobObject,
+        response_model=JobState,
         responses={
-            200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "model": JobObject},
+            200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "model": JobState},
         },
     )
     async def retrieve_job(
@@ -142,16 +127,12 @@ def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
             raise UnknownJob(f"no job {job_id[:80]!r} of collection {name!r}")
         if EVENT_STREAM in (accept or ""):
             return EventSourceResponse(_events(ingest.updates(job_id)))
-        return JSONResponse(_job(state).model_dump(mode="json"))
-
-
-def _job(state: JobState) -> JobObject:
-    return JobObject.model_validate(state, from_attributes=True)
+        return JSONResponse(state.model_dump(mode="json"))
 
 
 async def _events(states: AsyncIterator[JobState]) -> AsyncIterator[ServerSentEvent]:
     async for state in states:
-        yield ServerSentEvent(_job(state).model_dump_json(), event=f"job.{state.status}")
+        yield ServerSentEvent(state.model_dump_json(), event=f"job.{state.status}")
 
 
 def _metadata(given: str) -> Metadata:

@@ -6,11 +6,9 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from api.server.ingest.job import Status
-from api.server.ingest.jobs import Job, Jobs
+from api.server.ingest.jobs import Job, Jobs, Status, Unfinished
 from api.server.ingest.pacing import Interrupted, Interruption
 from api.server.ingest.runs import Runs
-from api.server.ingest.unfinished import Unfinished
 from blend.errors import BlendError
 from precompute.errors import PrecomputeError, StoreInUse
 from precompute.events import Computed, Event, FileUnreadable, Planned

@@ -5,20 +5,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from api.server.files.paging import Direction, Wanted, page
+from api.server.paging import Direction, Listing, Wanted, listing, page
 from api.server.surface.request import namespace_of
 from api.server.vector_stores.bodies import AddBatch, AddFile, UpdateFile
-from api.server.vector_stores.counts import count
 from api.server.vector_stores.kept import BatchRecord, MemberRecord, Status, StoreRecord
 from api.server.vector_stores.objects import (
     FileContent,
-    Listing,
     MemberDeleted,
     TextContent,
     VectorStoreFile,
     VectorStoreFileBatch,
     batch_object,
-    listing,
+    count,
     member_object,
 )
 from api.server.vector_stores.stores import VectorStores

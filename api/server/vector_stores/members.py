@@ -9,11 +9,12 @@ from api.server.errors import FieldError, NotThere, UnknownDocument, UnknownJob
 from api.server.files.file_store import FileRecord, FileStore
 from api.server.files.names import document_path
 from api.server.files.records import new_id
+from api.server.ingest.folders import Upload
 from api.server.ingest.ingest import Ingest
-from api.server.ingest.job import DocumentStatus, Upload
-from api.server.vector_stores.attributes import metadata_of
+from api.server.ingest.jobs import DocumentStatus
 from api.server.vector_stores.bodies import AddFile, Attributes
 from api.server.vector_stores.kept import BatchRecord, Kept, MemberRecord, StoreRecord
+from api.server.vector_stores.search import metadata_of
 from retriever.errors import UnknownCollection
 
 MAX_JOB_BYTES = 64 << 20

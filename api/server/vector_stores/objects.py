@@ -1,20 +1,20 @@
 """Vector stores, their files and batches as OpenAI's clients see them."""
 
-from typing import Any, Generic, Literal, TypeVar
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal
 
 from pydantic import BaseModel
 
-from api.server.files.paging import Page
 from api.server.vector_stores.bodies import ExpiresAfter, StaticChunking, StaticSizes
-from api.server.vector_stores.counts import Counts
-from api.server.vector_stores.kept import Attributes, BatchRecord, MemberRecord, Status, StoreRecord
+from api.server.vector_stores.kept import STATUSES, Attributes, BatchRecord, MemberRecord, Status, StoreRecord
 from api.server.vector_stores.search import StoreHit
 
 ErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]
 
 
 class FileCounts(BaseModel):
-    """How many files are how far."""
+    """Number of files by status."""
 
     in_progress: int
     completed: int
@@ -124,38 +124,23 @@ class MemberDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-Listed = TypeVar("Listed", bound=BaseModel)
+def count(members: Iterable[MemberRecord | None]) -> FileCounts:
+    """Count files by status; None stands for a file that was taken out again, and counts as cancelled."""
+    found = Counter("cancelled" if member is None else member.status for member in members)
+    return FileCounts(**{status: found[status] for status in STATUSES}, total=found.total())
 
 
-class Listing(BaseModel, Generic[Listed]):
-    """A page of objects."""
-
-    object: Literal["list"] = "list"
-    data: list[Listed]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
-def listing(page: Page[Any], objects: list[Listed]) -> Listing[Listed]:
-    """A page of records, as a client sees it.
-
-    Args:
-        objects: what the client sees of each of them.
-    """
-    return Listing(data=objects, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
-
-
-def store_object(record: StoreRecord, counts: Counts, *, is_over: bool) -> VectorStore:
-    """A vector store, as a client sees it."""
+def store_object(record: StoreRecord, members: list[MemberRecord], *, is_over: bool) -> VectorStore:
+    """A vector store with its files, as a client sees it."""
+    counts = count(members)
     days, expires_s = record.expires_days, record.expires_s
     return VectorStore(
         id=record.id,
         created_at=int(record.created_s),
         name=record.name,
         description=record.description,
-        usage_bytes=counts.num_bytes,
-        file_counts=_counts(counts),
+        usage_bytes=sum(one.num_bytes for one in members if one.status == "completed"),
+        file_counts=counts,
         status="expired" if is_over else "in_progress" if counts.in_progress else "completed",
         expires_after=None if days is None else ExpiresAfter(anchor="last_active_at", days=days),
         expires_at=None if expires_s is None else int(expires_s),
@@ -181,7 +166,7 @@ def member_object(store: StoreRecord, member: MemberRecord) -> VectorStoreFile:
     )
 
 
-def batch_object(store_id: str, batch: BatchRecord, counts: Counts) -> VectorStoreFileBatch:
+def batch_object(store_id: str, batch: BatchRecord, counts: FileCounts) -> VectorStoreFileBatch:
     """A batch, as a client sees it."""
     ended: Status = "cancelled" if batch.cancelled else "completed"
     if counts.total and counts.failed == counts.total:
@@ -191,7 +176,7 @@ def batch_object(store_id: str, batch: BatchRecord, counts: Counts) -> VectorSto
         created_at=int(batch.created_s),
         vector_store_id=store_id,
         status="in_progress" if counts.in_progress else ended,
-        file_counts=_counts(counts),
+        file_counts=counts,
     )
 
 
@@ -208,13 +193,3 @@ def search_results(queries: list[str], hits: list[StoreHit]) -> SearchResults:
         for one in hits
     ]
     return SearchResults(search_query=queries, data=found)
-
-
-def _counts(counts: Counts) -> FileCounts:
-    return FileCounts(
-        in_progress=counts.in_progress,
-        completed=counts.completed,
-        failed=counts.failed,
-        cancelled=counts.cancelled,
-        total=counts.total,
-    )

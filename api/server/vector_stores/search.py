@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from api.server.collections.library import Library
 from api.server.errors import FieldError
 from api.server.files.names import file_id_of
-from api.server.vector_stores.attributes import attribute_filter
 from api.server.vector_stores.bodies import HybridSearch, SearchOptions
 from api.server.vector_stores.kept import MemberRecord
-from retriever.filters import Comparison, Compound, Filter
+from precompute.metadata import RESERVED
+from retriever.filters import Comparison, Compound, Filter, parse_filter
 from retriever.fusion import fuse
 from retriever.retrieve import Hit, Retriever
 from retriever.search import DEFAULT_METHOD, Method, Search
@@ -94,7 +95,7 @@ def search_of(options: SearchOptions, max_results: int, field: str = "") -> Sear
         field: dotted path, with a dot at its end, of what holds them.
 
     Raises:
-        QueryError: the filter is none.
+        QueryError: not a valid filter.
         FieldError: the weights cannot be had.
     """
     ranking = options.ranking_options
@@ -169,3 +170,34 @@ def _within(hits: Iterable[StoreHit], asked: Search) -> list[StoreHit]:
             left -= hit.hit.num_tokens
             taken.append(hit)
     return taken
+
+
+def metadata_of(attributes: Mapping[str, Any]) -> dict[str, str | float | bool]:
+    """What filters will know of a document.
+
+    >>> metadata_of({"lang": "en", "title": "Mr"})
+    {'lang': 'en', 'attributes.title': 'Mr'}
+    """
+    return {_kept(key): value for key, value in attributes.items()}
+
+
+def attribute_filter(said: Mapping[str, Any], option: str) -> Filter:
+    """A filter of attributes.
+
+    >>> attribute_filter({"type": "eq", "key": "title", "value": "Mr"}, "filters").key
+    'attributes.title'
+
+    Raises:
+        QueryError: not a valid filter.
+    """
+    return _renamed(parse_filter(said, option))
+
+
+def _renamed(asked: Filter) -> Filter:
+    if isinstance(asked, Comparison):
+        return replace(asked, key=_kept(asked.key))
+    return Compound(asked.type, tuple(map(_renamed, asked.filters)))
+
+
+def _kept(key: str) -> str:
+    return f"attributes.{key}" if key in RESERVED else key

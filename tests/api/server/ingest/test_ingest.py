@@ -16,7 +16,8 @@ from api.server.errors import (
     UnknownDocument,
     UnknownJob,
 )
-from api.server.ingest.job import DocumentStatus, Status, Upload
+from api.server.ingest.folders import Upload
+from api.server.ingest.jobs import DocumentStatus, Status
 from api.server.ingest.pacing import Interrupted
 from api.server.settings import ServeConfig
 from api.server.surface.request import namespace_in_force

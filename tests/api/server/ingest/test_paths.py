@@ -3,7 +3,7 @@
 import pytest
 
 from api.server.errors import BadUpload
-from api.server.ingest.paths import MAX_NAME_BYTES, check_path
+from api.server.ingest.folders import MAX_NAME_BYTES, check_path
 
 
 @pytest.mark.parametrize(

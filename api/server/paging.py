@@ -1,8 +1,10 @@
-"""Pages of a list, as OpenAI's clients turn them: by the id of the last object they saw."""
+"""Pages of a list, as OpenAI's clients ask for them: by the id of the last object of the page before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from api.server.errors import FieldError
 
@@ -24,7 +26,7 @@ class Wanted:
     """Which page of a list.
 
     Attributes:
-        limit: most objects on it.
+        limit: maximum number of objects on the page.
         order: by time of creation.
         after, before: ids of the objects between which the page lies.
     """
@@ -53,6 +55,28 @@ class Page(Generic[Item]):
         return self.items[-1].id if self.items else None
 
 
+Listed = TypeVar("Listed", bound=BaseModel)
+
+
+class Listing(BaseModel, Generic[Listed]):
+    """A page of objects, as a client sees it."""
+
+    object: Literal["list"] = "list"
+    data: list[Listed]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def listing(page: Page[Any], objects: list[Listed]) -> Listing[Listed]:
+    """A page of records, as a client sees it.
+
+    Args:
+        objects: what the client sees of each record.
+    """
+    return Listing(data=objects, first_id=page.first_id, last_id=page.last_id, has_more=page.has_more)
+
+
 def page(items: Sequence[Item], wanted: Wanted) -> Page[Item]:
     """The page that is wanted.
 
@@ -60,7 +84,7 @@ def page(items: Sequence[Item], wanted: Wanted) -> Page[Item]:
         items: the oldest first.
 
     Raises:
-        FieldError: `after` or `before` is nothing of the list.
+        FieldError: `after` or `before` is not the id of an object in the list.
     """
     ordered = list(items) if wanted.order == "asc" else list(reversed(items))
     start = 0 if wanted.after is None else _place(ordered, "after", wanted.after) + 1
@@ -75,4 +99,4 @@ def _place(items: Sequence[Item], field: str, key: str) -> int:
     for place, item in enumerate(items):
         if item.id == key:
             return place
-    raise FieldError(f"{field}: got {key[:80]!r}, expected the id of an object of this list", field)
+    raise FieldError(f"{field}: got {key[:80]!r}, expected the id of an object in this list", field)
