@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.cli.ask import both
-from api.cli.ask_local import LocalAsker
+from api.cli.asker import LocalAsker, Question
 from api.cli.compare import compare
-from api.cli.question import Question
 from api.server.chat.options import RagOptions
 from api.server.collections.library import Library
 from blend import Engine

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from retriever.config import DEFAULTS
 from retriever.search import Method
 
 if TYPE_CHECKING:
-    from api.cli.question import Question
+    from api.cli.asker import Question
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,8 +42,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer, print, return the exit status."""
-    # Imported here, since it brings what the HTTP side needs: --help must not.
-    from api.cli.question import Question
+    # Imported here, since these load the HTTP side and vLLM, which --help must not wait for.
+    from api.cli.asker import Question
     from api.server.chat.options import read_options
 
     said = {
@@ -65,16 +66,12 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(as_object(comparison.blended, comparison)) if args.json else both(comparison))
             return 0
         reply = asker.ask(blend=True, cache_salt=None, show=_ignore if args.json else _show)
-        print(json.dumps(as_object(reply, None)) if args.json else "\n\n" + figures(reply))
+        print(json.dumps(as_object(reply)) if args.json else "\n\n" + figures(reply))
     return 0
 
 
-def as_object(reply: Reply, comparison: Comparison | None) -> dict[str, Any]:
-    """What `--json` prints; `full` and `speedup` are null unless both were asked for.
-
-    >>> as_object(Reply("Rome", 20.0, {}), None)
-    {'answer': 'Rome', 'ttft_ms': 20.0, 'blend': {}, 'full': None, 'speedup': None}
-    """
+def as_object(reply: Reply, comparison: Comparison | None = None) -> dict[str, Any]:
+    """What `--json` prints; `full`, `speedup` and `parting` are null unless `--compare` was given."""
     full = comparison and {"answer": comparison.full.answer, "ttft_ms": comparison.full.ttft_ms}
     return {
         "answer": reply.answer,
@@ -82,6 +79,7 @@ def as_object(reply: Reply, comparison: Comparison | None) -> dict[str, Any]:
         "blend": reply.blend,
         "full": full,
         "speedup": comparison and comparison.speedup,
+        "parting": asdict(comparison.parting) if comparison and comparison.parting else None,
     }
 
 
@@ -113,6 +111,7 @@ def both(comparison: Comparison) -> str:
         [
             f"Blended:\n{blended.answer.strip()}",
             f"Full prefill:\n{full.answer.strip()}",
+            str(comparison.parting or "Both answers are the same, token for token."),
             figures(blended),
             f"Time to first token, medians: blended {blended.ttft_ms:.0f} ms, full prefill "
             f"{full.ttft_ms:.0f} ms: {comparison.speedup:.2f} times sooner",
@@ -131,12 +130,10 @@ def _show(piece: str) -> None:
 
 @contextmanager
 def _asker(args: argparse.Namespace, question: "Question") -> Iterator[Asker]:
+    from api.cli.asker import RemoteAsker, local_asker
+
     if args.url is not None:
-        from api.cli.ask_remote import RemoteAsker
-
-        yield RemoteAsker(args.url, question)
+        yield RemoteAsker(args.url, question, logprobs=args.compare)
         return
-    from api.cli.ask_local import local_asker
-
     with local_asker(question, args.store, args.model) as asker:
         yield asker

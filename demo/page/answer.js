@@ -1,5 +1,6 @@
 // One request, streamed, and what the clock on this side of the wire said.
 
+import { LIKELIEST } from "./parting.js";
 import { ask, events } from "./server.js";
 
 /**
@@ -8,6 +9,7 @@ import { ask, events } from "./server.js";
  * @property {string} text
  * @property {number} ttftMs from sending it to the first token.
  * @property {number|null} tokensPerSecond after the first one; null where there were fewer than two.
+ * @property {object[]} tokens of the text, with log-probabilities, as OpenAI's API has them.
  * @property {object} usage
  * @property {object} blend the server's own account, see docs/http-api.md.
  */
@@ -21,7 +23,7 @@ import { ask, events } from "./server.js";
  */
 export async function stream(body, onText, signal) {
   const begin = performance.now();
-  const answer = { text: "", ttftMs: null, tokensPerSecond: null, usage: {}, blend: {} };
+  const answer = { text: "", ttftMs: null, tokensPerSecond: null, tokens: [], usage: {}, blend: {} };
   let last = begin;
   for await (const event of events(await ask("v1/chat/completions", { body, signal }))) {
     const choice = event.choices?.[0];
@@ -34,6 +36,7 @@ export async function stream(body, onText, signal) {
       answer.text += text;
       onText(text);
     }
+    answer.tokens.push(...(choice?.logprobs?.content ?? []));
     if (event.blend) answer.blend = event.blend;
     if (event.usage) answer.usage = event.usage;
   }
@@ -56,6 +59,8 @@ export function bodies(settings, model, chunkIds) {
     max_tokens: settings.maxTokens,
     temperature: settings.temperature,
     seed: 1,
+    logprobs: true,
+    top_logprobs: LIKELIEST,
     stream: true,
     stream_options: { include_usage: true },
   };

@@ -9,6 +9,7 @@ import { compared, counted, duration } from "./figures.js";
 import { Form } from "./form.js";
 import { Listing } from "./listing.js";
 import { Pane } from "./pane.js";
+import { parting } from "./parting.js";
 import { AskError, askJson, search, useKey } from "./server.js";
 import { load, loadTimes, save, saveTimes } from "./settings.js";
 import { TokenView } from "./tokens.js";
@@ -126,7 +127,7 @@ async function both() {
   const { signal } = running;
   busy(true);
   complain(null);
-  byId("verdict").textContent = "";
+  byId("verdict").textContent = byId("parting").textContent = "";
   show(byId("difference"), false);
   view.draw(null);
   try {
@@ -178,6 +179,7 @@ function compare(full, blended) {
   byId("verdict").textContent = fallback
     ? `kvblend prefilled this prompt too: ${fallback}.`
     : `kvblend’s first token came ${compared(full.ttftMs, blended.ttftMs)}: ${after} against ${before}.`;
+  byId("parting").textContent = parting(full.tokens, blended.tokens);
   drawDifference(full.text, blended.text);
   times = [...times, { full: full.ttftMs, blended: blended.ttftMs }];
   saveTimes(times);

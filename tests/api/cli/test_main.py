@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from api.cli import main as main_module
-from api.cli.ask import as_object, figures
-from api.cli.compare import Comparison, Reply
+from api.cli.ask import as_object, both, figures
+from api.cli.compare import Comparison, Parting, Reply
 from api.cli.main import main
 from api.server.chat.report import blend_object
 from blend.report.stats import BlendStats, ChunkUse, StageTimes, TokenCounts
@@ -134,9 +134,23 @@ def test_figures_of_an_answer_that_was_not_blended_say_why():
 
 
 def test_the_json_object_holds_both_arms():
-    comparison = Comparison(REPLY, Reply("Rome!", 50.0, {}))
+    comparison = Comparison(REPLY, Reply("Rome!", 50.0, {}), Parting(2, ".", "!", 0.5))
     told = json.loads(json.dumps(as_object(REPLY, comparison)))
-    assert set(told) == {"answer", "ttft_ms", "blend", "full", "speedup"}
+    assert set(told) == {"answer", "ttft_ms", "blend", "full", "speedup", "parting"}
     assert told["full"] == {"answer": "Rome!", "ttft_ms": 50.0}
     assert told["speedup"] == 2.5
     assert told["blend"]["reused_tokens"] == 12
+    assert told["parting"] == {"token": 2, "blended": ".", "full": "!", "nats": 0.5}
+    alone = as_object(REPLY)
+    assert (alone["full"], alone["speedup"], alone["parting"]) == (None, None, None)
+
+
+def test_people_are_told_how_near_the_tie_was_where_the_answers_part():
+    full = Reply("Rome!", 50.0, {})
+    assert "They part at token 2: '.' or '!'; full prefill finds its own choice 0.50 nats likelier" in both(
+        Comparison(REPLY, full, Parting(2, ".", "!", 0.5))
+    )
+    assert "does not count the other among its 20 likeliest" in both(
+        Comparison(REPLY, full, Parting(2, ".", "!", None))
+    )
+    assert "the same, token for token" in both(Comparison(REPLY, REPLY))

@@ -99,7 +99,36 @@ def test_two_answers_to_one_question_with_two_times(page):
     expect(page.locator("#verdict")).to_contain_text("first token came")
     expect(page.locator("#blended .stages")).to_contain_text("recompute")
     expect(page.locator("#difference")).to_be_visible()
+    expect(page.locator("#parting")).to_have_text(
+        re.compile(r"They part at token \d+: .* nats (likelier|less likely)\.|among its 5|Token for token")
+    )
     assert page.locator("#chart circle").count() == 2
+
+
+TOKEN = "const token = (text, logprob, ...top_logprobs) => ({ token: text, logprob, top_logprobs });"
+FULL_PREFILL = "(full prefill); full prefill"
+LINES = {
+    "[token('a', -1), token(' block', -0.5, token(' page', -0.53))], [token('a', -1), token(' page', 0)]": (
+        f'They part at token 2: " page" (kvblend) or " block" {FULL_PREFILL} finds its own choice 0.03 nats '
+        "likelier."
+    ),
+    "[token('x', -2, token('y', -1))], [token('y', -1)]": (
+        f'They part at token 1: "y" (kvblend) or "x" {FULL_PREFILL} finds its own choice 1.00 nats less '
+        "likely."
+    ),
+    "[token('x', -2)], [token('z', -1)]": (
+        f'They part at token 1: "z" (kvblend) or "x" {FULL_PREFILL} does not count the other among its 5 '
+        "likeliest tokens."
+    ),
+    "[token('x', -2), token('y', -2)], [token('x', -1)]": "Token for token the same, as far as both go.",
+    "[], []": "",
+}
+
+
+def test_the_line_under_the_answers_says_how_near_the_tie_was(page):
+    for answers, line in LINES.items():
+        call = f"const m = await import('/demo/parting.js'); return m.parting({answers});"
+        assert page.evaluate(f"async () => {{ {TOKEN} {call} }}") == line
 
 
 def test_the_context_shows_every_token_and_tells_its_score_and_chunk(page):
