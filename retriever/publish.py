@@ -10,7 +10,8 @@ from pathlib import Path
 from retriever.bm25 import Bm25Index
 from retriever.durable import write_durably
 from retriever.errors import CollectionError
-from retriever.index import Index, Vectors, build_index, read_index
+from retriever.index import Index, Vectors
+from retriever.index_choice import build_index, read_index
 from retriever.layout import CHUNKS, INDEX, MANIFEST, WORDS, collection_folder, data_name
 from retriever.manifest import DocumentEntry, Manifest, Settings
 

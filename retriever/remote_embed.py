@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from retriever.embed import Vectors
 from retriever.errors import EmbedderError
+from retriever.index import Vectors
 
 KEY = "KVBLEND_EMBEDDINGS_API_KEY"
 """Environment variable with the service's key; without it none is sent that means anything."""

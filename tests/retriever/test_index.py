@@ -7,7 +7,8 @@ import pytest
 
 from retriever.config import DEFAULTS
 from retriever.hnsw import HnswIndex
-from retriever.index import ExactIndex, FlatIndex, Index, build_index, read_index
+from retriever.index import ExactIndex, FlatIndex, Index
+from retriever.index_choice import build_index, read_index
 
 
 def unit_vectors(seed: int, rows: int, dim: int = 16) -> np.ndarray:
@@ -38,7 +39,7 @@ def test_a_vector_finds_itself_first_and_equals_come_in_row_order(kind: type) ->
 def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collections get a graph from 200 chunks on."""
     small = replace(DEFAULTS, hnsw_from_chunks=200)
-    monkeypatch.setattr("retriever.index.DEFAULTS", small)
+    monkeypatch.setattr("retriever.index_choice.DEFAULTS", small)
     monkeypatch.setattr("retriever.hnsw.DEFAULTS", small)
 
 
