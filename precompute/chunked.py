@@ -1,4 +1,4 @@
-"""Folder -> documents -> chunk texts; a file that has not changed is not read into text again."""
+"""Folder -> documents -> chunk texts; an unchanged file is not parsed again."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,16 +16,16 @@ from retriever.filters import Metadata
 
 @dataclass(slots=True)
 class FolderReader:
-    """Reads one folder once, and counts what it passed over.
+    """Reads one folder once, and counts the files that it skips.
 
     Attributes:
         folder: the documents.
-        chunk_tokens: most tokens of a chunk.
+        chunk_tokens: maximum tokens of a chunk.
         count_tokens: number of tokens of a text as it stands in the middle of a prompt.
-        old: the collection as it was, or None.
+        old: the published collection, or None.
         may_be_empty, only_removes: as in `PrecomputeConfig`.
-        unreadable: files that were named and passed over so far.
-        binary: files that are not text and do not claim to be, so far.
+        unreadable: number of files skipped so far, each reported.
+        binary: number of binary files skipped so far: neither text nor of a known suffix.
     """
 
     folder: Path
@@ -41,14 +41,14 @@ class FolderReader:
         """All readable documents, in the order of their paths.
 
         Raises:
-            PrecomputeError: there is none, and there should be.
+            PrecomputeError: there is none, and the folder may not be empty.
         """
         files = list(list_files(self.folder))
         descriptions = metadata_files(path for path in files if isinstance(path, str))
         files = [path for path in files if path not in descriptions.values()]
         report(Started(collection, len(files)))
         if self.only_removes:
-            return self._still_there(files)
+            return self._unremoved(files)
         documents = [
             replace(document, metadata=self._metadata(descriptions.get(document.path), report))
             for document in self._documents(files, self._known_texts(), report)
@@ -99,13 +99,13 @@ class FolderReader:
             return Unreadable(file.path, f"cannot be split: {error}")
         return ChunkedDocument(document.path, document.title, document.sha256, tuple(texts))
 
-    def _still_there(self, files: list[str | Unreadable]) -> list[ChunkedDocument]:
-        """The old collection's documents whose files are there, changed or not."""
+    def _unremoved(self, files: list[str | Unreadable]) -> list[ChunkedDocument]:
+        """The old collection's documents whose files exist, changed or not."""
         there = set(files)
         return [document for document in self._old_documents() if document.path in there]
 
     def _known_texts(self) -> dict[tuple[str, str], ChunkedDocument]:
-        """Documents of the old collection by path and digest, where they were split by this very rule."""
+        """Documents of the old collection by path and digest, if it was split by the same rule."""
         if self.old is None:
             return {}
         settings = self.old.settings
@@ -123,10 +123,10 @@ class FolderReader:
 
 
 def check_folder(folder: Path, *, may_be_empty: bool = False) -> None:
-    """Refuse what is no folder, or holds nothing at all: cheap enough to ask before a model is loaded.
+    """Check that a folder of documents exists and is not empty; cheap, so done before a model is loaded.
 
     Raises:
-        PrecomputeError: it is missing, a file, or empty and may not be.
+        PrecomputeError: it is missing, a file, or empty although it may not be.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"

@@ -25,7 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "precompute",
         help="compute the chunk KV and the index of a folder of documents",
         description="Computes the chunk KV of a folder of documents and indexes their text. Run again, it "
-        "computes only what is new or changed and drops what is gone.",
+        "computes only new and changed chunks and drops removed ones.",
         epilog="Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but some files were unreadable.",
         allow_abbrev=False,
     )
@@ -37,13 +37,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_flags(parser, StoreConfig, "path", "codec")
     add_flags(parser, PrecomputeSettings)
     parser.add_argument(
-        "--namespace", metavar="NAME", default="", help="who alone may read it; everybody, unless given"
+        "--namespace", metavar="NAME", default="", help="tenant that may read the collection (default: all)"
     )
     parser.add_argument("--json", action="store_true", help="report as JSON lines on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the job; what went wrong is one line on standard error."""
+    """Run the job; an error is one line on standard error."""
     try:
         return _run(args)
     except (PrecomputeError, BlendError, RetrieverError) as error:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # Imported here, since they take seconds: --help and a wrong path must not.
+    # Imported here, since the imports take seconds, which --help and a wrong path must not.
     from precompute.chunked import check_folder
     from precompute.job import Precompute
     from precompute.progress import open_report
@@ -67,14 +67,14 @@ def _run(args: argparse.Namespace) -> int:
         args.folder, store.path, args.collection, settings.chunk_tokens, settings.prefix
     )
     check_folder(config.folder)
-    # The parser complains of every oddity that it can cope with; what it cannot is reported by us.
+    # pypdf warns of every oddity that it copes with; files that it cannot read are reported here.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
     from blend.vllm.engine.engine import Engine
     from retriever.embed import open_embedder
 
     embedder = open_embedder(settings.embedder)
-    # A model without a verdict gets one from this engine, so that a server need not start one for it.
+    # This engine also runs the self-check of a model without a verdict, so that a server need not.
     with (
         Engine(settings.model, store, namespace=args.namespace) as engine,
         open_report(args.json) as report,

@@ -1,4 +1,4 @@
-"""What a precompute job needs of an engine."""
+"""The contract of an engine that computes chunk KV."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,12 +13,12 @@ class ChunkEngine(Protocol):
     """Computes chunk KV with one model and stores it. Called from one thread, by one job at a time.
 
     Attributes:
-        model_name: what users call the model.
-        fingerprint: digest of the model; part of every chunk id, and what a collection is bound to.
-        namespace: whose chunks these are, "" for nobody's; a collection is bound to it too.
+        model_name: the name that users write.
+        fingerprint: digest of the model; part of every chunk id. A collection is bound to it.
+        namespace: tenant that owns the chunks, "" for none. A collection is bound to it.
         store: where `compute` puts chunk KV.
-        exchange: takes chunks to a store that machines share and from there, or None where there is none.
-        max_batch_tokens: tokens per `compute` call that are efficient.
+        exchange: sends chunks to a shared remote store and fetches them from it, or None without a remote.
+        max_batch_tokens: efficient number of tokens per `compute` call.
     """
 
     @property
@@ -43,16 +43,16 @@ class ChunkEngine(Protocol):
         """Token ids of a piece of text as it stands in the middle of a prompt."""
 
     def prefixes(self, prefix: str) -> Prefixes:
-        """What chunks behind this text are computed behind: all that stands before them, and the lead."""
+        """The contexts behind which chunks are computed: everything before the first chunk, and the lead."""
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
-        """Compute and store chunks that share one prefix; when this returns they are found.
+        """Compute and store chunks that share one prefix; when this returns, they are in the store.
 
-        The prefix's own KV is stored as well, where it is not.
+        The prefix's own KV is stored as well, if it is missing.
 
         Returns:
             Bytes of the chunks' keys and values.
 
         Raises:
-            StoreFull: no space left. What was stored before stays.
+            StoreFull: no space left. Chunks stored before stay.
         """

@@ -1,4 +1,4 @@
-"""What stops a precompute job, beside the errors of blend and retriever."""
+"""Errors of a precompute job, beside those of blend and retriever."""
 
 
 class PrecomputeError(Exception):
@@ -6,4 +6,4 @@ class PrecomputeError(Exception):
 
 
 class StoreInUse(PrecomputeError):
-    """Another job writes to the store: to be tried again when it has ended."""
+    """Another job writes to the store: try again when it has ended."""

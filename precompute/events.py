@@ -1,4 +1,4 @@
-"""What a job reports while it runs: small frozen values, which a renderer shows."""
+"""Progress events of a job: small frozen values, which a renderer shows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,21 +26,20 @@ class FileUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that the user should know and need not act on."""
+    """Information that needs no action."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What there is to do; chunks that occur twice count once.
+    """The work to do; a chunk that occurs twice counts once.
 
-    A chunk is stored in two versions (see `blend.chunks.versions`), and is to be computed when one is
-    missing.
+    A chunk is stored in several versions (see `blend.chunks.versions`), and computed when one is missing.
 
     Attributes:
-        reused: chunks that are stored in all their versions.
-        tokens_to_compute: of the documents: a token counts once, however many versions are computed.
+        reused: chunks of which all versions are stored.
+        tokens_to_compute: document tokens, each counted once, however many versions are computed.
     """
 
     documents: int
@@ -52,12 +51,12 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Chunks computed and stored so far, of those that there are to compute.
+    """Chunks computed and stored so far.
 
     Attributes:
-        tokens: of the documents, as in `Planned`; so is the rate.
-        bytes: stored, of all versions together; prefix and lead are not counted.
-        seconds: of computing, all versions together.
+        tokens: document tokens, as in `Planned`; the rate counts them too.
+        bytes: stored, all versions together, without prefix and lead.
+        seconds: spent on computing, all versions together.
     """
 
     chunks: int
@@ -73,13 +72,13 @@ class Computed:
 
     @property
     def left_s(self) -> float:
-        """Seconds that the rest takes at the rate so far."""
+        """Estimated seconds to the end, at the rate so far."""
         return (self.tokens_total - self.tokens) / self.tokens_per_s if self.tokens else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Texts embedded so far, of those that have no vector yet."""
+    """Texts embedded so far, of those without a vector."""
 
     chunks: int
     chunks_total: int
@@ -91,15 +90,15 @@ class Finished:
 
     Attributes:
         chunks: different chunks in the collection, `computed + reused`; versions are not counted.
-        computed: chunks of which a version was computed now.
-        dropped: chunks whose KV was removed from the store, in all versions.
-        tokens: of all chunks, each once.
-        computed_tokens: of the chunks computed now, each once, however many versions were computed.
-        bytes: stored now, of all versions together.
+        computed: chunks of which this job computed a version.
+        dropped: chunks whose KV, in all versions, was removed from the store.
+        tokens: of all chunks, each counted once.
+        computed_tokens: of the computed chunks, each counted once, however many versions were computed.
+        bytes: stored by this job, all versions together.
         seconds: of the whole job.
-        tokens_per_s: `computed_tokens` by the seconds of computing all versions, not of the whole job.
-        unreadable: files that were named and passed over.
-        binary: files that are not text and do not claim to be.
+        tokens_per_s: `computed_tokens` divided by the seconds spent on computing, all versions together.
+        unreadable: files that were skipped, each reported.
+        binary: binary files that were skipped.
     """
 
     collection: str

@@ -1,4 +1,4 @@
-"""HTML to text: what a reader of the page sees, with its paragraphs, lists, tables and code kept apart."""
+"""HTML to text: the visible text, with paragraphs, lists, tables and code kept apart."""
 
 import re
 import warnings
@@ -16,13 +16,13 @@ SPACE = re.compile(r"\s+")
 
 
 def html_text(data: bytes) -> tuple[str | None, str]:
-    """Title and text of a page; the encoding is the page's own (mark, declaration, else a guess).
+    """Title and text of a page, decoded by its byte order mark, its declaration, or a guess.
 
     >>> html_text(b"<title>T</title><p>one <b>two</b></p><ul><li>three<li>four</ul>")
     ('T', 'one two\\n\\n- three\\n- four')
     """
     with warnings.catch_warnings():
-        # XHTML read as HTML, or a page that is no more than a word: both are what is meant here.
+        # XHTML read as HTML, or a page of one word: both are intended here.
         warnings.simplefilter("ignore", UnusualUsageWarning)
         page = BeautifulSoup(data, "html.parser")
     heading = page.find("title") or page.find("h1")
@@ -33,7 +33,7 @@ def html_text(data: bytes) -> tuple[str | None, str]:
 
 
 class _Text:
-    """Text under construction: breaks and bullets are held back until something follows them."""
+    """Text under construction: breaks and bullets are held back until text follows."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -55,7 +55,7 @@ class _Text:
         self._breaks, self._bullet = 0, ""
 
     def break_lines(self, count: int) -> None:
-        if not self._bullet:  # a paragraph that opens a list item stands on the bullet's line
+        if not self._bullet:  # a paragraph at the start of a list item stays on the bullet's line
             self._breaks = max(self._breaks, count)
 
     def hold_bullet(self, bullet: str) -> None:
@@ -82,5 +82,5 @@ def _walk_tag(tag: Tag, text: _Text, preformatted: bool) -> None:
         text.add(" | ")
     _walk(tag, text, preformatted or tag.name == "pre")
     if tag.name == "li":
-        text.hold_bullet("")  # an empty item leaves none behind
+        text.hold_bullet("")  # an empty item has no bullet
     text.break_lines(breaks)

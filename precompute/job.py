@@ -23,14 +23,14 @@ from retriever.manifest import Settings
 from retriever.publish import ChunkText, publish
 
 EMBED_AT_ONCE = 64
-"""Texts between two reports of the embedding's progress."""
+"""Texts embedded between two progress reports."""
 
 
 class Precompute:
-    """One run over a folder. Running again computes only what is new, and drops what is gone.
+    """One run over a folder. A second run computes only new chunks, and drops removed ones.
 
-    It may be killed at any moment: the collection's manifest is published when every chunk that it names
-    is stored, what was stored is found by the next run, and nothing is dropped before that manifest.
+    The job may be killed at any moment: the manifest is published after every chunk that it names is stored,
+    the next run finds the chunks that were stored, and nothing is dropped before the manifest is published.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Precompute:
             StoreInUse: another job writes to the store.
             PrecomputeError: the folder is missing, or holds no readable document and may not be empty.
             CollectionError: the collection belongs to another model, or cannot be written.
-            StoreFull: no space left; what was stored stays, and the next run continues from it.
+            StoreFull: no space left; stored chunks stay, and the next run continues from them.
         """
         start, config = time.monotonic(), self._config
         check_folder(config.folder, may_be_empty=config.may_be_empty)
@@ -82,14 +82,14 @@ class Precompute:
         )
 
     def _previous(self) -> Collection | None:
-        """The collection as it stands, or None when it is to be built anew."""
+        """The published collection, or None when it must be built from scratch."""
         config = self._config
         try:
             old = Collection.open(config.store, config.collection)
         except UnknownCollection:
             return None
         except CollectionError as error:
-            self._report(Notice(f"{error}: building it anew"))
+            self._report(Notice(f"{error}: rebuilding it"))
             return None
         if old.settings.fingerprint != self._engine.fingerprint:
             raise CollectionError(
@@ -104,12 +104,12 @@ class Precompute:
             )
         if old.settings.chunk_tokens != config.chunk_tokens:
             was, now = old.settings.chunk_tokens, config.chunk_tokens
-            self._report(Notice(f"chunks of {now} tokens, up to now {was}: rebuilding the collection"))
+            self._report(Notice(f"chunks have {now} tokens at most, before {was}: rebuilding the collection"))
         if old.settings.prefix != config.prefix:
             self._report(Notice("the prefix has changed: rebuilding the collection"))
         if old.settings.embedder != self._embedder.name:
             then, name = old.settings.embedder, self._embedder.name
-            self._report(Notice(f"embedded by {name}, up to now {then}: embedding all chunks again"))
+            self._report(Notice(f"the embedding model is {name}, before {then}: embedding all chunks again"))
         return old
 
     def _count_tokens(self, text: str) -> int:
@@ -127,7 +127,7 @@ class Precompute:
         )
 
     def _compute(self, plan: Plan) -> Computed:
-        """Compute and store what is not stored; prefix and lead are neither counted nor reported."""
+        """Compute and store missing chunks; prefix and lead are neither counted nor reported."""
         for record in plan.prefixes_to_compute:
             self._engine.compute([record])
         total = len(plan.to_compute), plan.tokens_to_compute
@@ -150,7 +150,7 @@ class Precompute:
         return done
 
     def _share(self, plan: Plan) -> None:
-        """Bring what is not there yet to the remote; what is on the disk stays, whatever comes of it."""
+        """Send missing chunks to the remote; chunks on disk stay, also when that fails."""
         exchange = self._engine.exchange
         if exchange is None:
             return
@@ -167,7 +167,7 @@ class Precompute:
             )
 
     def _check_kept(self, plan: Plan) -> None:
-        """Whether a byte budget was too small for the plan, and made the store evict what was just stored."""
+        """Check that the byte budget did not make the store evict chunks of this very plan."""
         versions = frozenset[str]().union(*(chunk.ids for chunk in plan.chunks))
         evicted = versions - set(self._engine.store.ids())
         if evicted:
@@ -178,7 +178,7 @@ class Precompute:
             )
 
     def _missing(self, plan: Plan, batch: list[PlannedChunk]) -> Iterator[ChunkRecord]:
-        """The versions of some chunks that are not stored, one kind after the other."""
+        """Missing versions of chunks, one kind of version after the other."""
         versions = [plan.prefixes.versions(self._engine.encode(chunk.text)) for chunk in batch]
         found = [one.plain.chunk_id for one in versions]
         assert found == [chunk.chunk_id for chunk in batch], "the engine encodes one text in two ways"
@@ -222,7 +222,7 @@ class Precompute:
         try:
             return drop_gone(self._config.store, self._config.collection, self._engine, journal, plan.ids)
         except CollectionError as error:
-            self._report(Notice(f"nothing dropped, for {error}"))
+            self._report(Notice(f"nothing dropped: {error}"))
             return 0
 
     def _summary(

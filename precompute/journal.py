@@ -1,4 +1,4 @@
-"""What a job holds on to in case it is killed: a lock on the store, and the ids it may leave behind."""
+"""Crash safety of a job: a lock on the store, and a journal of the chunk ids that it may leave behind."""
 
 import fcntl
 import json
@@ -15,9 +15,9 @@ FILE = "unfinished.json"
 
 @contextmanager
 def store_lock(store: Path) -> Iterator[None]:
-    """Hold the store for one job; the system lets go of it when the process ends, however it ends.
+    """Lock the store for one job; the operating system releases the lock when the process ends.
 
-    Without it a job could drop a chunk that another one, not yet published, has just found stored.
+    Without the lock a job could drop a chunk that another, unpublished job has just found in the store.
 
     Raises:
         StoreInUse: another job holds it.
@@ -37,11 +37,11 @@ def store_lock(store: Path) -> Iterator[None]:
 
 
 class Journal:
-    """Ids of all that a collection had in the store, or may have there, since its last finished job.
+    """Ids of all chunks that a collection may have in the store since its last finished job.
 
-    Every version of a chunk is in it by its own id, and so is what chunks are computed behind. Written
-    before anything is computed, removed when everything that is gone has been dropped. So a job that was
-    killed, and whose documents changed before it was run again, leaves no orphan in the store.
+    It holds the id of every version of a chunk, and of the prefixes behind which chunks are computed. It is
+    written before the first chunk is computed, and removed after the removed chunks are dropped. So a killed
+    job leaves no orphan in the store, even if its documents change before the next run.
     """
 
     def __init__(self, store: Path, collection: str) -> None:
@@ -55,7 +55,7 @@ class Journal:
         """Replace the ids.
 
         Raises:
-            PrecomputeError: it cannot be written.
+            PrecomputeError: the journal cannot be written.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class Journal:
             raise PrecomputeError(f"cannot write {self._path}: {error.strerror}") from error
 
     def clear(self) -> None:
-        """The job is finished."""
+        """Delete the journal at the end of the job."""
         self._path.unlink(missing_ok=True)
 
 
@@ -78,5 +78,5 @@ def _read(path: Path) -> frozenset[str]:
     try:
         return frozenset(map(str, json.loads(path.read_bytes())))
     except (FileNotFoundError, ValueError):
-        # A damaged one costs no more than an orphan in the store.
+        # A damaged journal costs no more than an orphan in the store.
         return frozenset()

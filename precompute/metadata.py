@@ -1,4 +1,4 @@
-"""What a folder says of a document, for filters: one flat object in `<document>.metadata.json` beside it."""
+"""Metadata of a document, for filters: one flat JSON object in `<document>.metadata.json` beside it."""
 
 import json
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from retriever.filters import Metadata, Value, is_scalar
 
 SUFFIX = ".metadata.json"
 RESERVED = ("path", "title")
-"""Keys that filters know of every document."""
+"""Keys that every document has in filters."""
 
 
 def metadata_files(paths: Iterable[str]) -> dict[str, str]:
-    """Paths of documents, and of the files that describe them.
+    """Paths of metadata files by the paths of their documents.
 
     >>> metadata_files(["a.md", "a.md.metadata.json", "b.metadata.json"])
     {'a.md': 'a.md.metadata.json'}
@@ -25,23 +25,23 @@ def metadata_files(paths: Iterable[str]) -> dict[str, str]:
 
 
 def read_metadata(folder: Path, path: str) -> Metadata | Unreadable:
-    """The object of such a file; lists become tuples."""
+    """The object of a metadata file; lists become tuples."""
     try:
-        said = json.loads((folder / path).read_bytes())
+        given = json.loads((folder / path).read_bytes())
     except OSError as error:
         return Unreadable(path, error.strerror or str(error))
     except ValueError as error:
-        return Unreadable(path, f"no JSON: {error}")
-    if not isinstance(said, dict):
-        return Unreadable(path, f"got {type(said).__name__}, expected one JSON object")
-    if taken := [key for key in RESERVED if key in said]:
-        return Unreadable(path, f"got the key {taken[0]!r}, which every document has already: rename it")
-    metadata = {key: _value(value) for key, value in said.items()}
+        return Unreadable(path, f"not JSON: {error}")
+    if not isinstance(given, dict):
+        return Unreadable(path, f"got {type(given).__name__}, expected one JSON object")
+    if taken := [key for key in RESERVED if key in given]:
+        return Unreadable(path, f"got the key {taken[0]!r}, which is reserved: rename it")
+    metadata = {key: _value(value) for key, value in given.items()}
     if wrong := [key for key, value in metadata.items() if value is None]:
         return Unreadable(
             path,
             f"{wrong[0]!r}: expected a string, a number, a boolean, or a list of those, got "
-            f"{json.dumps(said[wrong[0]])[:60]}",
+            f"{json.dumps(given[wrong[0]])[:60]}",
         )
     return {key: value for key, value in metadata.items() if value is not None}
 

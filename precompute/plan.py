@@ -1,4 +1,4 @@
-"""Which chunks a collection consists of, and which of them are to be computed."""
+"""The plan of a job: which chunks the collection holds, and which of them must be computed."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class ChunkedDocument:
     Attributes:
         path: relative to the folder.
         sha256: hexadecimal digest of the file's bytes.
-        metadata: what the folder says of it.
+        metadata: for filters.
     """
 
     path: str
@@ -30,12 +30,12 @@ class ChunkedDocument:
 
 @dataclass(frozen=True, slots=True)
 class PlannedChunk:
-    """A chunk by its text: its token ids are made again when it is computed, so that a plan stays small.
+    """A chunk by its text: its token ids are computed again later, so that the plan stays small.
 
     Attributes:
         chunk_id: key of the plain version, the chunk's id.
-        led_id: key of the led version, or None for a chunk that is too long for it.
-        echo_id: key of its echo, or None for a chunk that needs none, or is too long for it.
+        led_id: key of the led version, or None for a chunk that is too long for one.
+        echo_id: key of the echo, or None for a chunk that needs none or is too long for one.
     """
 
     chunk_id: str
@@ -52,14 +52,14 @@ class PlannedChunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A collection as it is to be.
+    """The new state of a collection.
 
     Attributes:
-        prefixes: what the chunks are computed behind.
+        prefixes: contexts behind which the chunks are computed.
         chunks: each chunk once, in order of first occurrence.
         missing: keys of versions that are not stored.
-        to_compute: those of `chunks` that have such a version.
-        prefixes_to_compute: the prefix, and prefix and lead where they are needed, when they are not stored.
+        to_compute: chunks with a missing version.
+        prefixes_to_compute: missing prefixes: the prefix alone, and prefix and lead where a version needs it.
     """
 
     prefixes: Prefixes
@@ -71,17 +71,17 @@ class Plan:
 
     @property
     def tokens_to_compute(self) -> int:
-        """Each document token once, however many versions of its chunk are missing."""
+        """Document tokens, each counted once, however many versions of its chunk are missing."""
         return sum(chunk.num_tokens for chunk in self.to_compute)
 
     @property
     def ids(self) -> frozenset[str]:
-        """Keys of all that is needed: every version of every chunk, and what these stand behind."""
+        """Keys of everything that the collection needs: all versions of its chunks, and their prefixes."""
         return _heads(self.prefixes, self.chunks).union(*(chunk.ids for chunk in self.chunks))
 
 
 def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocument]) -> Plan:
-    """Turn chunk texts into chunk ids, and look which of them are stored; those on a remote are fetched."""
+    """Turn chunk texts into chunk ids, fetch what a remote has, and find out what is missing."""
     prefixes = engine.prefixes(prefix)
     chunks: dict[str, PlannedChunk] = {}
     shared = SharedText()
@@ -102,7 +102,7 @@ def make_plan(engine: ChunkEngine, prefix: str, documents: Iterable[ChunkedDocum
     needed = frozenset[str]().union(*(chunk.ids for chunk in chunks.values()))
     if engine.exchange is not None:
         engine.exchange.fetch(needed | _heads(prefixes, chunks.values()))
-    # Reading the record also finds a file that is not whole, and drops it.
+    # Reading the record also detects an incomplete file, and drops it.
     missing = frozenset(key for key in needed if engine.store.record(key) is None)
     return Plan(
         prefixes=prefixes,
@@ -127,6 +127,6 @@ def _planned(prefixes: Prefixes, text: str, token_ids: list[int]) -> PlannedChun
 def _prefixes_to_compute(
     engine: ChunkEngine, prefixes: Prefixes, chunks: Iterable[PlannedChunk], missing: frozenset[str]
 ) -> Iterator[ChunkRecord]:
-    # Prompts begin with the prefix. Prefix and lead stand in none: only chunks are computed behind them.
+    # Prompts begin with the prefix. No prompt holds prefix and lead: only chunks are computed behind them.
     heads = prefixes.heads(chunk.num_tokens for chunk in chunks if chunk.led_id in missing)
     yield from (record for record in heads if engine.store.record(record.chunk_id) is None)

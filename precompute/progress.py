@@ -25,12 +25,12 @@ from precompute.events import (
 )
 
 LINE_EVERY_S = 5.0
-"""Least time between two plain lines of the same count: logs stay short."""
+"""Minimum time between two plain lines of the same count, so that logs stay short."""
 
 
 @contextmanager
 def open_report(as_json: bool) -> Iterator[Report]:
-    """The renderer that suits where output goes; progress on standard error, results on standard output."""
+    """The renderer for a terminal, a log or JSON; progress on standard error, results on standard output."""
     if as_json:
         yield JsonLines(sys.stdout, sys.stderr)
     elif sys.stderr.isatty():
@@ -80,7 +80,7 @@ class PlainLines:
 
 
 class Bar:
-    """A progress bar that is gone when the job ends, and lines for what should stay."""
+    """A progress bar that disappears when the job ends, and lines that stay."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -161,10 +161,10 @@ def figures_of(event: Computed) -> str:
 
 
 def _summary(event: Finished) -> str:
-    passed = f"{event.unreadable} files unreadable, {event.binary} binary files passed over"
+    passed = f"{event.unreadable} files unreadable, {event.binary} binary files skipped"
     return (
         f"{event.collection}: {event.documents} documents, {event.chunks} chunks ({event.computed} computed, "
         f"{event.reused} reused, {event.dropped} dropped), {event.tokens:,} tokens; {passed}\n"
-        f"computed {event.computed_tokens:,} tokens (counted once for both versions of a chunk), "
+        f"computed {event.computed_tokens:,} tokens (each counted once for all versions of its chunk), "
         f"{event.bytes / 1e6:,.1f} MB, at {event.tokens_per_s:,.0f} tokens/s; {event.seconds:.1f} s in all"
     )

@@ -1,4 +1,4 @@
-"""Files become documents; what cannot be read is named, never raised."""
+"""Files become documents; an unreadable file is returned as `Unreadable`, never raised."""
 
 import codecs
 import hashlib
@@ -43,7 +43,7 @@ class Document:
 
     Attributes:
         path: relative to the folder, with forward slashes.
-        title: what to call it in an answer.
+        title: name of the document in answers.
         sha256: hexadecimal digest of the file's bytes.
     """
 
@@ -55,7 +55,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A file, or a folder in the folder, that could not be read, and why."""
+    """A file or subfolder that could not be read, and why."""
 
     path: str
     reason: str
@@ -63,15 +63,15 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A file that is not text and does not claim to be: passed over."""
+    """A binary file without a known suffix, which is skipped."""
 
     path: str
 
 
 def list_files(folder: Path) -> Iterator[str | Unreadable]:
-    """Paths of all files under a folder that are not hidden, relative to it, in one fixed order.
+    """Relative paths of all files under a folder that are not hidden, sorted.
 
-    Folders that are symbolic links are not followed.
+    Symbolic links to folders are not followed.
     """
     failures: list[OSError] = []
     found: list[str] = []
@@ -86,13 +86,13 @@ def list_files(folder: Path) -> Iterator[str | Unreadable]:
 
 
 def load_file(folder: Path, path: str) -> SourceFile | Unreadable | Binary:
-    """Read a file's bytes; a binary one with an unknown suffix is only sniffed at."""
+    """Read a file; of a binary file with an unknown suffix only the beginning is read."""
     try:
         path.encode()
     except UnicodeEncodeError:
         return Unreadable(os.fsencode(path).decode(errors="backslashreplace"), "its name is not UTF-8")
     try:
-        # Opening a pipe would wait for a writer for ever.
+        # Opening a named pipe would block until a writer opens it.
         if not (folder / path).is_file() and (folder / path).exists():
             return Binary(path)
         with open(folder / path, "rb") as file:
@@ -122,7 +122,7 @@ def parse(file: SourceFile) -> Document | Unreadable | Binary:
         return Unreadable(file.path, str(error))
     text = tidy(text)
     if not text.strip():
-        return Unreadable(file.path, "empty: there is no text in it")
+        return Unreadable(file.path, "empty: it holds no text")
     return Document(file.path, title or PurePosixPath(file.path).name, text, file.sha256)
 
 
@@ -135,13 +135,13 @@ def _html_text(data: bytes) -> tuple[str | None, str]:
 
 
 def decode(data: bytes) -> str:
-    """Text of bytes in UTF-8, or in what a byte order mark says.
+    """Decode bytes as UTF-8, or by their byte order mark.
 
     >>> decode("\\ufeffnaïve".encode("utf-16"))
     'naïve'
 
     Raises:
-        UnicodeDecodeError: they are something else.
+        UnicodeDecodeError: the bytes are not text in that encoding.
     """
     encoding = next((name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
     text = data.decode(encoding).removeprefix("\ufeff")
@@ -164,7 +164,7 @@ def _heading(markdown: str) -> str | None:
 
 
 def tidy(text: str) -> str:
-    """One kind of line end, and only characters that UTF-8 can write (PDFs yield lone surrogates).
+    """Normalise line ends, and replace characters that UTF-8 cannot encode (PDFs yield lone surrogates).
 
     >>> tidy("a\\r\\nb")
     'a\\nb'

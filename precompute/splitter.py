@@ -1,4 +1,4 @@
-"""Text becomes chunks: contiguous pieces, none over a number of the serving model's own tokens."""
+"""Splitting of texts into chunks: contiguous pieces up to a number of the served model's tokens."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -6,23 +6,23 @@ from functools import lru_cache
 from precompute import suffixes
 
 CHUNKING = "recursive-tokens-1"
-"""Name of the rule from files to chunk texts; changed whenever reading or splitting gives another result."""
+"""Version of the rule from files to chunk texts; change it whenever reading or splitting changes a result."""
 
 # Regular expressions for paragraphs, lines, ends of sentences (Latin, Chinese, Japanese), words, characters.
 PLAIN_SEPARATORS = ["\n\n", "\n", r"(?<=[.!?])\s|(?<=[\u3002\uff01\uff1f])", " ", ""]
-_UNUSABLE = {"$", "$$"}  # of the LaTeX list: as expressions they match the end of the text
+_UNUSABLE = {"$", "$$"}  # in the list for LaTeX: as regular expressions they match the end of the text
 
 Count = Callable[[str], int]
 
 
 def split(text: str, suffix: str, chunk_tokens: int, count_tokens: Count) -> list[str]:
-    """Chunks of a text in reading order, without overlap, each stripped of white space at its ends.
+    """Split a text into chunks without overlap, in reading order, each stripped of white space.
 
-    Only white space lies between one chunk and the next.
+    Only white space lies between two chunks.
 
     Args:
-        suffix: of the text's file, such as ".md"; chooses where to cut.
-        chunk_tokens: most tokens of a chunk.
+        suffix: of the text's file, such as ".md"; selects the separators.
+        chunk_tokens: maximum tokens of a chunk.
         count_tokens: number of tokens of a text as it stands in the middle of a prompt.
 
     Raises:
@@ -35,7 +35,7 @@ def split(text: str, suffix: str, chunk_tokens: int, count_tokens: Count) -> lis
 
 
 def _cut(text: str, suffix: str, chunk_tokens: int, count: Count) -> list[str]:
-    """Pieces that add up to the text, most of them small enough."""
+    """Pieces that concatenate to the text, most of them small enough."""
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
     splitter = RecursiveCharacterTextSplitter(
@@ -61,7 +61,7 @@ def _separators(suffix: str) -> list[str]:
 
 
 def _fill(pieces: list[str], chunk_tokens: int, count: Count) -> Iterator[str]:
-    """Join neighbours as long as they fit: what is left of a long section goes with what follows it."""
+    """Join adjacent pieces while they fit: the rest of a long section joins the next section."""
     current = ""
     for piece in pieces:
         if current.strip() and count((current + piece).strip()) > chunk_tokens:
@@ -73,7 +73,7 @@ def _fill(pieces: list[str], chunk_tokens: int, count: Count) -> Iterator[str]:
 
 
 def _within(chunk: str, chunk_tokens: int, count: Count) -> Iterator[str]:
-    """The chunk, or halves of it: token counts do not add up, so a joined piece may be over its limit."""
+    """The chunk, or halves of it: token counts are not additive, so a joined piece may exceed the limit."""
     if not chunk:
         return
     if count(chunk) <= chunk_tokens:
@@ -82,7 +82,7 @@ def _within(chunk: str, chunk_tokens: int, count: Count) -> Iterator[str]:
     if len(chunk) == 1:
         raise ValueError(f"{chunk!r} takes {count(chunk)} tokens, expected at most {chunk_tokens}")
     middle = len(chunk) // 2
-    # At a space near the middle where there is one.
+    # Cut at a space near the middle, if there is one.
     cut = chunk.rfind(" ", middle // 2, middle + 1)
     cut = cut if cut > 0 else middle
     yield from _within(chunk[:cut].strip(), chunk_tokens, count)

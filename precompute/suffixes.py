@@ -1,4 +1,4 @@
-"""Which files are known to be text, and how each kind is best split."""
+"""Known suffixes: which reader a file gets, and which separators its text is split at."""
 
 HTML = frozenset({".html", ".htm", ".xhtml"})
 PDF = frozenset({".pdf"})
@@ -41,7 +41,7 @@ LANGUAGES = {
     ".proto": "proto",
     ".sol": "sol",
 }
-"""Suffix -> language, as langchain-text-splitters calls it."""
+"""Suffix -> name of the language in langchain-text-splitters."""
 
 TEXT = PLAIN | frozenset(LANGUAGES)
 KNOWN = TEXT | HTML | PDF

@@ -1,4 +1,4 @@
-"""Dropping the chunk KV that no collection needs any more."""
+"""Removal of chunk KV that no collection needs any more."""
 
 from pathlib import Path
 
@@ -12,28 +12,28 @@ from retriever.layout import list_collections, read_manifest
 def drop_gone(
     store: Path, collection: str, engine: ChunkEngine, journal: Journal, kept: frozenset[str]
 ) -> int:
-    """Drop what this collection needed once and nobody needs now, then close the journal.
+    """Drop chunks of this collection that no collection needs any more, then delete the journal.
 
-    Call it when the collection's new manifest is published.
+    Called after the collection's new manifest is published.
 
     Args:
-        kept: keys of all that the collection needs now.
+        kept: keys of everything that the collection needs now.
 
     Returns:
-        Number of chunks dropped, each in both versions; one that another collection refers to stays in both.
+        Number of chunks dropped, each in all versions; a chunk of another collection stays in all versions.
 
     Raises:
-        CollectionError: another collection's manifest is damaged, so what it needs is not known; nothing
-            was dropped, and the journal stays for the next run.
+        CollectionError: another collection's manifest is damaged, so its chunks are unknown; nothing was
+            dropped, and the journal stays for the next run.
     """
     chunks, dropped = engine.store, 0
-    prefixes = engine.prefixes("")  # whatever the prefix, the lead is the same
+    prefixes = engine.prefixes("")  # the lead is the same for every prefix
     needed = needed_keys(store, engine) | ids_of_other_journals(store, collection)
     for key in journal.read() - kept - needed:
         if key not in chunks:
             continue
         record = chunks.record(key)
-        # Manifests name plain versions; the led one goes and stays with it.
+        # Manifests name plain versions; the other versions follow the plain one.
         plain_id = key if record is None else prefixes.plain_id(record)
         if plain_id not in needed:
             chunks.delete(key)
@@ -43,10 +43,10 @@ def drop_gone(
 
 
 def keys_of(engine: ChunkEngine, collection: Collection, but: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Keys of all that a collection has stored: all versions of its chunks, and what these stand behind.
+    """Keys of everything that a collection has stored: all versions of its chunks, and their prefixes.
 
     Args:
-        but: without these, and without the led versions of chunks whose plain version is among them.
+        but: keys to leave out, with the other versions of chunks whose plain version is among them.
     """
     prefixes = engine.prefixes(collection.settings.prefix)
     texts = [chunk.text for chunk in collection.chunks if chunk.chunk_id not in but]
@@ -54,7 +54,7 @@ def keys_of(engine: ChunkEngine, collection: Collection, but: frozenset[str] = f
 
 
 def needed_keys(store: Path, engine: ChunkEngine) -> frozenset[str]:
-    """Keys that manifests name, and of what this model's collections are computed behind."""
+    """Keys that manifests name, and keys of the prefixes of this model's collections."""
     manifests = [read_manifest(store, name) for name in list_collections(store)]
     prefixes = {
         manifest.settings.prefix

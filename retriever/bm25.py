@@ -1,4 +1,4 @@
-"""Chunks by the words that they share with a query: BM25, by the library `bm25s`.
+"""Chunks ranked by the words that they share with a query: BM25, with the library `bm25s`.
 
 References: Robertson and Zaragoza, https://doi.org/10.1561/1500000019; bm25s, https://arxiv.org/abs/2407.03618.
 """
@@ -19,7 +19,7 @@ WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\W{_IDEOGRAPH}]+")
 
 
 def words_of(text: str) -> list[str]:
-    """Words as they are compared.
+    """Words in the form in which they are compared.
 
     >>> words_of("Paged-Attention, \N{CJK UNIFIED IDEOGRAPH-6771}\N{CJK UNIFIED IDEOGRAPH-4EAC}!")
     ['paged', 'attention', '\N{CJK UNIFIED IDEOGRAPH-6771}', '\N{CJK UNIFIED IDEOGRAPH-4EAC}']
@@ -28,22 +28,24 @@ def words_of(text: str) -> list[str]:
 
 
 def terms_of(text: str) -> list[str]:
-    """Words without their English endings, as they are searched: recall is better for it (see the log).
+    """English word stems, which are what is indexed and searched: stemming raises recall (see the log).
 
     >>> terms_of("Chunks are blended")
     ['chunk', 'are', 'blend']
     """
     from Stemmer import Stemmer
 
-    terms: list[str] = Stemmer("english").stemWords(words_of(text))  # not to be shared between threads
+    terms: list[str] = Stemmer("english").stemWords(
+        words_of(text)
+    )  # a stemmer must not be shared between threads
     return terms
 
 
 class Bm25Index:
-    """Scores of every word in every chunk that has it; immutable, and safe to call from several threads."""
+    """Scores of each word in each chunk that holds it; immutable, and safe to call from several threads."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Score the words of some texts; row i is `texts[i]`."""
+        """Index the words of texts; row i is `texts[i]`."""
         import bm25s
 
         self._bm25: Any = bm25s.BM25()
@@ -61,7 +63,7 @@ class Bm25Index:
         """Inverse of `to_bytes`.
 
         Raises:
-            ValueError: the bytes hold no such index.
+            ValueError: the bytes are not such an index.
         """
         import bm25s
 
@@ -73,11 +75,11 @@ class Bm25Index:
                 vocabulary = json.loads(file["vocabulary"].tobytes())
                 index._take(file["data"], file["indices"], file["indptr"], vocabulary)
         except (OSError, KeyError, EOFError) as error:
-            raise ValueError(f"not an index of words: {error!r}") from error
+            raise ValueError(f"not a word index: {error!r}") from error
         return index
 
     def to_bytes(self) -> bytes:
-        """Arrays in numpy's own file format, the vocabulary as JSON among them."""
+        """The index in numpy's file format, with the vocabulary as JSON."""
         scores, file = self._bm25.scores, io.BytesIO()
         vocabulary = sorted(self._bm25.vocab_dict, key=self._bm25.vocab_dict.get)
         np.savez(
@@ -91,10 +93,10 @@ class Bm25Index:
         return file.getvalue()
 
     def search(self, query: str, top_k: int, rows: Rows | None = None) -> Ranking:
-        """At most `top_k` rows that share a word with `query`, best first; equals in ascending order.
+        """At most `top_k` rows that share a word with `query`, best first, then ascending.
 
         Args:
-            rows: int64, ascending: the only rows to look at; all when None.
+            rows: int64, ascending: restricts the search to these rows; None searches all.
         """
         known = self._bm25.get_tokens_ids(terms_of(query))
         if not known:

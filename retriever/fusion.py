@@ -1,4 +1,4 @@
-"""Several rankings become one: a row counts for its ranks, never for its scores, which do not compare.
+"""Reciprocal-rank fusion of several rankings; their scores, which are not comparable, do not count.
 
 Reference: Cormack, Clarke and Buettcher, https://doi.org/10.1145/1571941.1572114.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from retriever.index import Ranking
 
 DAMPING = 60
-"""The k of the paper: how little the first ranks count more than those that follow."""
+"""The constant k of the paper: the larger, the less the first ranks count more than later ones."""
 
 
 def fuse(rankings: Sequence[Ranking], damping: int = DAMPING) -> Ranking:

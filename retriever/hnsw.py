@@ -1,4 +1,4 @@
-"""A graph of near neighbours, for collections that are too large to compare with every vector.
+"""A graph of near neighbours, for collections too large for a comparison with every vector.
 
 Reference: Malkov and Yashunin, https://arxiv.org/abs/1603.09320.
 """
@@ -11,20 +11,20 @@ from retriever.config import DEFAULTS
 from retriever.index import ExactIndex, Ranking, Rows, Vectors, search_one, serialised
 
 LINKS = 32
-"""Neighbours of each vector in the graph."""
+"""Edges of each vector in the graph (M in the paper)."""
 BUILD_BREADTH = 200
 SEARCH_BREADTH = 128
-"""Vectors held in view while the graph is built, or searched: more find more, and take longer."""
+"""Candidates kept during construction and search: larger values raise recall and time."""
 
 
 class HnswIndex:
-    """FAISS's HNSW under an ID map, which says what row each stored vector is now; threads may search it.
+    """FAISS's HNSW index under an ID map from stored vectors to current rows; threads may search it.
 
-    A vector whose chunk is gone stays in the graph as a way to others, under the id `GONE`, which no search
+    The vector of a removed chunk stays in the graph as a link to others, under the id `GONE`, which no search
     returns.
     """
 
-    GONE = -1  # FAISS's own word for no row
+    GONE = -1  # FAISS's own id for "no row"
 
     def __init__(self, vectors: Vectors) -> None:
         import faiss
@@ -37,7 +37,7 @@ class HnswIndex:
 
     @classmethod
     def of(cls, index: Any) -> "HnswIndex":
-        """Around an index that FAISS has read."""
+        """Wrap an index that FAISS has read."""
         graph = cls.__new__(cls)
         graph._index = index
         graph._num_rows = int((graph._rows() != cls.GONE).sum())
@@ -63,19 +63,21 @@ class HnswIndex:
         import faiss
 
         if rows is not None and len(rows) < DEFAULTS.hnsw_from_chunks:
-            return self._search_exactly(query, top_k, rows)  # a graph leads nowhere through few allowed rows
+            return self._search_exactly(
+                query, top_k, rows
+            )  # through few allowed rows a graph search finds nothing
         allowed = faiss.IDSelectorRange(0, self._num_rows) if rows is None else faiss.IDSelectorBatch(rows)
         params = faiss.SearchParametersHNSW(efSearch=max(SEARCH_BREADTH, top_k), sel=allowed)  # type: ignore[attr-defined]
         return search_one(self._index, query, min(top_k, self._num_rows), params)
 
     def update(self, vectors: Vectors) -> bool:
-        """Make the rows of `vectors` this index's rows; vectors that it holds are not inserted again.
+        """Set the rows of this index; vectors that it already holds are not inserted again.
 
         Args:
             vectors: float32 [N, dim].
 
         Returns:
-            False when too many of its vectors would be dead: it is to be built anew, and has not changed.
+            False, and no change, when too many stored vectors would be dead: rebuild the index then.
         """
         import faiss
 
@@ -83,7 +85,7 @@ class HnswIndex:
         stored = self._stored()
         for place, vector in enumerate(stored):
             free.setdefault(vector.tobytes(), []).append(place)
-        rows = np.full(len(stored), self.GONE, dtype=np.int64)  # [stored], what each is from now on
+        rows = np.full(len(stored), self.GONE, dtype=np.int64)  # [stored], new row of each
         new = []
         for row, vector in enumerate(vectors):
             places = free.get(vector.tobytes())
@@ -103,7 +105,7 @@ class HnswIndex:
     def _search_exactly(self, query: Vectors, top_k: int, rows: Rows) -> Ranking:
         if not len(rows):
             return []
-        places = np.empty(self._num_rows, dtype=np.int64)  # [N], where the vector of each row is stored
+        places = np.empty(self._num_rows, dtype=np.int64)  # [N], place of each row's vector
         meant = self._rows()
         alive = np.flatnonzero(meant != self.GONE)
         places[meant[alive]] = alive

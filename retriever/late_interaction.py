@@ -1,6 +1,6 @@
-"""Late interaction as re-ranker: each token of the query looks for the nearest token of the chunk.
+"""Late interaction as re-ranker: each token of the query is matched with the nearest token of the chunk.
 
-A sentence encoder gives the tokens' vectors, so it needs no model beside the one that embeds.
+A sentence encoder computes the tokens' vectors, so no model beside the embedding model is needed.
 
 Reference: ColBERT, https://arxiv.org/abs/2004.12832.
 """
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 LATE = "late:"
-"""Before an encoder's name, where a re-ranker is named."""
+"""Prefix of a re-ranker's name that selects late interaction."""
 
 
 class LateInteraction:
     """Scores chunks by the mean, over the query's tokens, of the best cosine; implements `Reranker`.
 
-    What is too long for the encoder's window is cut off at its end.
+    A text longer than the encoder's window is truncated.
 
     Args:
-        encoder: gives the tokens' vectors.
+        encoder: computes the tokens' vectors.
     """
 
     def __init__(self, encoder: TransformerEmbedder) -> None:
@@ -32,12 +32,14 @@ class LateInteraction:
         self.name = f"{LATE}{encoder.name}"
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """One number in [-1, 1] for each text, in their order."""
+        """One score in [-1, 1] for each text, in their order."""
         import torch
 
         [asked], [is_word] = self._encoder.embed_tokens([query])  # [Q, dim], [Q]
         scores = torch.empty(len(texts))
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little of a batch is padding
+        order = sorted(
+            range(len(texts)), key=lambda i: len(texts[i])
+        )  # similar lengths together need little padding
         for start in range(0, len(order), DEFAULTS.max_batch_texts):
             rows = order[start : start + DEFAULTS.max_batch_texts]
             scores[rows] = _best_of(asked[is_word], *self._encoder.embed_tokens([texts[i] for i in rows]))
@@ -50,7 +52,7 @@ def _best_of(asked: "torch.Tensor", found: "torch.Tensor", is_word: "torch.Tenso
     Args:
         asked: float32 [Q, dim], rows of length 1.
         found: float32 [N, T, dim], rows of length 1.
-        is_word: bool [N, T]: the others are padding or the tokenizer's own.
+        is_word: bool [N, T]: False for padding and the tokenizer's own tokens.
 
     Returns:
         float32 [N].

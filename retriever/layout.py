@@ -1,4 +1,4 @@
-"""Where a collection's files stand, and what they are called.
+"""Folder and file names of a collection.
 
 ::
 
@@ -8,7 +8,7 @@
         index-<digest>.faiss     one vector a chunk
         words-<digest>.npz       the chunks' words, scored
 
-Data files never change under their names, so a reader sees the old state or the new one, never a mixture.
+A data file never changes under its name, so a reader sees the old state or the new one, never a mixture.
 """
 
 import re
@@ -27,7 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that could not be a folder's everywhere, or would leave its place.
+    """Check that a name is a valid folder name on every system.
 
     >>> check_name("ffmpeg-7.1")
     >>> check_name("../x")
@@ -36,7 +36,7 @@ def check_name(name: str) -> None:
 at most 100, the first a letter or a digit
 
     Raises:
-        CollectionError: it is such a name.
+        CollectionError: the name is invalid.
     """
     if not NAME.fullmatch(name):
         raise CollectionError(
@@ -49,14 +49,14 @@ def collection_folder(store: Path, name: str) -> Path:
     """Folder of a collection.
 
     Raises:
-        CollectionError: the name is not one, see `check_name`.
+        CollectionError: the name is invalid, see `check_name`.
     """
     check_name(name)
     return store / "collections" / name
 
 
 def data_name(pattern: str, data: bytes) -> str:
-    """Name of a data file, made of its content.
+    """Name of a data file, with a digest of its content.
 
     >>> data_name(CHUNKS, b"")
     'chunks-99aa06d3014798d86001c324468d497f.jsonl'
@@ -70,11 +70,11 @@ def list_collections(store: Path) -> list[str]:
 
 
 def read_manifest(store: Path, name: str) -> Manifest:
-    """The manifest alone, for whoever needs no text and no vectors.
+    """Read the manifest without texts and vectors.
 
     Raises:
-        UnknownCollection: there is none of that name.
-        CollectionError: it is damaged, or of another format version.
+        UnknownCollection: no collection of that name.
+        CollectionError: the manifest is damaged, or has another format version.
     """
     path = collection_folder(store, name) / MANIFEST
     try:

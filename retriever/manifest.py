@@ -1,4 +1,4 @@
-"""The manifest of a collection: what it is bound to, its documents, and the data files that are current."""
+"""The manifest of a collection: its settings, its documents, and its current data files."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a collection is bound to. Model and chunk ids are opaque here.
+    """Settings that a collection is bound to. Model and chunk ids are opaque here.
 
     Attributes:
         name: the collection's.
@@ -20,10 +20,10 @@ class Settings:
         fingerprint: digest of that model.
         prefix: text before the first chunk.
         prefix_chunk_id: chunk of the prefix itself, or None when it has no tokens.
-        chunk_tokens: most tokens of a chunk.
+        chunk_tokens: maximum tokens of a chunk.
         chunking: name of the rule that made texts of files, and chunks of texts.
-        embedder: what `retriever.embed.open_embedder` opens.
-        namespace: who may read it, "" for everybody; opaque here.
+        embedder: argument of `retriever.embed.open_embedder`.
+        namespace: tenant that may read the collection, "" for all; opaque here.
     """
 
     name: str
@@ -43,10 +43,10 @@ class DocumentEntry:
 
     Attributes:
         path: relative to the folder, with forward slashes.
-        title: what to call it in an answer.
+        title: name of the document in answers.
         sha256: hexadecimal digest of the file's bytes.
         chunk_ids: its chunks in reading order; an id may occur in several documents, or twice in one.
-        metadata: what its folder says of it, for filters; lists are tuples.
+        metadata: for filters; lists are tuples.
     """
 
     path: str
@@ -57,7 +57,7 @@ class DocumentEntry:
 
     @property
     def filterable(self) -> Metadata:
-        """All that a filter may ask for."""
+        """Metadata that filters see."""
         return {**self.metadata, "path": self.path, "title": self.title}
 
 
@@ -96,8 +96,8 @@ class Manifest:
         """Inverse of `to_bytes`.
 
         Raises:
-            OtherFormat: it is a manifest of another format version.
-            CollectionError: the bytes are no manifest.
+            OtherFormat: a manifest of another format version.
+            CollectionError: the bytes are not a manifest.
         """
         try:
             fields: dict[str, Any] = json.loads(data)

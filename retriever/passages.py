@@ -1,4 +1,4 @@
-"""From a ranking to the chunks that are taken: as many as asked for, or as fit; with their neighbours."""
+"""Which chunks of a ranking are taken: up to a number of hits and tokens, with their neighbours."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is taken.
+    """Limits on the chunks that are taken.
 
     Attributes:
-        hits: ranked rows, at most; neighbours do not count.
-        tokens: of all rows together, at most; None for any number.
+        hits: maximum of ranked rows; neighbours do not count.
+        tokens: maximum of all rows together; None for no limit.
         neighbours: on each side of a hit.
     """
 
@@ -40,11 +40,11 @@ def take(
 ) -> list[Passage]:
     """Passages, the one with the best row first; no row twice.
 
-    A row that does not fit is passed over. Neighbours come after their hit, nearest first, and stop on a side
-    where one does not fit. Without neighbours every row is a passage of its own, whatever stands beside it.
+    A row that does not fit is skipped. Neighbours follow their hit, nearest first, up to the first on a side
+    that does not fit. Without neighbours every row is a passage of its own.
 
     Args:
-        ranking: best first; read as far as it is needed.
+        ranking: best first; read lazily.
         reading: where a row stands.
         num_tokens: of a row.
     """
@@ -74,7 +74,7 @@ def _with_neighbours(
     num_tokens: Callable[[int], int],
     left: float,
 ) -> Iterator[tuple[tuple[str, int], int]]:
-    """The row and what comes with it, as far as it fits, each with its place."""
+    """The row and its neighbours, as far as they fit, each with its place."""
     if row not in taken:
         left -= num_tokens(row)
         yield (where.document, where.index), row
@@ -92,7 +92,7 @@ def _with_neighbours(
 
 
 def _merged(places: dict[tuple[str, int], int]) -> list[Passage]:
-    """Rows that stand side by side in a document become one passage, at the rank of its best."""
+    """Merge adjacent rows of a document into one passage, at the rank of its best row."""
     rank = {place: number for number, place in enumerate(places)}
     runs: list[list[tuple[str, int]]] = []
     for place in sorted(places):

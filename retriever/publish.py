@@ -1,4 +1,4 @@
-"""Making a state of a collection the current one."""
+"""Publication of a new state of a collection."""
 
 import errno
 import json
@@ -18,10 +18,10 @@ from retriever.manifest import DocumentEntry, Manifest, Settings
 
 @dataclass(frozen=True, slots=True)
 class ChunkText:
-    """A chunk as it is published.
+    """A chunk to be published.
 
     Attributes:
-        num_tokens: of the serving model, as the chunk stands in the middle of a prompt.
+        num_tokens: tokens of the served model, for the chunk in the middle of a prompt.
     """
 
     chunk_id: str
@@ -36,14 +36,14 @@ def publish(
     chunks: Sequence[ChunkText],
     vectors: Vectors,
 ) -> Manifest:
-    """Make a state of a collection the current one. One writer at a time.
+    """Publish a state of a collection. One writer at a time.
 
     Args:
         chunks: each chunk id that occurs in `documents`, once.
         vectors: float32 [len(chunks), dim], in the order of `chunks`.
 
     Raises:
-        CollectionError: the name is not one, or the files cannot be written; the old state stays.
+        CollectionError: the name is invalid, or the files cannot be written; the old state stays.
     """
     assert {chunk.chunk_id for chunk in chunks} == {key for entry in documents for key in entry.chunk_ids}
     assert vectors.shape[0] == len(chunks)
@@ -60,12 +60,12 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         for pattern, data in files.items():
             write_durably(folder / names[pattern], data)
-        if old != manifest:  # readers take a new manifest for a new state
+        if old != manifest:  # for readers a new manifest means a new state
             write_durably(folder / MANIFEST, manifest.to_bytes())
     except OSError as error:
         reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
         raise CollectionError(f"cannot write collection {folder}: {reason}; its old state stays") from error
-    # Readers that hold the old manifest may still be opening its files: those go with the next one.
+    # Readers of the old manifest may still open its files: the next publication removes them.
     _remove_data(folder, keep={*manifest.data_files, *(old.data_files if old else ())})
     return manifest
 
@@ -78,7 +78,7 @@ def _current(folder: Path) -> Manifest | None:
 
 
 def _previous(folder: Path, old: Manifest | None) -> Index | None:
-    """The old state's index, to be continued; one that is missing or damaged costs no more than building."""
+    """The old state's index, to be updated; a missing or damaged index is rebuilt."""
     if old is None:
         return None
     with suppress(OSError, ValueError):
@@ -89,7 +89,7 @@ def _previous(folder: Path, old: Manifest | None) -> Index | None:
 
 
 def _remove_data(folder: Path, keep: set[str]) -> None:
-    """Remove data files of earlier states, and temporary files: the only writer is this one."""
+    """Remove data files of earlier states, and temporary files: there is only one writer."""
     patterns = (*(pattern.format("*") for pattern in (CHUNKS, INDEX, WORDS)), ".*.tmp")
     for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.name not in keep:

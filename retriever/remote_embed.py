@@ -1,4 +1,4 @@
-"""Embeddings from a service that speaks OpenAI's `/v1/embeddings`; the only place here that knows HTTP.
+"""Embeddings from a service with OpenAI's `/v1/embeddings`; the only module of this package that uses HTTP.
 
 Reference: https://platform.openai.com/docs/api-reference/embeddings
 """
@@ -14,7 +14,7 @@ from retriever.errors import EmbedderError
 from retriever.index import Vectors
 
 KEY = "KVBLEND_EMBEDDINGS_API_KEY"
-"""Environment variable with the service's key; without it none is sent that means anything."""
+"""Environment variable with the service's API key; without it a placeholder is sent."""
 MAX_BATCH_TEXTS = 64
 MAX_RETRIES = 4
 TIMEOUT_S = 60.0
@@ -23,18 +23,18 @@ TIMEOUT_S = 60.0
 class RemoteEmbedder:
     """One model of an embedding service; implements `Embedder`. Safe to call from several threads.
 
-    What the service refuses for the moment (too many requests, its own failures, a lost connection) is asked
-    again a few times, after the time that it names or ever longer ones.
+    A temporary failure (too many requests, a server error, a lost connection) is retried a few times, after
+    the time that the service names or with exponential back-off.
     """
 
     def __init__(self, name: str) -> None:
-        """Ask the service for one vector, which says how long they are.
+        """Request one vector, to learn the vectors' length.
 
         Args:
             name: base URL and model, such as `https://embed.example/v1#some-model`.
 
         Raises:
-            EmbedderError: the name is none, or the service gives no vector.
+            EmbedderError: the name is invalid, or the service returns no vector.
         """
         import openai
 
@@ -102,7 +102,7 @@ class RemoteEmbedder:
 
 
 def _without_secrets(name: str) -> str:
-    """A URL as it may be printed: what stands before the host may be a password.
+    """A URL without credentials, to be printed.
 
     >>> _without_secrets("https://me:secret@host/v1#model")
     'https://...@host/v1#model'

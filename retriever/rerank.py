@@ -1,4 +1,4 @@
-"""A second look at the best candidates, by a model that reads query and chunk together."""
+"""Re-ranking of the best candidates, by a model that scores query and chunk together."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,10 +9,10 @@ from retriever.index import Ranking
 
 
 class Reranker(Protocol):
-    """Scores texts for a query; the larger, the better. Called from several threads.
+    """Scores texts for a query, higher is better. Called from several threads.
 
     Attributes:
-        name: what users write.
+        name: the name that users write.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Reranker(Protocol):
 
 
 def reranked(reranker: Reranker, query: str, ranking: Ranking, texts: Sequence[str]) -> Ranking:
-    """The candidates by the re-ranker's scores; equals keep their order.
+    """Sort candidates by the re-ranker's scores; equal scores keep their order.
 
     Args:
         texts: of the rows of `ranking`, in its order.
@@ -40,7 +40,7 @@ def open_reranker(name: str) -> Reranker:
             `open_embedder` takes it.
 
     Raises:
-        EmbedderError: it cannot be found or read, or is no such model.
+        EmbedderError: the model cannot be found or read, or is not a re-ranker.
     """
     from retriever.cross_encoder import CrossEncoder
     from retriever.late_interaction import LATE, LateInteraction
@@ -49,5 +49,5 @@ def open_reranker(name: str) -> Reranker:
         return CrossEncoder(name)
     encoder = open_embedder(name.removeprefix(LATE))
     if not isinstance(encoder, TransformerEmbedder):
-        raise EmbedderError(f"got {name!r}, expected {LATE} and an embedding model that runs here")
+        raise EmbedderError(f"got {name!r}, expected {LATE} and the name of a local embedding model")
     return LateInteraction(encoder)

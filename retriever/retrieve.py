@@ -1,4 +1,4 @@
-"""A query becomes ranked chunks."""
+"""Search in one collection: from a query to ranked chunks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from retriever.rerank import Reranker, reranked
 from retriever.search import DEFAULT_SEARCH, Method, Order, Search
 
 MAX_KEPT_FILTERS = 64
-"""Filters whose documents are remembered while a collection is as it is."""
+"""Filters whose matching rows are cached for one state of a collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class Hit:
 
     Attributes:
         chunk_id: its key, opaque here.
-        score: what it was ranked by: cosine, BM25 score, sum of reciprocal ranks, or the re-ranker's
-            where it read the chunk; None for what was not ranked: a neighbour, or a chunk chosen by its id.
+        score: of the ranking: cosine, BM25 score, sum of reciprocal ranks, or the re-ranker's score where it
+            scored the chunk; None for a neighbour and for a chunk chosen by its id.
         text: the chunk's.
         num_tokens: of the serving model.
-        source: path of the first document that it stands in and the search looked at.
+        source: path of the first document that holds the chunk and passes the filter.
         title: that document's.
-        metadata: what that document's folder says of it.
+        metadata: that document's.
     """
 
     chunk_id: str
@@ -50,10 +50,10 @@ class Retriever:
     """Searches one opened collection; stateless between queries, and safe to call from several threads."""
 
     def __init__(self, collection: Collection, embedder: Embedder, reranker: Reranker | None = None) -> None:
-        """Bind a collection to the model that embedded it, and to one that reads the best candidates again.
+        """Bind a collection to the model that embedded it, and to a re-ranker.
 
         Raises:
-            CollectionError: `embedder` is another model.
+            CollectionError: `embedder` is not the collection's model.
         """
         if embedder.name != collection.settings.embedder:
             raise CollectionError(
@@ -63,7 +63,7 @@ class Retriever:
         dim = collection.index.dim
         if embedder.dim != dim:
             raise CollectionError(
-                f"collection {collection.settings.name!r} has vectors of {dim} numbers, got {embedder.dim} "
+                f"collection {collection.settings.name!r} has vectors of length {dim}, got {embedder.dim} "
                 f"from {embedder.name!r}, which has changed: precompute the collection again"
             )
         self.collection = collection
@@ -77,19 +77,19 @@ class Retriever:
         }
 
     def search(self, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
-        """The chunks that suit a query, in the order asked for, each chunk once.
+        """The chunks that match a query, in the requested order, each chunk once.
 
         Args:
             query: any text.
 
         Raises:
-            QueryError: the query is blank, or there is no re-ranker and one is asked for.
+            QueryError: the query is blank, or the search asks for a re-ranker and there is none.
             EmbedderError: the embedding model cannot be reached.
         """
         if not query.strip():
             raise QueryError("the query is empty: expected some text")
         rows = None if asked.filter is None else self._rows_that_pass(asked.filter)
-        ranking = self._reread(query, asked, self._rank(query, asked, rows))
+        ranking = self._reranked(query, asked, self._rank(query, asked, rows))
         scores = dict(ranking)
         kept = (row for row, _ in ranking)
         distinct = without_duplicates(kept, self._text) if asked.deduplicate else kept
@@ -103,10 +103,10 @@ class Retriever:
         """Chunks by their ids, in the order given.
 
         Raises:
-            QueryError: the collection has none of such an id, none is named, or one is named twice.
+            QueryError: an id is unknown or given twice, or no id is given.
         """
         if not chunk_ids or len(set(chunk_ids)) < len(chunk_ids):
-            raise QueryError(f"got {len(chunk_ids)} ids, expected one at least, and none twice", "chunk_ids")
+            raise QueryError(f"got {len(chunk_ids)} ids, expected at least one, and none twice", "chunk_ids")
         if unknown := [key for key in chunk_ids if key not in self.collection.rows]:
             raise QueryError(
                 f"got {unknown[0][:80]!r}, expected ids of chunks of {self.collection.settings.name!r}",
@@ -115,7 +115,7 @@ class Retriever:
         return [self._hit(self.collection.rows[key], None, None) for key in chunk_ids]
 
     def cosines(self, query: str, chunk_ids: Sequence[str]) -> list[float]:
-        """How near chunks are to a query, whatever they were ranked by; in [-1, 1], in the order given.
+        """Cosines of chunks and a query, in [-1, 1], in the given order.
 
         Raises:
             EmbedderError: the embedding model cannot be reached.
@@ -124,8 +124,8 @@ class Retriever:
             return []
         rows = [self.collection.rows[key] for key in chunk_ids]
         [vector] = self._embedder.embed([query])
-        looked_at = np.array(sorted(set(rows)), dtype=np.int64)
-        near = dict(self.collection.index.search(vector, len(looked_at), looked_at))
+        wanted_rows = np.array(sorted(set(rows)), dtype=np.int64)
+        near = dict(self.collection.index.search(vector, len(wanted_rows), wanted_rows))
         return [near[row] for row in rows]
 
     def _rank(self, query: str, asked: Search, rows: Rows | None) -> Ranking:
@@ -142,13 +142,11 @@ class Retriever:
             ranking = fuse([ranking, by_words])
         return ranking if asked.min_score is None else self._near(ranking, vector, cosines, asked.min_score)
 
-    def _reread(self, query: str, asked: Search, ranking: Ranking) -> Ranking:
-        """The best candidates in the re-ranker's order; it does not read the others, and they follow."""
+    def _reranked(self, query: str, asked: Search, ranking: Ranking) -> Ranking:
+        """Sort the best candidates by the re-ranker; the others follow unchanged."""
         if self._reranker is None:
             if asked.rerank:
-                raise QueryError(
-                    "got true, expected a re-ranker to be there: name one at the start", "rerank"
-                )
+                raise QueryError("got true, which needs a server started with `--reranker MODEL`", "rerank")
             return ranking
         if asked.rerank is False:
             return ranking
@@ -156,22 +154,22 @@ class Retriever:
         return reranked(self._reranker, query, best, [self._text(row) for row, _ in best]) + others
 
     def _near(self, ranking: Ranking, vector: Vectors, cosines: dict[int, float], least: float) -> Ranking:
-        """What is at least so near to the query; words alone do not tell."""
+        """Drop candidates whose cosine is below a minimum, also those that only the words found."""
         unknown = np.array(sorted({row for row, _ in ranking} - cosines.keys()), dtype=np.int64)
         near = {**cosines, **dict(self.collection.index.search(vector, len(unknown), unknown))}
         return [(row, score) for row, score in ranking if near[row] >= least]
 
     def _rows_that_pass(self, wanted: Filter) -> Rows:
         """Rows of the chunks of all documents that pass a filter."""
-        key = repr(wanted)  # as values, 1 and True are equal
+        key = repr(wanted)  # not the filter itself: 1 equals True
         rows = self._passed.get(key)
         if rows is None:
             if len(self._passed) >= MAX_KEPT_FILTERS:
                 self._passed.clear()
-            rows = self._passed[key] = self._look_through(wanted)
+            rows = self._passed[key] = self._matching_rows(wanted)
         return rows
 
-    def _look_through(self, wanted: Filter) -> Rows:
+    def _matching_rows(self, wanted: Filter) -> Rows:
         collection = self.collection
         passed = (entry for entry in collection.manifest.documents if wanted.passes(entry.filterable))
         rows = {collection.rows[chunk_id] for entry in passed for chunk_id in entry.chunk_ids}

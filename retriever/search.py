@@ -1,4 +1,4 @@
-"""What a search may ask for: how chunks are ranked, which count, how many are taken, and in which order."""
+"""Options of a search: ranking, filter, number and order of the chunks."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from retriever.filters import Filter
 
 
 class Method(StrEnum):
-    """How chunks are ranked: by their vectors, by their words, or by their ranks in both."""
+    """Ranking by vectors, by words, or by the ranks in both."""
 
     DENSE = "dense"
     BM25 = "bm25"
@@ -21,10 +21,10 @@ DEFAULT_METHOD = Method(DEFAULTS.method)
 
 
 class Order(StrEnum):
-    """How the chunks that were taken follow each other: best first, or best last, next to the question.
+    """Order of the chunks: best first, or best last, next to the question.
 
-    Models use what stands at the end of a long context best, small ones most of all. What is blended may
-    stand in any order, so this costs nothing.
+    Models, small ones above all, use the end of a long context best. Blended chunks may stand in any order,
+    so this costs nothing.
 
     Reference: Lost in the Middle, https://arxiv.org/abs/2307.03172
     """
@@ -39,15 +39,15 @@ class Search:
 
     Attributes:
         method: how chunks are ranked.
-        top_k: most hits; the default unless there is a token budget, the most allowed otherwise.
-        max_tokens: the serving model's tokens that chunks and neighbours may have together. Best ones first;
-            one that does not fit any more is passed over.
-        min_score: least cosine of query and chunk that counts, in [-1, 1]; with `bm25`, least BM25 score.
-        filter: which documents are looked at.
-        neighbours: chunks before and after each hit in its document that come with it.
-        deduplicate: leave out a chunk that says nearly the same as a better one.
-        rerank: have the re-ranker read the best ones; None: where there is one.
-        order: how the chunks follow each other. Those that stand together in a document keep its order.
+        top_k: maximum of hits; None means the default, or with a token budget the maximum allowed.
+        max_tokens: budget, in the served model's tokens, of chunks and neighbours together; a chunk that does
+            not fit is skipped.
+        min_score: minimum cosine of query and chunk, in [-1, 1]; with `bm25`, minimum BM25 score.
+        filter: which documents are searched.
+        neighbours: chunks before and after each hit in its document that are added.
+        deduplicate: drop near-duplicates of a better chunk.
+        rerank: True requires the re-ranker, False skips it, None uses it where there is one.
+        order: of the chunks; adjacent chunks of a document keep the document's order.
     """
 
     method: Method = DEFAULT_METHOD
@@ -64,7 +64,7 @@ class Search:
         """Check the ranges.
 
         Raises:
-            QueryError: a value is out of its own.
+            QueryError: a value is out of range.
         """
         _check("top_k", self.top_k, 1, DEFAULTS.max_top_k)
         _check("max_tokens", self.max_tokens, 1, None)
@@ -74,15 +74,15 @@ class Search:
 
     @property
     def max_hits(self) -> int:
-        """Most hits, neighbours not counted."""
+        """Maximum of hits, not counting neighbours."""
         if self.top_k is not None:
             return self.top_k
         return DEFAULTS.top_k if self.max_tokens is None else DEFAULTS.max_top_k
 
 
-def _check(option: str, value: int | None, least: int, most: int | None) -> None:
-    if value is not None and not (least <= value and (most is None or value <= most)):
-        expected = f"at least {least}" if most is None else f"{least} to {most}"
+def _check(option: str, value: int | None, minimum: int, maximum: int | None) -> None:
+    if value is not None and not (minimum <= value and (maximum is None or value <= maximum)):
+        expected = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
         raise QueryError(f"got {value}, expected {expected}", option)
 
 

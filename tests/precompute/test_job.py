@@ -326,7 +326,7 @@ def test_a_damaged_collection_is_built_anew_from_what_is_stored(jobs: Jobs, file
     path.write_bytes(b"junk")
     done = jobs.run()
     assert (done.computed, done.reused) == (0, 2)
-    assert any(isinstance(event, Notice) and "anew" in event.message for event in jobs.events)
+    assert any(isinstance(event, Notice) and "rebuilding it" in event.message for event in jobs.events)
     assert len(Collection.open(jobs.store, "docs").chunks) == 2
 
 
@@ -443,6 +443,6 @@ def test_another_embedding_model_embeds_anew_and_computes_nothing(jobs: Jobs) ->
     assert done.computed == 0
     assert Collection.open(jobs.store, "docs").settings.embedder == "other"
     assert [event.message for event in jobs.events if isinstance(event, Notice)] == [
-        "embedded by other, up to now words: embedding all chunks again"
+        "the embedding model is other, before words: embedding all chunks again"
     ]
     assert [event.chunks for event in jobs.events if isinstance(event, Embedded)] == [4]

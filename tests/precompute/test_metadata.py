@@ -51,10 +51,10 @@ def test_one_without_its_document_is_a_document(jobs: Jobs) -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (b"{", "no JSON"),
-        (b"\xff", "no JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
         (b"[1]", "got list, expected one JSON object"),
-        (b'{"path": "x"}', "'path', which every document has already"),
+        (b'{"path": "x"}', "'path', which is reserved"),
         (b'{"year": null}', "'year': expected a string, a number, a boolean, or a list of those, got null"),
         (b'{"author": {"name": "x"}}', "'author': expected"),
         (b'{"tags": [["x"]]}', "'tags': expected"),

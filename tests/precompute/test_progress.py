@@ -62,8 +62,8 @@ def test_plain_lines_are_few_and_the_summary_alone_is_on_standard_output() -> No
     ]
     assert out.getvalue().splitlines() == [
         "docs: 2 documents, 5 chunks (3 computed, 2 reused, 1 dropped), 2,500 tokens; "
-        "1 files unreadable, 0 binary files passed over",
-        "computed 1,500 tokens (counted once for both versions of a chunk), 3.0 MB, at 500 tokens/s; "
+        "1 files unreadable, 0 binary files skipped",
+        "computed 1,500 tokens (each counted once for all versions of its chunk), 3.0 MB, at 500 tokens/s; "
         "4.0 s in all",
     ]
 

@@ -108,5 +108,5 @@ def test_re_ranking_where_there_is_no_re_ranker(
     make_collection: Callable[..., Collection], embedder: Embedder
 ) -> None:
     retriever = Retriever(make_collection({"a.md": ["the cat"]}), embedder)
-    with pytest.raises(QueryError, match="^rerank: got true, expected a re-ranker"):
+    with pytest.raises(QueryError, match="^rerank: got true, which needs a server started with"):
         retriever.search("cat", Search(rerank=True))

@@ -54,6 +54,6 @@ def test_a_text_beyond_the_window_is_cut_off_and_an_empty_one_comes_last(reranke
 def test_an_embedding_service_is_no_re_ranker() -> None:
     with (
         embedding_server() as service,
-        pytest.raises(EmbedderError, match="expected late: and an embedding model that runs here"),
+        pytest.raises(EmbedderError, match="expected late: and the name of a local embedding model"),
     ):
         open_reranker(f"late:{service.url}#words-3")

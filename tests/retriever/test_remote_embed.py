@@ -123,5 +123,5 @@ def test_a_collection_is_searched_with_vectors_as_long_as_its_own(
     collection = make_collection({"a.md": ["the cat sat", "dogs run"]}, embedder=embedder.name)
     assert Retriever(collection, embedder).search("cat")[0].text == "the cat sat"
     embedder.dim = 32
-    with pytest.raises(CollectionError, match="vectors of 64 numbers, got 32"):
+    with pytest.raises(CollectionError, match="vectors of length 64, got 32"):
         Retriever(collection, embedder)
