@@ -1,4 +1,4 @@
-"""The engine as the HTTP routes see it."""
+"""The engine as the routes see it: parameters checked, prompts salted by namespace, answers counted."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -20,16 +20,16 @@ _DECODER = "decoder_prompt"
 
 
 class GuardedEngine:
-    """vLLM's engine client, with what requests say about blending checked on the way in.
+    """vLLM's engine client with checks.
 
-    Every route ends in `generate` or `encode`, also those that take sampling parameters as they are, so this
-    is the one place where a client's engine parameters cannot slip by, where every prompt gets the cache salt
-    of its caller's namespace, and where all answers are counted. All else is the client's own.
+    Every route calls `generate` or `encode`, also routes that take raw sampling parameters. So this one place
+    checks the client's engine parameters, gives every prompt the cache salt of its namespace, and counts all
+    answers. Everything else is delegated to the client.
 
     Args:
         client: vLLM's `EngineClient`.
-        drain: lets requests finish before the engine is shut down; None waits for none.
-        stop: ends then what else uses the engine.
+        drain: waits for running requests before the engine shuts down; None waits for none.
+        stop: stops other users of the engine before it shuts down.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class GuardedEngine:
 
     @property
     def dead_error(self) -> EngineNotReady:
-        """What routes raise when the engine has died before an answer was begun."""
+        """The error that routes raise when the engine has died before an answer began."""
         return EngineNotReady("the engine has died; restart the server (its log says why)")
 
     def generate(self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
-        """As `EngineClient.generate`; what is wrong with the request is raised at once, not when iterated.
+        """As `EngineClient.generate`; an invalid request raises at once, not when iterated.
 
         Raises:
-            FieldError: the request carries engine parameters that clients may not set.
+            FieldError: the request sets engine parameters that are reserved.
         """
         extra = getattr(sampling_params, "extra_args", None) or {}
         check_transfer_params(extra.get("kv_transfer_params"))
@@ -67,7 +67,7 @@ class GuardedEngine:
         return self._outputs(outputs, begin_call(pooling_params))
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """As `EngineClient.shutdown`, once requests have finished. vLLM calls it in a thread of its own."""
+        """As `EngineClient.shutdown`, after requests have finished. vLLM calls it in a separate thread."""
         if self._drain is not None:
             self._drain.wait()
         try:
@@ -93,10 +93,10 @@ class GuardedEngine:
 
 
 def _within(namespace: str, sampling_params: Any) -> Any:
-    """Sampling parameters that have a request blended from its namespace's chunks, and from everybody's."""
+    """Sampling parameters that restrict blending to the chunks of the namespace and the public ones."""
     if not namespace:
         return sampling_params
-    own = copy(sampling_params)  # a request of several prompts asks with the same ones again
+    own = copy(sampling_params)  # a request of several prompts passes the same object again
     extra = own.extra_args or {}
     transfer = extra.get("kv_transfer_params") or {}
     own.extra_args = {
@@ -107,13 +107,13 @@ def _within(namespace: str, sampling_params: Any) -> Any:
 
 
 def with_salt(prompt: Any, namespace: str) -> Any:
-    """A prompt in any form that vLLM's engine takes, with its namespace in its salt; the prompt itself stays.
+    """A copy of a prompt, in any form that vLLM's engine takes, with the namespace in its cache salt.
 
     Args:
         prompt: text, token ids, a mapping, an engine's own request, or a stream of such prompts.
 
     Raises:
-        TypeError: it is none of these, so that no prompt passes without a salt.
+        TypeError: the prompt has another form; no prompt passes without a salt.
     """
     if isinstance(prompt, dict) and _DECODER not in prompt and (namespace or prompt.get(_SALT)):
         return {**prompt, _SALT: salted(namespace, prompt.get(_SALT))}
@@ -129,7 +129,7 @@ def with_salt(prompt: Any, namespace: str) -> Any:
         return {**prompt, _SALT: salted(namespace, prompt.get(_SALT))}  # encoder and decoder in one
     if isinstance(prompt, AsyncGeneratorType):
         return _each(prompt, namespace)
-    if hasattr(prompt, _SALT):  # vLLM's EngineCoreRequest, made for this call
+    if hasattr(prompt, _SALT):  # vLLM's EngineCoreRequest, which was made for this call
         setattr(prompt, _SALT, salted(namespace, prompt.cache_salt))
         return prompt
     raise TypeError(f"got a prompt of {type(prompt).__name__}, to which no cache salt can be given")

@@ -1,4 +1,4 @@
-"""The page at `/demo`: its files, and what it has to know before it asks anything."""
+"""The page at `/demo`: its static files and its configuration."""
 
 import json
 from importlib import resources
@@ -18,25 +18,25 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""Of every file: nothing comes from elsewhere, nothing goes elsewhere, and no text of a document can run."""
+"""Headers of every file: no other origin is contacted, and no text of a document can run as a script."""
 
 
 class SelectorObject(BaseModel):
-    """A selector, and in words what its scores are."""
+    """A selector, and what its scores measure."""
 
     name: str
     measure: str
 
 
 class PresetObject(BaseModel):
-    """A question to try; `source` is the document that answers it."""
+    """An example question; `source` is the document that answers it."""
 
     question: str
     source: str
 
 
 class PageConfig(BaseModel):
-    """What the page has to know of the server, besides its collections."""
+    """Configuration of the page, besides the collections."""
 
     selectors: list[SelectorObject]
     selector: str
@@ -45,14 +45,14 @@ class PageConfig(BaseModel):
 
 
 def page_router() -> APIRouter:
-    """Routes of the page. They tell nothing of the collections, so they need no key."""
+    """Routes of the page. They reveal nothing of the collections, so they need no key."""
     files = StaticFiles(packages=[("demo", "page")], html=True)
     config = _config()
     router = APIRouter(prefix="/demo", include_in_schema=False)
 
     @router.get("")
     async def enter() -> Response:
-        # Relative, so that it holds under any root path.
+        # Relative, so that it works under any root path.
         return RedirectResponse("demo/")
 
     @router.get("/config.json")

@@ -1,4 +1,4 @@
-"""Answers 503 on the server's socket until the engine is there."""
+"""Answers 503 on the server's socket until the engine is ready."""
 
 import json
 import socket
@@ -19,12 +19,12 @@ NOT_READY = EngineNotReady("the engine is starting; try again in a few seconds")
 def starting(listener: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     """Answer every request with 503 while the block runs.
 
-    The engine's start blocks the event loop, so this is a thread with a server of its own on a duplicate of
-    the socket. Connections that arrive as it stops wait in the socket's backlog for the real server.
+    The engine's start blocks the event loop, so a thread runs a server on a duplicate of the socket.
+    Connections that arrive while it stops wait in the socket's backlog for the real server.
 
     Args:
-        listener: bound, and used for listening by the caller afterwards.
-        tls: what its connections speak; HTTP in plain when None.
+        listener: a bound socket, on which the caller listens afterwards.
+        tls: TLS context of the connections; None for plain HTTP.
     """
     server = _Server(tls)
     server.socket.close()
@@ -41,7 +41,7 @@ def starting(listener: socket.socket, tls: ssl.SSLContext | None = None) -> Iter
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers each connection in a thread of its own, where a slow handshake holds nobody up."""
+    """Answers each connection in its own thread, so that a slow handshake blocks no other."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         super().__init__(("", 0), _NotReady, bind_and_activate=False)
@@ -56,10 +56,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class _NotReady(BaseHTTPRequestHandler):
-    timeout = 10.0  # of a connection on which nothing comes
+    timeout = 10.0  # seconds for a silent connection
 
     def _refuse(self) -> None:
-        # A body left unread would reset the connection before the answer is seen.
+        # An unread body would reset the connection before the client reads the answer.
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = json.dumps(error_body(NOT_READY)).encode()
         self.send_response(status_of(NOT_READY))
@@ -78,4 +78,4 @@ class _NotReady(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: these answers are expected."""
+        """Log nothing: these answers are expected."""

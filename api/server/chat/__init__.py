@@ -1,1 +1,1 @@
-"""A chat or completion request: from `rag` and `blend` in its body to statistics in its answer."""
+"""Chats and completions: from `rag` and `blend` in the body to statistics in the answer."""

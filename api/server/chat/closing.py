@@ -1,4 +1,4 @@
-"""Closes an answer's stream when its client has left."""
+"""Closes an answer's stream when its client disconnects."""
 
 from types import AsyncGeneratorType
 from typing import Any
@@ -10,21 +10,21 @@ _STREAMS = "kvblend.streams"
 
 
 def close_at_end(scope: Scope, stream: AsyncGeneratorType[Any, None]) -> None:
-    """Have a stream closed when its request is over, however it ends."""
+    """Register a stream to be closed at the end of its request, however the request ends."""
     scope[_STREAMS].append(stream)
 
 
 def closed_at_end(answer: Any, request: Request | None) -> Any:
-    """The answer itself; when it is a stream, it is closed when its request is over."""
+    """The answer itself; a stream is registered with `close_at_end`."""
     if isinstance(answer, AsyncGeneratorType) and request is not None:
         close_at_end(request.scope, answer)
     return answer
 
 
 class CloseStreams:
-    """ASGI middleware that closes what `close_at_end` was given.
+    """ASGI middleware that closes the streams of `close_at_end`.
 
-    Starlette leaves the generator of a response whose client has left to the garbage collector; closing it
+    When a client disconnects, Starlette leaves the response's generator to the garbage collector. Closing it
     aborts the request in the engine at once.
     """
 
@@ -32,13 +32,13 @@ class CloseStreams:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Put there before others see the scope, so that copies of it share the list.
+        # Set before inner middleware copies the scope, so that all copies share the list.
         streams: list[AsyncGeneratorType[Any, None]] = []
         scope[_STREAMS] = streams
         try:
             await self.app(scope, receive, send)
         finally:
             for stream in streams:
-                # One that runs at this moment is being closed by the wrapper that runs it.
+                # A stream that runs at this moment is being closed by its consumer.
                 if not stream.ag_running:
                     await stream.aclose()

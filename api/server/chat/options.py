@@ -16,17 +16,17 @@ from retriever.search import DEFAULT_METHOD, Method, Order, Search
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] | Literal["auto"]
 Model = TypeVar("Model", bound=BaseModel)
-_BY_VALUE = Field(strict=False)  # a strict enumeration takes no strings
+_BY_VALUE = Field(strict=False)  # in strict mode an enumeration takes no strings
 
 
 class BlendOptions(BaseModel):
-    """What a request may say about its blend; whatever it leaves out is the engine's default.
+    """Options of a blend; the engine's default applies to missing ones.
 
     Attributes:
         recompute_ratio: share of context tokens that are recomputed, in [0, 1], or "auto".
-        selector: rule that picks them.
-        enabled: False asks for a full prefill of the same prompt.
-        detail: the answer's `blend` is to say what became of each context token, as `tokens`.
+        selector: rule that picks the tokens.
+        enabled: False requests a full prefill of the same prompt.
+        detail: True adds the state of each context token to the answer's `blend`, as `tokens`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -38,7 +38,7 @@ class BlendOptions(BaseModel):
 
 
 class SearchOptions(BaseModel):
-    """What a search may be told; each as in `retriever.search.Search`."""
+    """Options of a search, as in `retriever.search.Search`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -53,10 +53,10 @@ class SearchOptions(BaseModel):
     order: Annotated[Order, _BY_VALUE] = Order.AS_RANKED
 
     def search(self) -> Search:
-        """What is asked of the retriever.
+        """The search for the retriever.
 
         Raises:
-            QueryError: a value is out of its range, or the filter is none.
+            QueryError: a value is out of range, or not a valid filter.
         """
         return Search(
             method=self.method,
@@ -72,23 +72,23 @@ class SearchOptions(BaseModel):
 
 
 class SearchBody(SearchOptions):
-    """The body of a search of one collection.
+    """The body of a search in one collection.
 
     Attributes:
-        query: any text but blanks.
+        query: any text that is not blank.
     """
 
     query: str
 
 
 class RagOptions(SearchOptions):
-    """What a chat request says when it wants chunks retrieved for it.
+    """The field `rag` of a chat request, which asks for retrieval.
 
     Attributes:
         collection: one of the server's collections.
-        order: as in `SearchOptions`, but the best chunk stands last unless said otherwise.
-        chunk_ids: chunks to put into the prompt as they are named, in place of a search.
-        recompute_ratio, selector: as in `BlendOptions`, and before them.
+        order: as in `SearchOptions`, but by default the best chunk stands last.
+        chunk_ids: ids of chunks to use, in their order, instead of a search.
+        recompute_ratio, selector: as in `BlendOptions`, over which they take precedence.
     """
 
     collection: str
@@ -98,13 +98,13 @@ class RagOptions(SearchOptions):
     selector: str | None = None
 
     def search(self) -> Search:
-        """What is asked of the retriever.
+        """The search for the retriever.
 
         Raises:
-            QueryError: a value is out of its range, the filter is none, or chunks are named and searched for.
+            QueryError: a value is out of range, not a valid filter, or `chunk_ids` come with search options.
         """
-        if self.chunk_ids is not None and (said := self.model_fields_set & _OF_A_SEARCH):
-            raise QueryError(f"got it beside {', '.join(sorted(said))}, expected either", "chunk_ids")
+        if self.chunk_ids is not None and (given := self.model_fields_set & _OF_A_SEARCH):
+            raise QueryError(f"got it together with {', '.join(sorted(given))}; send one", "chunk_ids")
         return super().search()
 
 
@@ -113,13 +113,13 @@ _OF_A_SEARCH = {field.name for field in fields(Search)}
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """The two fields of one request, checked."""
+    """The validated fields `rag` and `blend` of one request."""
 
     rag: RagOptions | None
     blend: BlendOptions
 
     def merged(self) -> BlendOptions:
-        """The blend's options, where `rag` goes before `blend`.
+        """The blend's options; those of `rag` take precedence over those of `blend`.
 
         >>> rag = RagOptions(collection="c", recompute_ratio=0.5)
         >>> RequestOptions(rag, BlendOptions(recompute_ratio=0.1, selector="first")).merged()
@@ -127,15 +127,15 @@ class RequestOptions:
         """
         if self.rag is None:
             return self.blend
-        said = self.rag.model_dump(include={"recompute_ratio", "selector"}, exclude_none=True)
-        return self.blend.model_copy(update=said)
+        given = self.rag.model_dump(include={"recompute_ratio", "selector"}, exclude_none=True)
+        return self.blend.model_copy(update=given)
 
 
 def read_options(body: Mapping[str, Any] | None) -> RequestOptions:
-    """Check the extra fields of a request's body.
+    """Validate the extra fields of a request's body.
 
     Args:
-        body: fields that OpenAI's schema does not know; fields other than ours are left alone.
+        body: fields outside OpenAI's schema; fields other than `rag` and `blend` are ignored.
 
     Raises:
         FieldError: an unknown key, a wrong type, or a value out of range.
@@ -175,12 +175,12 @@ def take_options(request: Any) -> RequestOptions:
 
 
 def rag_error(error: QueryError) -> FieldError | QueryError:
-    """An error of the retriever as one of the request's field that caused it."""
+    """An error of the retriever, as an error of the request's field that caused it."""
     return error if error.option is None else FieldError(f"rag.{error}", f"rag.{error.option}")
 
 
 def transfer_params(options: BlendOptions) -> dict[str, Any]:
-    """The engine's per-request parameters, in the only form that vLLM carries to a connector.
+    """The engine's parameters of a request, in the form in which vLLM passes them to a connector.
 
     >>> transfer_params(BlendOptions(recompute_ratio=0.5))
     {'kvblend': {'enabled': True, 'recompute_ratio': 0.5}}
@@ -191,13 +191,13 @@ def transfer_params(options: BlendOptions) -> dict[str, Any]:
 
 
 def check_transfer_params(params: Any) -> None:
-    """Refuse engine parameters that a client may not set, whichever route they came by.
+    """Refuse reserved engine parameters, on any route.
 
     Args:
         params: a request's `kv_transfer_params`, or None.
 
     Raises:
-        FieldError: our place in it holds anything but `BlendOptions`.
+        FieldError: the entry of kvblend is not a valid `BlendOptions`.
 
     >>> check_transfer_params({"kvblend": {"enabled": True}, "other": 1})
     """
@@ -210,7 +210,7 @@ def _check(model: type[Model], field: str, value: Any) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # The fields are flat: what else stands in the place names the branch of a union.
+        # The fields are flat: later parts of the location name the branch of a union.
         param = ".".join([field, *map(str, first["loc"][:1])])
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)

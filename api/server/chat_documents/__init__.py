@@ -1,1 +1,1 @@
-"""Documents that come in a chat request: laid into its conversation, and known when they come again."""
+"""Documents in a chat request: put into its conversation, and precomputed for later requests."""

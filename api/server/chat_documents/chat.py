@@ -1,4 +1,4 @@
-"""A chat request that brings documents becomes one that holds their chunks."""
+"""A chat request with `documents` becomes a conversation that holds their chunks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ _FORMS = TypeAdapter(list[str | ChatDocument])
 
 
 class ChatDocuments:
-    """Puts the documents of chat requests into their conversations, where retrieved chunks would stand.
+    """Puts the documents of chat requests into their conversations, in the place of retrieved chunks.
 
-    They stand behind the prefix that collections have by default: that is what they are computed behind.
+    They stand behind the default prefix of collections, behind which they are precomputed.
 
     Args:
         tokenizer: the served model's.
@@ -30,14 +30,14 @@ class ChatDocuments:
         self._settings = settings
 
     async def lay_out(self, documents: Sequence[Any], asked: Iterable[Mapping[str, Any]]) -> LaidOut:
-        """The conversation that is sent to the model.
+        """The conversation with the documents' chunks in it, in the documents' order.
 
         Args:
-            documents: in any of the forms, see `api.server.chat_documents.forms`.
+            documents: in any form of `api.server.chat_documents.forms`.
             asked: the conversation as the client sent it.
 
         Raises:
-            FieldError: a document has no text, they are too many or too long, or there is no question.
+            FieldError: a document has no text, the documents exceed a limit, or there is no question.
         """
         messages = plain_messages(asked)
         question_of(messages)

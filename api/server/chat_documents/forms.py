@@ -13,12 +13,12 @@ TEXT_KEYS = ("text", "snippet")
 
 
 class ChatDocument(BaseModel):
-    """A document as chat templates take it, or in Cohere's form.
+    """A document in the form of chat templates, or in Cohere's form.
 
     Attributes:
-        text, title: the document; the title stands before the text in the prompt.
-        id: what the client calls it.
-        data: in place of text and title: the text, or an object with `text` (or `snippet`) and `title`.
+        text, title: of the document; the title precedes the text in the prompt.
+        id: the client's name of the document.
+        data: instead of text and title: the text, or an object with `text` (or `snippet`) and `title`.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -34,8 +34,8 @@ class GivenDocument:
     """A document of a request.
 
     Attributes:
-        source: what an answer calls it: its title, its id, or its place in the request.
-        text: as it stands in the prompt, before it is cut into chunks.
+        source: its name in answers: its title, its id, or its place in the request.
+        text: title and text, before they are split into chunks.
     """
 
     source: str
@@ -45,7 +45,7 @@ class GivenDocument:
 def given_documents(
     documents: Sequence[str | ChatDocument], *, max_documents: int, max_chars: int
 ) -> list[GivenDocument]:
-    """Documents in any of the forms, in their order.
+    """Documents in any form, in their order.
 
     >>> given_documents([ChatDocument(title="Paris", text="A city.")], max_documents=1, max_chars=100)
     [GivenDocument(source='Paris', text='Paris\\n\\nA city.')]
@@ -53,7 +53,7 @@ def given_documents(
     [GivenDocument(source='documents.0', text='A city.')]
 
     Raises:
-        FieldError: one has no text, or they are too many or too long.
+        FieldError: a document has no text, or the documents are too many or too long.
     """
     if len(documents) > max_documents:
         raise FieldError(

@@ -1,4 +1,4 @@
-"""Texts of chunks that came in chat requests, kept on the disk: the least recently used one goes first."""
+"""Texts of chunks from chat requests, on disk, with eviction of the least recently used."""
 
 import hashlib
 import os
@@ -10,30 +10,30 @@ from pathlib import Path
 
 
 class LearnedTexts:
-    """One file a text, whose time of change is that of its last use; for one thread at a time.
+    """One file for each text, with the time of its last use as modification time; for one thread at a time.
 
-    A file that a crash has cut off is a text that no prompt holds: it goes when its turn comes.
+    A file that a crash has truncated holds a text of no prompt, and is evicted in time.
 
     Args:
-        folder: made when the first text comes.
-        max_texts: most that are kept.
+        folder: created with the first text.
+        max_texts: maximum number of texts.
     """
 
     def __init__(self, folder: Path, max_texts: int) -> None:
         self._folder = folder
         self._max_texts = max_texts
-        self._texts = OrderedDict.fromkeys(self._read())  # the least recently used one first
+        self._texts = OrderedDict.fromkeys(self._read())  # the least recently used first
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All of them."""
+        """All texts, the least recently used first."""
         return tuple(self._texts)
 
     def use(self, texts: Iterable[str]) -> list[str]:
-        """Note that these were used, and keep those that are new; returns those that had to make room.
+        """Mark texts as used, and store the new ones; returns the evicted texts.
 
         Raises:
-            OSError: a new one cannot be written.
+            OSError: a new text cannot be written.
         """
         for text in texts:
             path = self._path(text)
@@ -44,11 +44,11 @@ class LearnedTexts:
                 self._write(path, text)
             self._texts[text] = None
             self._texts.move_to_end(text)
-        gone = list(self._texts)[: max(0, len(self._texts) - self._max_texts)]
-        for text in gone:
+        evicted = list(self._texts)[: max(0, len(self._texts) - self._max_texts)]
+        for text in evicted:
             del self._texts[text]
             self._path(text).unlink(missing_ok=True)
-        return gone
+        return evicted
 
     def _read(self) -> Iterator[str]:
         files = [(path.stat().st_mtime_ns, path) for path in self._folder.glob("*.txt")]

@@ -1,4 +1,4 @@
-"""Chunks of documents that come in chat requests: found in prompts at once, precomputed in the background."""
+"""Chunks of documents in chat requests: recognised in prompts at once, precomputed in the background."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from precompute.splitter import split
 logger = logging.getLogger(__name__)
 
 REMEMBERED_DOCUMENTS = 256
-"""A document that comes again soon need not be split again."""
+"""Size of the cache of documents that need not be split again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class GivenChunk:
 
 
 class Learning:
-    """Splits documents of chat requests as a collection's are, and has what is new precomputed.
+    """Splits documents of chat requests as a collection's documents, and precomputes new chunks.
 
     Args:
-        library: finds the texts in prompts from then on.
-        engine_of: what computes the chunks of a namespace.
-        runs, worker: have them computed.
-        open_learned: what came before in a namespace, also before a restart.
-        precomputes: False leaves it at finding them: chunk KV of the model is of no use.
+        library: recognises the texts in later prompts.
+        engine_of: the engine that computes the chunks of a namespace.
+        runs, worker: compute the chunks.
+        open_learned: opens the earlier texts of a namespace, also from before a restart.
+        precomputes: False only recognises the chunks, for a model that cannot be blended.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Learning:
         library.know_also(self._learned[""].texts)
 
     async def chunks(self, documents: Sequence[GivenDocument]) -> list[list[GivenChunk]]:
-        """The chunks of each document; from now on their texts are found in prompts, and soon stored.
+        """The chunks of each document; later prompts recognise them, and they are soon precomputed.
 
         Raises:
             FieldError: a document cannot be split.
@@ -76,9 +76,9 @@ class Learning:
         )
         texts = list(dict.fromkeys(chunk.text for chunks in found for chunk in chunks))
         async with self._using:
-            gone = await asyncio.to_thread(self._use, texts, namespace)
+            evicted = await asyncio.to_thread(self._use, texts, namespace)
         if self._precomputes:
-            task = asyncio.create_task(self._learn(texts, gone, namespace))
+            task = asyncio.create_task(self._learn(texts, evicted, namespace))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return found
@@ -90,18 +90,18 @@ class Learning:
         learned = self._learned[namespace]
         known = set(learned.texts)
         try:
-            gone = learned.use(texts)
+            evicted = learned.use(texts)
         except OSError as error:
-            logger.warning("documents of chat requests cannot be remembered: %s", error)
+            logger.warning("documents of chat requests cannot be stored: %s", error)
             return []
         if not known.issuperset(texts):
             self._library.know_also(learned.texts, namespace)
-        return gone
+        return evicted
 
-    async def _learn(self, texts: Sequence[str], gone: Sequence[str], namespace: str) -> None:
+    async def _learn(self, texts: Sequence[str], evicted: Sequence[str], namespace: str) -> None:
         lacking = await asyncio.to_thread(self._runs.lacks, texts, namespace)
-        if lacking or gone:
-            self._worker.learn(lacking, gone, namespace=namespace)
+        if lacking or evicted:
+            self._worker.learn(lacking, evicted, namespace=namespace)
 
     def _split(self, text: str, namespace: str) -> list[GivenChunk]:
         engine = self._engine_of(namespace)

@@ -1,4 +1,4 @@
-"""The collections that a server has: their texts, their sources, and searching them."""
+"""The loaded collections of a server: texts, sources, and search."""
 
 import threading
 import time
@@ -18,15 +18,15 @@ from retriever.retrieve import Hit, Retriever
 from retriever.search import DEFAULT_SEARCH, Search
 
 LOOK_EVERY_S = 1.0
-"""How often a change of a collection on disk is looked for, at most."""
+"""Minimum time between two checks for changed collections on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Everything that follows from the collections as they were read; replaced whole when one changes.
+    """Everything derived from the loaded collections; replaced whole when a collection changes.
 
     Attributes:
-        chunk_texts: that a namespace may read, its own and everybody's; "" for everybody's alone.
+        chunk_texts: readable by a namespace: its own and the public ones; "" for the public ones alone.
     """
 
     retrievers: Mapping[str, Retriever]
@@ -39,14 +39,14 @@ class Library:
 
     Args:
         store: the store's folder.
-        names: of the collections that are there at the start; may be empty.
+        names: of the collections to load at the start; may be empty.
         opener: loads an embedding model by its name.
-        reranker: reads the best candidates of every search again, where the search does not forbid it.
-        reader: the namespace of who asks now, for whom other namespaces' collections are not there; unless
-            given, all of them are.
+        reranker: re-ranks the best candidates of every search that does not forbid it.
+        reader: returns the namespace of the current request, which sees its own and the public collections;
+            without it all collections are visible.
 
     Raises:
-        UnknownCollection: there is none of such a name.
+        UnknownCollection: no collection of such a name.
         RetrieverError: a collection or its embedding model cannot be read.
         ModelError: the collections were computed with different models.
     """
@@ -81,37 +81,37 @@ class Library:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The collections that are there now."""
+        """Names of the visible collections."""
         retrievers = self._contents.retrievers
         return tuple(name for name, retriever in retrievers.items() if self._shows(retriever))
 
     def add(self, name: str) -> None:
-        """Serve one more collection of the store from now on, or the newest state of one that is served.
+        """Load a collection of the store, or the newest state of a loaded one. Slow.
 
-        Takes a while. One that was added goes when another server that shares the store removes it.
+        An added collection is unloaded when another server that shares the store removes it.
 
         Raises:
             UnknownCollection: the store has none of that name.
-            RetrieverError: it, or its embedding model, cannot be read.
+            RetrieverError: the collection or its embedding model cannot be read.
         """
         with self._reloading:
             self._take([*self._others(name), Collection.open(self.store, name)])
             self._added.add(name)
 
     def remove(self, name: str) -> None:
-        """Serve a collection no more; a no-op where it is not served."""
+        """Unload a collection, if it is loaded."""
         with self._reloading:
             self._take(self._others(name))
 
     def follow(self, names: Callable[[], Iterable[str]], fingerprint: str) -> list[str]:
-        """Serve from now on, besides, what the store has and other servers add to it. Takes a while.
+        """Also load collections that are in the store now, or that other servers add later. Slow.
 
         Args:
-            names: of collections that are to be served, asked whenever changes are looked for.
-            fingerprint: of the served model: collections of others are left out.
+            names: returns the names of these collections; called at every check for changes.
+            fingerprint: of the served model; collections of other models are skipped.
 
         Returns:
-            Those of the names that are served now, whoever may read them.
+            The loaded ones of these names, whichever namespace owns them.
         """
         with self._reloading:
             self._watch.follow(names, fingerprint)
@@ -119,7 +119,7 @@ class Library:
         return [name for name in names() if name in self._contents.retrievers]
 
     def know_also(self, texts: Sequence[str], namespace: str = "") -> None:
-        """Find these texts in a namespace's prompts as well, in place of those given for it before."""
+        """Recognise these texts in a namespace's prompts too; they replace those of the last call."""
         with self._reloading:
             self._also[namespace] = tuple(texts)
             self._index_also()
@@ -129,7 +129,7 @@ class Library:
         return [retriever.collection for other, retriever in retrievers.items() if other != name]
 
     def _take(self, collections: Sequence[Collection]) -> None:
-        """Go on with these; only from the start, or while reloading."""
+        """Replace the contents; called by the constructor and under the lock."""
         self._contents = self._contents_of(collections)
         self._index_also()
 
@@ -142,15 +142,15 @@ class Library:
 
     @property
     def model_name(self) -> str:
-        """The model that the collections were computed with; the default one when there are none."""
+        """The collections' model; the default model without collections."""
         settings = [retriever.collection.settings for retriever in self._contents.retrievers.values()]
         return settings[0].model if settings else DEFAULT_MODEL
 
     def check_model(self, fingerprint: str) -> None:
-        """Refuse a model whose KV the collections do not hold.
+        """Check that the collections were computed with a model.
 
         Raises:
-            ModelError: it is another one than the collections'.
+            ModelError: a collection was computed with another model.
         """
         for name, retriever in self._contents.retrievers.items():
             settings = retriever.collection.settings
@@ -161,55 +161,55 @@ class Library:
                 )
 
     def chunk_texts(self) -> ChunkTexts:
-        """Texts of the chunks that who asks may read, for splitting prompts; quick but after a change."""
+        """Texts of the chunks that the current request may read; fast unless a collection has changed."""
         self._keep_up()
         known = self._chunk_texts
         return known.get(self._reader() if self._reader else "", known[""])
 
     def source_of(self, chunk_id: str) -> str | None:
-        """Path of the first document that a chunk stands in, or None."""
+        """Path of the first document that holds a chunk, or None."""
         return self._contents.sources.get(chunk_id)
 
     def namespace_of(self, name: str) -> str:
-        """Who may read a collection, "" for everybody.
+        """Namespace that may read a collection, "" for a public one.
 
         Raises:
-            UnknownCollection: the library has none of that name.
+            UnknownCollection: no visible collection of that name.
         """
         return self._retriever(name).collection.settings.namespace
 
     def _shows(self, retriever: Retriever) -> bool:
-        """Whether who asks may know of a collection."""
+        """Whether the current request may see a collection."""
         return self._reader is None or retriever.collection.settings.namespace in ("", self._reader())
 
     def prefix_of(self, name: str) -> str:
-        """Text that a collection's chunks were computed behind.
+        """Prefix of a collection.
 
         Raises:
-            UnknownCollection: the library has none of that name.
+            UnknownCollection: no visible collection of that name.
         """
         return self._retriever(name).collection.settings.prefix
 
     def collections(self) -> list[Collection]:
-        """The collections as they are now, in the order in which they were named."""
+        """The visible collections in their current state, in the order of their loading."""
         self._keep_up()
         retrievers = self._contents.retrievers.values()
         return [retriever.collection for retriever in retrievers if self._shows(retriever)]
 
     def collection(self, name: str) -> Collection:
-        """A collection as it is now.
+        """A collection in its current state.
 
         Raises:
-            UnknownCollection: the library has none of that name.
+            UnknownCollection: no visible collection of that name.
         """
         self._keep_up()
         return self._retriever(name).collection
 
     def search(self, name: str, query: str, asked: Search = DEFAULT_SEARCH) -> list[Hit]:
-        """The chunks of a collection that suit a query. Embeds the query, so it takes a while.
+        """The chunks of a collection that match a query. Slow: it embeds the query.
 
         Raises:
-            UnknownCollection: the library has none of that name.
+            UnknownCollection: no visible collection of that name.
             QueryError: the query is blank.
             EmbedderError: the embedding model cannot be reached.
         """
@@ -220,17 +220,17 @@ class Library:
         """Chunks of a collection by their ids, in the order given.
 
         Raises:
-            UnknownCollection: the library has none of that name.
+            UnknownCollection: no visible collection of that name.
             QueryError: the collection has no chunk of such an id.
         """
         self._keep_up()
         return self._retriever(name).choose(chunk_ids)
 
     def retriever(self, name: str) -> Retriever:
-        """A collection as it is now, for several looks at one state of it.
+        """A collection in its current state, for several searches of the same state.
 
         Raises:
-            UnknownCollection: the library has none of that name.
+            UnknownCollection: no visible collection of that name.
         """
         self._keep_up()
         return self._retriever(name)
@@ -239,11 +239,11 @@ class Library:
         retriever = self._contents.retrievers.get(name)
         if retriever is None or not self._shows(retriever):
             there = ", ".join(self.names) or "none"
-            raise UnknownCollection(f"no collection {name!r} is served here (there: {there})")
+            raise UnknownCollection(f"no collection {name!r} is served here (served: {there})")
         return retriever
 
     def _keep_up(self) -> None:
-        """Read collections again that changed on disk; others go on with the old contents meanwhile."""
+        """Reload collections that have changed on disk; other threads use the old contents meanwhile."""
         if time.monotonic() < self._next_look_s or not self._reloading.acquire(blocking=False):
             return
         try:
@@ -252,7 +252,7 @@ class Library:
             self._reloading.release()
 
     def _look(self) -> None:
-        """Go on with what is on disk now; only while reloading."""
+        """Load what is on disk now; called under the lock."""
         current = [retriever.collection for retriever in self._contents.retrievers.values()]
         read = [self._watch.newest(one, one.settings.name in self._added) for one in current]
         added = self._watch.added(self._contents.retrievers, self.embedder)
@@ -281,10 +281,10 @@ class Library:
         )
 
     def embedder(self, name: str) -> Embedder:
-        """An embedding model, loaded once. Takes seconds the first time.
+        """An embedding model, loaded once. The first call takes seconds.
 
         Raises:
-            EmbedderError: it cannot be found, read or reached.
+            EmbedderError: the model cannot be found, read or reached.
         """
         with self._opening:
             if name not in self._embedders:

@@ -1,4 +1,4 @@
-"""What is in the server's collections, over HTTP: which there are, their chunks, and searching them."""
+"""Routes that list the collections and their chunks, and search them."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -21,8 +21,8 @@ class CollectionObject(BaseModel):
     """A collection.
 
     Attributes:
-        chunks, tokens: each chunk counted once, in however many documents it stands.
-        model: name of the model whose chunk KV was computed.
+        chunks, tokens: each chunk counted once, also if several documents hold it.
+        model: name of the model that computed the chunk KV.
         prefix: text before the first chunk.
     """
 
@@ -44,7 +44,7 @@ class CollectionList(BaseModel):
 
 
 class ChunkObject(BaseModel):
-    """A chunk where it first stands; `tokens` are the served model's."""
+    """A chunk with the first document that holds it; `tokens` are the served model's."""
 
     object: Literal["collection.chunk"] = "collection.chunk"
     id: str
@@ -55,7 +55,7 @@ class ChunkObject(BaseModel):
 
 
 class ChunkList(BaseModel):
-    """A page of chunks; the next one is asked for with the last one's id as `after`."""
+    """A page of chunks; `after` with the last chunk's id gives the next page."""
 
     object: Literal["list"] = "list"
     data: list[ChunkObject]
@@ -63,7 +63,7 @@ class ChunkList(BaseModel):
 
 
 class HitObject(BaseModel):
-    """A chunk that was found, see `retriever.retrieve.Hit`; `metadata` is its document's."""
+    """A found chunk, see `retriever.retrieve.Hit`; `metadata` is its document's."""
 
     object: Literal["collection.hit"] = "collection.hit"
     chunk_id: str
@@ -76,14 +76,14 @@ class HitObject(BaseModel):
 
 
 class HitList(BaseModel):
-    """What a search found, in the order asked for."""
+    """The hits of a search, in the requested order."""
 
     object: Literal["list"] = "list"
     data: list[HitObject]
 
 
 def collections_router(library: Library) -> APIRouter:
-    """Routes that read a library and change nothing."""
+    """Read-only routes over a library."""
     router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
     @router.get("")
@@ -103,14 +103,14 @@ def collections_router(library: Library) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 20,
         document: str | None = None,
     ) -> ChunkList:
-        """Chunks in their documents' order, each once; of one document, if one is named."""
+        """Chunks in the order of their documents, each once; of all documents or of one."""
         found = page(_chunks(library.collection(name), document), Wanted(limit, "asc", after))
         return ChunkList(data=found.items, has_more=found.has_more)
 
     @router.post("/{name}/search")
     async def search_collection(name: str, body: SearchBody) -> HitList:
-        """Chunks that suit a query, best first unless asked for otherwise."""
-        # Embedding takes milliseconds of computing, which other requests need not wait for.
+        """Chunks that match a query, best first by default."""
+        # Embedding takes milliseconds of computing; on a thread it does not hold up other requests.
         hits = await asyncio.to_thread(_search, library, name, body)
         return HitList(data=[_hit_object(hit) for hit in hits])
 

@@ -1,4 +1,4 @@
-"""What has become of a store's collections on disk, where other processes change them."""
+"""Detects changes of a store's collections by other processes."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Reads collections that changed or were added. Not thread-safe.
+    """Reads changed and added collections. Not thread-safe.
 
     Args:
         store: the store's folder.
@@ -24,26 +24,26 @@ class Watch:
         self._store = store
         self._fingerprint = ""
         self._followed: Callable[[], Iterable[str]] = tuple
-        self._left_out: set[str] = set()
+        self._skipped: set[str] = set()
 
     def follow(self, names: Callable[[], Iterable[str]], fingerprint: str) -> None:
-        """What counts as added from now on: collections of these names and this model."""
+        """Set which collections count as added: those of these names and of this model."""
         self._followed, self._fingerprint = names, fingerprint
 
     def added(self, known: Known[str], embedder: Callable[[str], Embedder]) -> list[Collection]:
-        """Collections that are there and not known; one that cannot be served is named once, and left out.
+        """Collections that are in the store and not known; an unusable one is logged once, then skipped.
 
         Args:
             embedder: loads an embedding model by its name.
         """
-        names = [name for name in self._followed() if name not in known and name not in self._left_out]
+        names = [name for name in self._followed() if name not in known and name not in self._skipped]
         return [collection for name in names if (collection := self._usable(name, embedder)) is not None]
 
     def newest(self, old: Collection, may_go: bool) -> Collection | None:
-        """What is published now in the place of a collection; the same object where that is what it was.
+        """The current state of a collection; the same object if it has not changed.
 
         Args:
-            may_go: whether None is returned when it was removed; otherwise it stays as it was.
+            may_go: True returns None for a removed collection; False keeps the loaded state.
         """
         if old.is_current():
             return old
@@ -53,10 +53,15 @@ class Watch:
         except RetrieverError as error:
             if isinstance(error, UnknownCollection) and may_go:
                 return None
-            logger.warning("collection %s is served as it was: %s", name, error)
+            logger.warning("collection %s: keeping the loaded version: %s", name, error)
             return old
         if new.settings.fingerprint != old.settings.fingerprint:
-            logger.warning("collection %s is served as it was: it is now another model's", name)
+            built_for = new.settings.model
+            logger.warning(
+                "collection %s: keeping the loaded version: the one on disk was built for model %s",
+                name,
+                built_for,
+            )
             return old
         return new
 
@@ -66,10 +71,10 @@ class Watch:
             if settings.fingerprint == self._fingerprint:
                 embedder(settings.embedder)
                 return Collection.open(self._store, name)
-            logger.warning("collection %s is another model's, and not served here", name)
+            logger.warning("collection %s is not served: it was built for another model", name)
         except UnknownCollection:
-            return None  # it is being made, or removed
+            return None  # it is being created or removed
         except RetrieverError as error:
             logger.warning("collection %s is not served: %s", name, error)
-        self._left_out.add(name)
+        self._skipped.add(name)
         return None

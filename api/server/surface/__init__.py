@@ -1,1 +1,1 @@
-"""What every request passes, whatever its route: keys, limits, one shape of errors, log, traces, draining."""
+"""Middleware of all routes: API keys, limits, one shape of errors, request log, traces, draining."""

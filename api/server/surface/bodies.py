@@ -1,4 +1,4 @@
-"""Bodies are held to their size, and JSON to what every route can read, before a route sees them."""
+"""Checks of request bodies before any route sees them: size, and JSON that every route can read."""
 
 import json
 import math
@@ -14,25 +14,25 @@ from api.server.settings import ServeConfig
 from api.server.surface.request import route_path
 from blend.errors import RequestError
 
-# Possessive, and an unfinished one runs to the end: no body makes it look at a byte twice.
+# Possessive, and an unfinished string extends to the end: linear in the length of any body.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
 _DOCUMENT = re.compile(r"/v1/collections/[^/]+/documents/.")
-_NO_JSON = ("multipart/", "application/x-www-form-urlencoded", "application/octet-stream", "text/")
+_OTHER_TYPES = ("multipart/", "application/x-www-form-urlencoded", "application/octet-stream", "text/")
 _OPENING = b"[{"
 _NAMES = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def check_json(body: bytes, max_depth: int) -> None:
-    """Refuse JSON that some route would stumble over.
+    """Refuse JSON that some route would fail on.
 
     Args:
-        body: what a client sent; an empty one is left to the route.
+        body: as the client sent it; an empty body is left to the route.
 
     Raises:
-        RequestError: it is no JSON object in UTF-8, is nested too deeply, or holds a number or a character
-            that JSON can spell and nothing behind it can take.
+        RequestError: the body is not a JSON object in UTF-8, is nested too deeply, or holds a number or a
+            character that is valid in JSON alone.
 
     >>> check_json(b'{"a": [1, 2.5, null]}', max_depth=2)
     """
@@ -48,17 +48,17 @@ def check_json(body: bytes, max_depth: int) -> None:
     except UnicodeDecodeError as error:
         raise RequestError(f"the body: got bytes that are not UTF-8 at offset {error.start}") from None
     except ValueError as error:
-        said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise RequestError(f"the body: expected JSON: {said}") from None
-    if not isinstance(data, dict):  # no route takes anything else, and not every route would see it coming
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise RequestError(f"the body: expected JSON: {reason}") from None
+    if not isinstance(data, dict):  # no route takes anything else, and some routes would fail on it
         raise RequestError(f"the body: got {_NAMES.get(type(data), 'a number')}, expected a JSON object")
-    # Half of a pair stands in an escape only: UTF-8 has no bytes for it.
+    # Only an escape can hold half of a surrogate pair: UTF-8 has no bytes for it.
     if _SURROGATE.search(body) and _LONE.search(json.dumps(data, ensure_ascii=False)):
         raise RequestError("the body: got half of a surrogate pair (\\ud800 to \\udfff), expected characters")
 
 
 def _depth(body: bytes) -> int:
-    """How deep arrays and objects stand inside each other; of no JSON, something."""
+    """Nesting depth of arrays and objects; any number for a body that is not JSON."""
     depth = deepest = 0
     for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", body)):
         depth += 1 if bracket in _OPENING else -1
@@ -78,9 +78,9 @@ def _finite(text: str) -> float:
 
 
 class CheckBodies:
-    """ASGI middleware that refuses bodies which are too large, or JSON that cannot be read.
+    """ASGI middleware that refuses bodies over their limit and unreadable JSON.
 
-    JSON is read whole first; uploads are counted as they stream by.
+    JSON is read whole before the route runs; uploads are counted while they stream.
     """
 
     def __init__(self, app: ASGIApp, limits: ServeConfig) -> None:
@@ -99,11 +99,11 @@ class CheckBodies:
         if is_upload:
             return await _Counted(receive, send, limit).run(self.app, scope, too_large)
         try:
-            body, gone = await _read(receive, limit, too_large)
+            body, disconnect = await _read(receive, limit, too_large)
             check_json(body, self._limits.max_json_depth)
         except (TooLarge, RequestError) as error:
             return await error_response(error)(scope, receive, send)
-        await self.app(scope, _replay(body, gone, receive), send)
+        await self.app(scope, _replay(body, disconnect, receive), send)
 
     def _too_large(self, limit: int, *, is_upload: bool) -> TooLarge:
         what, flag = ("an upload", "--max-upload-bytes") if is_upload else ("a body", "--max-body-bytes")
@@ -111,14 +111,14 @@ class CheckBodies:
 
 
 def _is_upload(scope: Scope) -> bool:
-    """Whether a body is a file: of a form or of a document's own route. All others are JSON."""
+    """Whether a body is a file, in a form or for a document's route. All other bodies are JSON."""
     media_type = Headers(scope=scope).get("Content-Type", "").strip().lower()
     is_document = scope["method"] == "PUT" and _DOCUMENT.match(route_path(scope))
-    return bool(is_document) or media_type.startswith(_NO_JSON)
+    return bool(is_document) or media_type.startswith(_OTHER_TYPES)
 
 
 async def _read(receive: Receive, limit: int, too_large: TooLarge) -> tuple[bytes, Message | None]:
-    """A whole body; and the message that came in its place when the client has left."""
+    """Read a whole body; when the client disconnects first, its message is returned too."""
     parts, size = [], 0
     while True:
         message = await receive()
@@ -133,9 +133,9 @@ async def _read(receive: Receive, limit: int, too_large: TooLarge) -> tuple[byte
             return b"".join(parts), None
 
 
-def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
-    """Gives a body that has been read, then what else comes."""
-    waiting = [gone or {"type": "http.request", "body": body, "more_body": False}]
+def _replay(body: bytes, disconnect: Message | None, receive: Receive) -> Receive:
+    """A `receive` that returns the body that was read, then later messages."""
+    waiting = [disconnect or {"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
         return waiting.pop() if waiting else await receive()
@@ -144,7 +144,7 @@ def _replay(body: bytes, gone: Message | None, receive: Receive) -> Receive:
 
 
 class _Counted:
-    """An upload that is counted on its way; past its limit the route is told that it has ended."""
+    """Counts an upload while it streams; past the limit the route sees a disconnect."""
 
     def __init__(self, receive: Receive, send: Send, limit: int) -> None:
         self._receive = receive
@@ -157,7 +157,7 @@ class _Counted:
             await app(scope, self.receive, self.send)
         except Exception:
             if self._left >= 0 or self._is_begun:
-                raise  # else it is what became of an upload that was cut short
+                raise  # else the error follows from cutting the upload short
         if self._left < 0 and not self._is_begun:
             await error_response(too_large)(scope, self._receive, self._send)
 
@@ -169,7 +169,7 @@ class _Counted:
         return message if self._left >= 0 else {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        # Whatever a route says to half of an upload is not the client's answer.
+        # A route's answer to half of an upload is not sent.
         if self._left >= 0 or self._is_begun:
             self._is_begun = True
             await self._send(message)

@@ -1,4 +1,4 @@
-"""A server that is asked to stop finishes what it has begun, for a while, and begins nothing new."""
+"""Graceful shutdown: running requests finish, up to a time limit, and new requests are refused."""
 
 import asyncio
 import json
@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.server.errors import ShuttingDown, error_body, error_response
 
 CUT_S = 5.0
-"""How long requests that were cut off may take to say so."""
+"""Time for cancelled requests to send their error to the client."""
 
 
 class Drain:
-    """Which requests are under way, and whether more may begin. Belongs to the event loop; `wait` does not.
+    """Tracks running requests. Belongs to the event loop, except `wait`.
 
     Args:
-        limit_s: how long requests may take to finish.
+        limit_s: time for requests to finish.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -33,7 +33,7 @@ class Drain:
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Count the task that runs now as a request."""
+        """Track the current task as a request."""
         task = asyncio.current_task()
         assert task is not None
         self._loop = task.get_loop()
@@ -47,9 +47,9 @@ class Drain:
                 self._is_empty.set()
 
     def wait(self) -> None:
-        """Refuse new requests, and return when none is under way; what takes too long is cut off.
+        """Refuse new requests, and wait until none is running; requests over the time limit are cancelled.
 
-        Called from a thread, while the event loop runs.
+        Called from a thread while the event loop runs.
         """
         self.is_closing = True
         if self._is_empty.wait(self._limit_s) or self._loop is None:
@@ -64,7 +64,7 @@ class Drain:
 
 
 class FinishRequests:
-    """ASGI middleware that counts requests, refuses them while the server stops, and ends what is cut off."""
+    """ASGI middleware that tracks requests, and refuses or cancels them while the server shuts down."""
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self.app = app
@@ -86,7 +86,7 @@ class FinishRequests:
 
 
 class _Answer:
-    """What has been sent of one answer."""
+    """How far one answer has been sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -1,4 +1,4 @@
-"""Every error that leaves the server has OpenAI's shape, whichever route or mounted app it is from."""
+"""Puts errors of all routes and mounted apps into the shape of OpenAI's API."""
 
 import json
 import logging
@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 FIELDS = tuple(ErrorInfo.model_fields)
 _VALIDATION = "fastapi.dependencies.utils"
-_CLIENTS_FAULT = {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
-"""Statuses that OpenAI's API does not have, and what it answers in their place."""
+_REPLACED = {HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST}
+"""Statuses that OpenAI's API does not use, and their replacements."""
 
 
 def in_shape(status: int, body: bytes) -> tuple[HTTPStatus, bytes]:
-    """An error's status and body as OpenAI's clients understand them.
+    """An error's status and body in the shape of OpenAI's API.
 
-    What else a body says stays: the clients of `/v1/messages` look for `"type": "error"` beside `error`.
+    Other fields of the body stay: clients of `/v1/messages` need `"type": "error"` beside `error`.
 
     Args:
-        body: whatever the route said: JSON of any shape, or text.
+        body: the route's answer: JSON of any shape, or text.
 
     >>> in_shape(404, b'{"detail":"Not Found"}')[1]
     b'{"error": {"message": "Not Found", "type": "NotFoundError", "param": null, "code": 404}}'
@@ -48,8 +48,8 @@ def in_shape(status: int, body: bytes) -> tuple[HTTPStatus, bytes]:
 
 def _known(status: int) -> HTTPStatus:
     try:
-        return _CLIENTS_FAULT.get(HTTPStatus(status), HTTPStatus(status))
-    except ValueError:  # a number that HTTP has no name for
+        return _REPLACED.get(HTTPStatus(status), HTTPStatus(status))
+    except ValueError:  # not a status of HTTP
         return HTTPStatus.BAD_REQUEST if status < 500 else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -60,20 +60,20 @@ def _read(body: bytes) -> Any:
         return body.decode("utf-8", errors="replace").strip()
 
 
-def _message(said: Any) -> str:
-    if isinstance(said, Mapping):
-        said = said.get("message") or said.get("detail") or said
-    return said if isinstance(said, str) else json.dumps(said)
+def _message(found: Any) -> str:
+    if isinstance(found, Mapping):
+        found = found.get("message") or found.get("detail") or found
+    return found if isinstance(found, str) else json.dumps(found)
 
 
 def is_about_the_body(error: BaseException) -> bool:
-    """Whether an error was raised while a request's body was read and checked, by whichever validator."""
+    """Whether a validator raised the error while it checked a request's body."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == _VALIDATION for frame, _ in frames)
 
 
 class ShapeErrors:
-    """ASGI middleware that puts errors into OpenAI's shape; other answers pass untouched."""
+    """ASGI middleware that puts errors into OpenAI's shape; other answers pass unchanged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -105,7 +105,7 @@ class ShapeErrors:
 
 
 def _of(error: Exception) -> Exception:
-    """An error that nobody has foreseen, as one of the table's."""
+    """An unexpected error as an error of the table."""
     if is_about_the_body(error):
         return RequestError(
             f"the body does not have the form that this route expects ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""What stands around every route, vLLM's and ours: log, error shapes, CORS, draining, keys and limits."""
+"""Installs the middleware of all routes: log, shape of errors, CORS, draining, keys and limits."""
 
 from argparse import Namespace
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from api.server.surface.request_log import LogRequests
 from api.server.surface.tracing import Tracing
 
 _REPLACED = {"AuthenticationMiddleware", "XRequestIdMiddleware"}
-"""vLLM's own, which guard some routes by some keys, and pass any id on."""
+"""Middleware of vLLM that is removed: it checks keys on some routes only, and passes on any request id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What `install_surface` puts around a server's routes.
+    """Arguments of `install_surface`.
 
     Attributes:
-        drain: counts the requests that a server which stops waits for.
-        tracing: None writes no traces.
+        drain: tracks running requests for a graceful shutdown.
+        tracing: None for no traces.
     """
 
     keys: KeyRing
@@ -38,20 +38,20 @@ class Surface:
 
 
 def vllm_keys(args: Namespace, variable: str | None) -> list[str]:
-    """Keys that were given in vLLM's way: `--api-key`, else what `$VLLM_API_KEY` holds."""
+    """API keys from vLLM's flag `--api-key`, else from `$VLLM_API_KEY`."""
     return [key for key in (args.api_key or [variable]) if key]
 
 
 def install_surface(app: FastAPI, surface: Surface) -> None:
-    """Put all of it around an app that vLLM has built; what vLLM put there stays inside."""
-    theirs: list[Any] = [
+    """Put the middleware around an app that vLLM has built; vLLM's remaining middleware stays inside."""
+    vllms: list[Any] = [
         one for one in app.user_middleware if getattr(one.cls, "__name__", "") not in _REPLACED
     ]
-    cors = [one for one in theirs if one.cls is CORSMiddleware]
+    cors = [one for one in vllms if one.cls is CORSMiddleware]
     install_handlers(app)
-    # The first is the outermost. CORS stands before the keys: a browser's preflight carries none, and an
-    # answer that it may not read says nothing to a page.
-    ours: list[Any] = [
+    # The first is the outermost. CORS comes before the keys: a browser's preflight carries no key, and a page
+    # cannot read an answer without CORS headers.
+    stack: list[Any] = [
         Middleware(LogRequests, tracing=surface.tracing),
         Middleware(ShapeErrors),
         *cors,
@@ -59,7 +59,9 @@ def install_surface(app: FastAPI, surface: Surface) -> None:
         Middleware(AskForKey, ring=surface.keys),
         Middleware(CheckBodies, limits=surface.limits),
         Middleware(CloseStreams),
-        *(one for one in theirs if one not in cors),
+        *(one for one in vllms if one not in cors),
     ]
-    app.user_middleware[:] = ours
-    app.middleware_stack = None  # vLLM has built it already; it is built again at the first request
+    app.user_middleware[:] = stack
+    app.middleware_stack = (
+        None  # vLLM has built the stack already; Starlette rebuilds it at the first request
+    )

@@ -1,4 +1,4 @@
-"""Who asks: keys that clients show, and the namespace that each of them stands for."""
+"""API keys: which keys are valid, and the namespace (tenant) of each."""
 
 import hashlib
 import hmac
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 VARIABLE = "KVBLEND_API_KEYS"
 OPEN = ("/health",)
 OPEN_FOLDERS = ("/demo/",)
-"""The page is files without data: it asks its reader for a key, which its requests then carry."""
+"""The page is static files without data; it asks its user for a key, which its requests then carry."""
 
 _KEY = re.compile(r"[\x21-\x7e]+")
 _YAML = (".yaml", ".yml")
@@ -32,11 +32,11 @@ _YAML = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as the server keeps it.
+    """An API key in memory.
 
     Attributes:
         digest: of the key; the key itself is not kept.
-        namespace: what keys of other namespaces share nothing with.
+        namespace: tenant of the key; tenants share nothing with each other.
     """
 
     digest: bytes
@@ -44,22 +44,22 @@ class Key:
 
 
 def make_key(secret: str, name: str | None = None, namespace: str | None = None) -> Key:
-    """A key; keys of one name share a namespace, so that one can take the other's place.
+    """Make a key; keys of one name share a namespace, so that a key can be rotated.
 
     Args:
-        secret: what clients send.
-        name: unless given, the key's own digest.
-        namespace: unless given, the name's digest.
+        secret: the key that clients send.
+        name: the key's digest when None.
+        namespace: the name's digest when None.
 
     Raises:
-        ConfigError: the key cannot stand in a header, or a namespace is none.
+        ConfigError: the key cannot be sent in a header, or the namespace is invalid.
 
     >>> make_key("s1", "ann").namespace == make_key("s2", "ann").namespace
     True
     """
     if not _KEY.fullmatch(secret):
         raise ConfigError(
-            f"the key of {name or 'nobody'}: expected printable ASCII without spaces, from 1 character up"
+            f"the key of {name or 'no name'}: expected printable ASCII without spaces, at least 1 character"
         )
     try:
         check_namespace(namespace or "")
@@ -78,7 +78,7 @@ def parse_keys(text: str, source: str, *, is_yaml: bool = False) -> tuple[Key, .
             mappings with `key`, `name` and `namespace`.
 
     Raises:
-        ConfigError: a line is none; what it says is not repeated, for it may be a key.
+        ConfigError: a line is invalid; the message does not repeat it, since it may be a key.
     """
     if is_yaml:
         try:
@@ -115,38 +115,38 @@ def _parse(entry: Any) -> Key:
 
 
 def own_key() -> str:
-    """What kvblend's own clients show to a server: the key of `$OPENAI_API_KEY`, as `openai`'s would."""
+    """The key that kvblend's own clients send: `$OPENAI_API_KEY`, as the `openai` client does."""
     return os.environ.get("OPENAI_API_KEY") or "none"
 
 
 class KeyRing:
-    """The keys in force; those of a file are read again when it has changed.
+    """The valid keys; a key file is read again after a change.
 
     Args:
         file: a file of keys, or None.
         secrets: keys without a name, such as those of vLLM's `--api-key`.
 
     Raises:
-        ConfigError: there is a file that holds no key, or one cannot be read.
+        ConfigError: the file cannot be read, or holds no key.
     """
 
     def __init__(self, file: Path | None = None, secrets: Iterable[str] = ()) -> None:
-        said = re.sub(r"[,\s]+", "\n", os.environ.get(VARIABLE, ""))
-        self._fixed = (*parse_keys(said, f"${VARIABLE}"), *(make_key(secret) for secret in secrets))
+        given = re.sub(r"[,\s]+", "\n", os.environ.get(VARIABLE, ""))
+        self._fixed = (*parse_keys(given, f"${VARIABLE}"), *(make_key(secret) for secret in secrets))
         self._file = file
         self._state: object = None
         self._of_file: tuple[Key, ...] = ()
         if file is not None:
             self._of_file, self._state = _read(file), _state(file)
             if not self._of_file:
-                raise ConfigError(f"{file}: got no key; name one, or leave --key-file out")
+                raise ConfigError(f"{file}: the file holds no key; add one, or leave --key-file out")
 
     def __bool__(self) -> bool:
-        """Whether a key is asked for. With a file one is, also once the file has been emptied."""
+        """True if requests must carry a key. An emptied key file keeps this on: then all are refused."""
         return self._file is not None or bool(self._fixed)
 
     def namespace_of(self, secret: str) -> str | None:
-        """The namespace of a key, or None when it is not known. Takes as long for every key."""
+        """The namespace of a key, or None for an unknown key; in constant time."""
         digest = hashlib.sha256(secret.encode()).digest()
         found = None
         for key in self._current():
@@ -156,18 +156,18 @@ class KeyRing:
 
     def _current(self) -> Iterator[Key]:
         if self._file is not None and (state := _state(self._file)) != self._state:
-            self._state = state  # also of a file that cannot be read: it is said once
+            self._state = state  # also for an unreadable file, so that it is logged once
             try:
                 self._of_file = _read(self._file)
-                logger.info("%s: read again, %d keys", self._file, len(self._of_file))
+                logger.info("%s: reloaded, %d keys", self._file, len(self._of_file))
             except ConfigError as error:
-                logger.error("the keys stay as they were: %s", error)
+                logger.error("keeping the loaded keys: %s", error)
         yield from self._fixed
         yield from self._of_file
 
 
 def _state(file: Path) -> object:
-    """What changes when a file does."""
+    """A value that changes whenever the file does."""
     try:
         stat = file.stat()
     except OSError:
@@ -184,9 +184,9 @@ def _read(file: Path) -> tuple[Key, ...]:
 
 
 class AskForKey:
-    """ASGI middleware that lets requests pass which show a key, websockets too, and says whose they are.
+    """ASGI middleware that refuses requests without a valid key, and records the namespace of the others.
 
-    Answers to a browser's preflight are given before it, by the middleware for CORS.
+    Websockets are checked too. The CORS middleware answers a browser's preflight before this one.
     """
 
     def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
@@ -211,7 +211,7 @@ class AskForKey:
     def _namespace(self, headers: Headers) -> str | None:
         scheme, _, secret = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            secret = headers.get("X-API-Key", "")  # as clients of /v1/messages send it
+            secret = headers.get("X-API-Key", "")  # the header of clients of /v1/messages
         return self._ring.namespace_of(secret.strip()) if secret else None
 
 
@@ -224,7 +224,5 @@ def _is_open(scope: Scope) -> bool:
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         return await send({"type": "websocket.close", "code": 1008})
-    error = NotAuthenticated(
-        "got no key, or one that this server does not know: send it as 'Authorization: Bearer KEY'"
-    )
+    error = NotAuthenticated("got no API key, or an unknown one: send it as 'Authorization: Bearer KEY'")
     await error_response(error)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, with what vLLM's own leaves out: our fields, keys, and what errors there are."""
+"""Completes vLLM's OpenAPI document: kvblend's fields, API keys, and the errors of every route."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -12,35 +12,35 @@ from api.server.surface.keys import OPEN
 
 _REF = "#/components/schemas/"
 _ANYWHERE = {
-    HTTPStatus.BAD_REQUEST: "The request asks for what cannot be done, or is not what the route expects",
-    HTTPStatus.UNAUTHORIZED: "No key, or one that the server does not know",
-    HTTPStatus.NOT_FOUND: "There is no such model, collection, document, answer or route",
-    HTTPStatus.METHOD_NOT_ALLOWED: "The route does not know this method",
+    HTTPStatus.BAD_REQUEST: "The request is invalid",
+    HTTPStatus.UNAUTHORIZED: "No API key, or an unknown one",
+    HTTPStatus.NOT_FOUND: "No such model, collection, document, answer or route",
+    HTTPStatus.METHOD_NOT_ALLOWED: "The route does not support this method",
     HTTPStatus.CONFLICT: "The collection exists already, or is not managed by this server",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request has more of something than the server takes",
-    HTTPStatus.TOO_MANY_REQUESTS: "There is too much under way; `Retry-After` says when to try again",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request exceeds a limit of size or number",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many jobs are waiting; retry after `Retry-After`",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The server failed at this request; its log says why",
-    HTTPStatus.NOT_IMPLEMENTED: "The served model, or this server, cannot do this",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The server starts, stops, or cannot reach what it needs",
+    HTTPStatus.NOT_IMPLEMENTED: "The served model or this server does not support this",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The server starts or stops, or cannot reach a service that it needs",
 }
 _NOT_OPENAIS = "422"
-"""FastAPI's own for a body that it cannot read; here it is 400, see `api.server.surface.error_shape`."""
+"""FastAPI's status for an invalid body; here it is 400, see `api.server.surface.error_shape`."""
 
 _CHATS, _COMPLETIONS = ("BlendChatRequest", "ChatCompletionRequest"), ("CompletionRequest",)
 
 
 def complete_openapi(app: FastAPI, *, has_keys: bool) -> None:
-    """Have an app describe itself completely.
+    """Complete the OpenAPI document of an app.
 
     Args:
-        has_keys: whether requests must show one.
+        has_keys: whether requests must carry a key.
     """
-    theirs = app.openapi
+    vllms = app.openapi
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _complete(theirs(), has_keys=has_keys)  # which keeps it in `app.openapi_schema`
-        return theirs()
+            _complete(vllms(), has_keys=has_keys)  # `app.openapi_schema` keeps the document
+        return vllms()
 
     app.openapi = described  # type: ignore[method-assign]
 

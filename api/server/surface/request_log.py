@@ -1,4 +1,4 @@
-"""One line in the log for every request: what it was, what came of it, and the blend's figures."""
+"""The request log: one line for every request, with its route, status, times and blend figures."""
 
 import json
 import logging
@@ -24,17 +24,17 @@ logger = logging.getLogger("kvblend.requests")
 
 
 def request_id_of(headers: Headers) -> str:
-    """A request's id: the client's own where it can stand in a log and a header, else a new one.
+    """A request's id: the client's, if it is safe in a log and a header, else a new one.
 
     >>> request_id_of(Headers({"X-Request-Id": "job-7"}))
     'job-7'
     """
-    said = headers.get(HEADER, "")
-    return said if _ID.fullmatch(said) else uuid4().hex
+    given = headers.get(HEADER, "")
+    return given if _ID.fullmatch(given) else uuid4().hex
 
 
 def blend_figures(record: RequestRecord) -> dict[str, Any] | None:
-    """A request's blends added up, or None when the engine answered nothing; no texts, only counts."""
+    """Sums over a request's blends, or None without an engine's answer; counts only, no texts."""
     if not (stats := record.stats):
         return None
     kinds = ("exact", "reused", "recomputed", "cold")
@@ -43,12 +43,12 @@ def blend_figures(record: RequestRecord) -> dict[str, Any] | None:
 
 
 def figures_of(scope: Scope, status: int, record: RequestRecord) -> dict[str, Any]:
-    """What the log says of a request that has ended.
+    """The log's fields of a finished request.
 
     Args:
-        status: what it was answered, or 499 when its client had left before.
+        status: of the answer, or 499 when the client disconnected first.
     """
-    # The route's pattern, not its path, where there is one: a document's name may be a secret.
+    # The route's pattern instead of the path, where there is one: a document's name may be confidential.
     route = getattr(scope.get("route"), "path", None) or route_path(scope)
     ttft_ms = record.ttft_ms
     return {
@@ -66,7 +66,7 @@ def figures_of(scope: Scope, status: int, record: RequestRecord) -> dict[str, An
 
 
 class JsonLines(logging.Formatter):
-    """A log record as one JSON object a line; a request's figures are fields of it."""
+    """Formats a log record as one JSON object a line, with a request's figures as its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         figures: Mapping[str, Any] = getattr(record, _FIGURES, {})
@@ -102,7 +102,7 @@ def text_of(figures: Mapping[str, Any]) -> str:
 
 
 def set_up_log(log_format: str) -> None:
-    """Send what kvblend logs in this process to standard error, as "text" or as "json"."""
+    """Send kvblend's log of this process to standard error, as "text" or "json"."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonLines()
@@ -117,7 +117,7 @@ def set_up_log(log_format: str) -> None:
 
 
 class LogRequests:
-    """ASGI middleware that gives every request an id and a record, and writes its line and its trace."""
+    """ASGI middleware that gives every request an id and a record, and writes its log line and trace."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
         self.app = app
@@ -127,12 +127,12 @@ class LogRequests:
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         record = RequestRecord(request_id_of(Headers(scope=scope)))
-        # vLLM names its own requests by this header; it is to see what the client is told.
+        # vLLM takes its request ids from this header, so it gets the id that the client sees.
         headers = MutableHeaders(raw=list(scope["headers"]))
         headers[HEADER] = record.request_id
         trace = None if self._tracing is None else self._tracing.begin(headers, record)
         scope["headers"] = headers.raw
-        status = 499  # unless an answer begins
+        status = 499  # until an answer begins
 
         async def numbered(message: Message) -> None:
             nonlocal status

@@ -1,4 +1,4 @@
-"""TLS of the server's socket, as vLLM's `--ssl-*` flags say."""
+"""TLS of the server's socket, from vLLM's `--ssl-*` flags."""
 
 import ssl
 from argparse import Namespace
@@ -9,10 +9,10 @@ from blend.errors import ConfigError
 
 
 def tls_of(args: Namespace) -> ssl.SSLContext | None:
-    """The context that the server will use, made before its engine starts; None where it speaks plain HTTP.
+    """The TLS context of the server, made before its engine starts; None for plain HTTP.
 
     Raises:
-        ConfigError: a certificate or key cannot be used.
+        ConfigError: a certificate or key is unusable.
     """
     if not (args.ssl_certfile or args.ssl_keyfile):
         return None
@@ -31,5 +31,5 @@ def tls_of(args: Namespace) -> ssl.SSLContext | None:
     except OSError as error:  # ssl.SSLError is one
         files = ", ".join(str(one) for one in (args.ssl_certfile, args.ssl_keyfile, args.ssl_ca_certs) if one)
         raise ConfigError(
-            f"TLS cannot be set up from {files}: {error}; expected PEM files that belong together"
+            f"TLS cannot be set up from {files}: {error}; expected matching PEM files"
         ) from None

@@ -1,8 +1,8 @@
 """A request's trace: retrieval, the blend's stages, the suffix and decoding, as spans under one of its own.
 
-When a request came, when its first token came and when it ended is measured here. The blend's stages ran in
-other processes, which tell how long each took and not when: their spans have true lengths, are put end to
-end in the order of the work from when the engine was asked, and bear `kvblend.start` = "reconstructed".
+The times of a request's arrival, first token and end are measured here. The blend's stages run in other
+processes, which report durations only: their spans have true lengths, are placed end to end from the start of
+the engine's call, and carry `kvblend.start` = "reconstructed".
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,14 +26,14 @@ class Tracing:
     """Begins the trace of each request.
 
     Args:
-        tracer: unless given, that of the process, whose spans go nowhere until an exporter is set.
+        tracer: the process's tracer when None; it drops spans until an exporter is set.
     """
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer or trace.get_tracer("kvblend")
 
     def begin(self, headers: MutableHeaders, record: RequestRecord) -> "RequestTrace":
-        """Begin a request's span, under the one that its headers name, and name it there in its place."""
+        """Begin a request's span under the parent in its headers, and put the span into the headers."""
         parent = extract(dict(headers))
         span = self._tracer.start_span("request", parent, SpanKind.SERVER, start_time=record.begun_ns)
         context = trace.set_span_in_context(span, parent)
@@ -44,7 +44,7 @@ class Tracing:
 
 
 class RequestTrace:
-    """The trace of one request that is under way."""
+    """The trace of one running request."""
 
     def __init__(self, tracer: Tracer, span: Span, context: Context, record: RequestRecord) -> None:
         self._tracer = tracer
@@ -53,10 +53,10 @@ class RequestTrace:
         self._record = record
 
     def end(self, figures: Mapping[str, Any]) -> None:
-        """Write the spans of what was done, and end the request's own.
+        """Write the spans of all stages, and end the request's span.
 
         Args:
-            figures: of the request as the log has them.
+            figures: the log's fields of the request.
         """
         self._span.update_name(f"{figures['method']} {figures['route']}")
         self._span.set_attributes(
@@ -95,18 +95,23 @@ class RequestTrace:
             self._add("decode", call.first_ns, call.ended_ns or call.first_ns, self._context)
 
     def _add_stage(self, name: str, begin_ns: int, length_ns: int, inside: Context) -> int:
-        """A span of a stage that was gone through; returns when the next one begins."""
+        """Write the span of a stage, unless its length is 0; returns the start of the next stage."""
         if length_ns:
             self._add(name, begin_ns, begin_ns + length_ns, inside, _RECONSTRUCTED)
         return begin_ns + length_ns
 
     def _add(
-        self, name: str, begin_ns: int, end_ns: int, inside: Context, told: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        begin_ns: int,
+        end_ns: int,
+        inside: Context,
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        self._start(name, begin_ns, inside, told or {}).end(end_ns)
+        self._start(name, begin_ns, inside, attributes or {}).end(end_ns)
 
-    def _start(self, name: str, begin_ns: int, inside: Context, told: Mapping[str, Any]) -> Span:
-        return self._tracer.start_span(name, inside, start_time=begin_ns, attributes=dict(told))
+    def _start(self, name: str, begin_ns: int, inside: Context, attributes: Mapping[str, Any]) -> Span:
+        return self._tracer.start_span(name, inside, start_time=begin_ns, attributes=dict(attributes))
 
 
 def _counts(stats: BlendStats) -> Iterator[tuple[str, int]]:

@@ -301,4 +301,4 @@ def test_kvblend_ask_is_a_client_of_it(served, capsys):
 
 def test_kvblend_ask_passes_on_what_the_server_refuses(served, capsys):
     assert main(["ask", "Why?", "--collection", "nowhere", "--url", served.url]) == 1
-    assert capsys.readouterr().err == "kvblend: no collection 'nowhere' is served here (there: docs)\n"
+    assert capsys.readouterr().err == "kvblend: no collection 'nowhere' is served here (served: docs)\n"

@@ -120,7 +120,7 @@ def test_a_search_takes_the_filters_of_rag(client):
 def test_an_unknown_collection_is_404(client, path):
     assert client.get(f"/v1/collections{path}").status_code == 404
     if "%" not in path:
-        assert "there: docs" in error(client.get(f"/v1/collections{path}"))["message"]
+        assert "served: docs" in error(client.get(f"/v1/collections{path}"))["message"]
 
 
 @pytest.mark.parametrize(
