@@ -38,7 +38,7 @@ def blend_figures(record: RequestRecord) -> dict[str, Any] | None:
     if not (stats := record.stats):
         return None
     kinds = ("exact", "reused", "recomputed", "cold")
-    sums: dict[str, Any] = {kind: sum(getattr(one, f"{kind}_tokens") for one in stats) for kind in kinds}
+    sums: dict[str, Any] = {kind: sum(getattr(one.counts, f"{kind}_tokens") for one in stats) for kind in kinds}
     return {**sums, "fallback": next((one.fallback for one in stats if one.fallback is not None), None)}
 
 

@@ -23,7 +23,6 @@ _NEEDS = {"cachegen": "constriction"}
 _LOSSY_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@cache
 def codec(name: str) -> Codec:
     """A codec by its name.
 
@@ -36,16 +35,17 @@ def codec(name: str) -> Codec:
         return RAW
     if not _is_installed(name):
         raise ConfigError(f"codec {name!r} needs the package {_NEEDS[name]}: pip install 'kvblend[{name}]'")
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Codec:
     found: Codec = import_module(f"{__name__}.{name}").CODEC
     return found
 
 
 def _is_installed(name: str) -> bool:
     return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
-
-
-def _has_coder() -> bool:
-    return find_spec("constriction") is not None
 
 
 def tag_of(codec: Codec) -> str:

@@ -96,5 +96,5 @@ def test_a_certificate_that_cannot_be_used_is_said_before_an_engine_starts(certi
         flags(ssl_certfile=certificate.key, ssl_keyfile=certificate.key),
     ]
     for one in wrong:
-        with pytest.raises(ConfigError, match="expected PEM files|give --ssl-certfile"):
+        with pytest.raises(ConfigError, match="expected matching PEM files|give --ssl-certfile"):
             tls_of(one)

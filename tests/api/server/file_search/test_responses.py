@@ -12,10 +12,10 @@ from vllm.entrypoints.openai.responses.utils import construct_input_messages
 from api.server.chat.retrieval import LaidOut
 from api.server.errors import FieldError
 from api.server.file_search.responses import BlendResponses, as_items
-from blend.report.stats import BlendStats
+from blend.report.stats import BlendStats, TokenCounts
 from blend.vllm.request_params import KEY
 
-STATS = BlendStats(context_tokens=20, exact_tokens=4, reused_tokens=16)
+STATS = BlendStats(context_tokens=20, counts=TokenCounts(exact_tokens=4, reused_tokens=16))
 PREFIX = {"role": "system", "content": "Read."}
 
 

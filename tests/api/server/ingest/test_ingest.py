@@ -297,7 +297,7 @@ async def test_what_one_tenant_puts_no_other_can_read_change_or_remove(tmp_path)
                     server.ingest.drop("pets", "cats.md"),
                     server.ingest.remove("pets"),
                 ):
-                    with pytest.raises(UnknownCollection, match=r"there: everybodys\)"):
+                    with pytest.raises(UnknownCollection, match=r"served: everybodys\)"):
                         await attempt
         with as_tenant("acme"):
             await server.ingest.remove("pets")

@@ -92,7 +92,7 @@ def test_a_files_keys_are_read_again_when_it_changes(tmp_path: Path, caplog: pyt
     file.write_text("with spaces in it\n")
     os.utime(file, ns=(2, 2))
     assert ring.namespace_of("three") is not None
-    assert "stay as they were" in caplog.text and "spaces in it" not in caplog.text
+    assert "keeping the loaded keys" in caplog.text and "spaces in it" not in caplog.text
     file.write_text("")
     os.utime(file, ns=(3, 3))
     assert ring.namespace_of("three") is None

@@ -92,7 +92,7 @@ def test_a_request_is_a_tree_of_spans(spans):
 
 def test_lengths_are_true_and_what_was_not_seen_says_so(spans):
     for name in ("match", "load", "realign", "select", "recompute"):
-        assert length_ms(spans[name]) == getattr(STATS, f"{name}_ms")
+        assert length_ms(spans[name]) == getattr(STATS.times, f"{name}_ms")
         assert spans[name].attributes["kvblend.start"] == "reconstructed"
     assert "kvblend.start" not in spans["decode"].attributes
     assert spans["realign"].start_time == spans["blend"].start_time
