@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, write, print; 0 when the model is blended, 4 when it is not."""
     from blend.models.fingerprint import resolve_dtype
     from blend.models.resolve import resolve
+    from blend.vllm.engine.calibrate import FORCING_ENGINE, TOLERANCE, calibrate
     from blend.vllm.engine.engine import Engine
-    from blend.vllm.gate.calibrate import FORCING_ENGINE, TOLERANCE, calibrate
     from blend.vllm.gate.gate import self_check
     from blend.vllm.gate.verdict_file import GateFile, judged
 

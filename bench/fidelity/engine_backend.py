@@ -18,8 +18,8 @@ from bench.fidelity.question import Ids, LabPrompt
 from blend.errors import NotBlendable, RequestError
 from blend.select import selector as selector_of
 from blend.vllm.engine.answer import Answer, Ask
+from blend.vllm.engine.calibrate import FORCING_ENGINE, FULL_PREFILL, forced_answer
 from blend.vllm.engine.engine import Engine
-from blend.vllm.gate.calibrate import FORCING_ENGINE, FULL_PREFILL, forced_answer
 from blend.vllm.request_params import BlendParams
 
 

@@ -22,9 +22,9 @@ class Oracle:
     def __init__(self, deviation: torch.Tensor) -> None:
         self._deviation = deviation
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]."""
-        return LateQuestion().score(given) * self._deviation[given.start :]
+        return LateQuestion().score(inputs) * self._deviation[inputs.start :]
 
 
 def true_deviation(cached: torch.Tensor, full: torch.Tensor) -> torch.Tensor:

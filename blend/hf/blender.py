@@ -144,14 +144,14 @@ def _select(
     ratio: Ratio,
 ) -> Selection:
     """Context positions to compute."""
-    given = SelectorInput(plan, 0)
+    inputs = SelectorInput(plan, 0)
     if rule.probe_layer is not None:
         layer = min(rule.probe_layer, layout.num_layers - 1)
         fresh_keys, fresh_values = project(model, plan.token_ids, layer)
-        given = SelectorInput(plan, 0, fresh_keys, fresh_values, cached.keys[layer], cached.values[layer])
+        inputs = SelectorInput(plan, 0, fresh_keys, fresh_values, cached.keys[layer], cached.values[layer])
     if rule.question_layers is not None:
-        given = replace(given, attention=question_attention(model, plan, cached, rule.question_layers))
-    return select(given, rule, cached.cold, computed, ratio, DEFAULTS.max_residual)
+        inputs = replace(inputs, attention=question_attention(model, plan, cached, rule.question_layers))
+    return select(inputs, rule, cached.cold, computed, ratio, DEFAULTS.max_residual)
 
 
 def _recompute(

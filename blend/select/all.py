@@ -13,6 +13,6 @@ class All:
     probe_layer = None
     question_layers = None
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start], +inf."""
-        return torch.full((given.plan.num_tokens - given.start,), torch.inf)
+        return torch.full((inputs.plan.num_tokens - inputs.start,), torch.inf)

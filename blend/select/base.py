@@ -66,11 +66,11 @@ class Selector(Protocol):
     probe_layer: int | None
     question_layers: LayerPart | None
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: higher means recomputed sooner; +inf means always.
 
         The scores must be the same on every tensor-parallel rank: values that depend on heads go through
-        `given.reduce` first.
+        `inputs.reduce` first.
         """
 
 

@@ -19,13 +19,13 @@ class Deviation:
     question_layers: LayerPart | None = None
     key_weight, value_weight = 1.0, 1.0
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: distances of keys plus values, each divided by the mean energy of fresh
         rows."""
-        keys = _partial_sums(given.fresh_keys, given.cached_keys)
-        values = _partial_sums(given.fresh_values, given.cached_values)
+        keys = _partial_sums(inputs.fresh_keys, inputs.cached_keys)
+        values = _partial_sums(inputs.fresh_values, inputs.cached_values)
         # One reduction for all four sums, each over this rank's heads.
-        key_distance, key_energy, value_distance, value_energy = given.reduce(torch.stack([*keys, *values]))
+        key_distance, key_energy, value_distance, value_energy = inputs.reduce(torch.stack([*keys, *values]))
         of_keys, of_values = _share(key_distance, key_energy), _share(value_distance, value_energy)
         return self.key_weight * of_keys + self.value_weight * of_values
 

@@ -16,10 +16,10 @@ class First:
     probe_layer = None
     question_layers = None
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: minus the token's index in its chunk; 0 in gaps, which are always selected."""
-        scores = torch.zeros(given.plan.num_tokens)
-        for span in given.plan.spans:
-            stop = min(span.stop, given.plan.num_tokens)
+        scores = torch.zeros(inputs.plan.num_tokens)
+        for span in inputs.plan.spans:
+            stop = min(span.stop, inputs.plan.num_tokens)
             scores[span.start : stop] = -torch.arange(stop - span.start, dtype=torch.float32)
-        return scores[given.start :]
+        return scores[inputs.start :]

@@ -17,10 +17,10 @@ class Question:
     probe_layer: int | None = None
     question_layers: LayerPart | None = (0.0, 1.0)
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: a share of the question's attention; 0 without a suffix."""
-        assert given.attention is not None, "a question selector needs the question probe"
-        return given.attention.sum(0) / max(1, len(given.attention))
+        assert inputs.attention is not None, "a question selector needs the question probe"
+        return inputs.attention.sum(0) / max(1, len(inputs.attention))
 
 
 class LateQuestion(Question):
@@ -37,7 +37,7 @@ class LastToken(Question):
     name = "last-token"
     measure = "the last token's attention"
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]: a share of the last token's attention; 0 without a suffix."""
-        assert given.attention is not None, "a question selector needs the question probe"
-        return given.attention[-1:].sum(0)
+        assert inputs.attention is not None, "a question selector needs the question probe"
+        return inputs.attention[-1:].sum(0)

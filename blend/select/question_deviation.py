@@ -18,8 +18,8 @@ class QuestionDeviation:
     probe_layer: int | None = ValueDeviation.probe_layer
     question_layers = Question.question_layers
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start]."""
         # The deviation's score is a squared distance: its fourth root is the root of the distance.
-        deviation = ValueDeviation().score(given)
-        return Question().score(given) * deviation.to("cpu").pow(0.25)
+        deviation = ValueDeviation().score(inputs)
+        return Question().score(inputs) * deviation.to("cpu").pow(0.25)

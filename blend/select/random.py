@@ -13,7 +13,7 @@ class Random:
     probe_layer: int | None = None
     question_layers: LayerPart | None = None
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
         """float32 [N - start], in [0, 1)."""
-        generator = torch.Generator().manual_seed(given.plan.num_tokens)
-        return torch.rand(given.plan.num_tokens, generator=generator)[given.start :]
+        generator = torch.Generator().manual_seed(inputs.plan.num_tokens)
+        return torch.rand(inputs.plan.num_tokens, generator=generator)[inputs.start :]

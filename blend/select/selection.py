@@ -33,7 +33,7 @@ class Selection:
 
 
 def select(
-    given: SelectorInput,
+    inputs: SelectorInput,
     rule: Selector,
     cold: torch.Tensor,
     computed: torch.Tensor,
@@ -52,11 +52,11 @@ def select(
     Raises:
         RequestError: the ratio is invalid, or "auto" with a selector that does not look at the question.
     """
-    plan, start = given.plan, given.start
+    plan, start = inputs.plan, inputs.start
     if ratio == 1:
         computed = torch.zeros_like(computed)
-    scores = rule.score(given).cpu().masked_fill(computed, -torch.inf)
-    attention = None if given.attention is None else given.attention.masked_fill(computed, 0.0)
+    scores = rule.score(inputs).cpu().masked_fill(computed, -torch.inf)
+    attention = None if inputs.attention is None else inputs.attention.masked_fill(computed, 0.0)
     if ratio == AUTO:
         if attention is None:
             raise RequestError(auto_needs_question(rule.name))

@@ -123,9 +123,9 @@ def _blend_context(job: Job, context: Context) -> Generator[None, None, BlendOut
     """
     task, runner, clock = job.task, job.runner, job.clock
     blocks = runner.kernel_blocks(task.block_ids)
-    stream, given = yield from _probe(job, context, blocks)
+    stream, inputs = yield from _probe(job, context, blocks)
     with clock.time("select"):
-        chosen = _select(job, context, given)
+        chosen = _select(job, context, inputs)
     if (failure := _leaves_too_much(chosen, task.give_up_residual)) is not None:
         return BlendOutcome(
             task.request_id,
@@ -163,7 +163,7 @@ def _probe(
         stream = runner.embed(list(plan.token_ids[start:]))
     # Without a probe layer all rows are scored, whatever the pages hold: a blend that goes on where an
     # earlier one was evicted selects the same rows as that one did.
-    given = SelectorInput(plan, 0, reduce=ranks.sum)
+    inputs = SelectorInput(plan, 0, reduce=ranks.sum)
     if job.rule.probe_layer is not None:
         with clock.time("select"):
             pieces = Pieces(torch.arange(start, plan.num_tokens), blocks, runner)
@@ -175,18 +175,18 @@ def _probe(
             cached = context.at_layer(job.rule.probe_layer)
         with clock.time("select"):
             fresh = pieces.project(job.rule.probe_layer, stream)
-        given = SelectorInput(plan, start, *fresh, *cached, reduce=ranks.sum)
+        inputs = SelectorInput(plan, start, *fresh, *cached, reduce=ranks.sum)
     if job.rule.question_layers is not None:
         attention = yield from question_attention(context, job.rule.question_layers, runner, ranks, clock)
-        given = replace(given, attention=attention[:, given.start :])
-    return stream, given
+        inputs = replace(inputs, attention=attention[:, inputs.start :])
+    return stream, inputs
 
 
-def _select(job: Job, context: Context, given: SelectorInput) -> Selection:
+def _select(job: Job, context: Context, inputs: SelectorInput) -> Selection:
     """The rows to compute, from the task's start on."""
     task = job.task
-    cold, computed = context.cold_from_first[given.start :], context.computed[given.start :]
-    chosen = select(given, job.rule, cold, computed, task.ratio, task.max_residual)
+    cold, computed = context.cold_from_first[inputs.start :], context.computed[inputs.start :]
+    chosen = select(inputs, job.rule, cold, computed, task.ratio, task.max_residual)
     # The rows before the start were selected by this same rule when they were blended.
     return replace(chosen, positions=chosen.positions[chosen.positions >= task.start])
 

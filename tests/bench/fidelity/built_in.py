@@ -1,7 +1,7 @@
 """The questions that `kvblend calibrate` asks, as the laboratory takes them."""
 
 from bench.fidelity.question import Question
-from blend.vllm.gate.calibrate import NUM_ORDERS
+from blend.vllm.engine.calibrate import NUM_ORDERS
 from blend.vllm.gate.prompts import PROMPTS
 
 

@@ -30,8 +30,8 @@ from blend.errors import RequestError
 from blend.maths.kl import check_logprobs, kl_per_token
 from blend.settings.defaults import DEFAULTS
 from blend.vllm.engine.answer import Answer, Ask
-from blend.vllm.gate.calibrate import MAX_TOKENS as CALIBRATION_TOKENS
-from blend.vllm.gate.calibrate import RATIOS, calibrate
+from blend.vllm.engine.calibrate import MAX_TOKENS as CALIBRATION_TOKENS
+from blend.vllm.engine.calibrate import RATIOS, calibrate
 from blend.vllm.request_params import BlendParams
 from tests.bench.fidelity.built_in import built_in_questions
 from tests.reference.tiny_models import VOCAB_SIZE, tiny_model

@@ -128,29 +128,29 @@ def test_all_recomputes_everything_at_any_ratio() -> None:
 
 
 def test_deviation_of_keys_and_of_values_add_up() -> None:
-    given = given_rows()
-    parts = [selector(name).score(given) for name in ("deviation-keys", "deviation-values")]
-    torch.testing.assert_close(sum(parts), selector("deviation").score(given))
+    inputs = given_rows()
+    parts = [selector(name).score(inputs) for name in ("deviation-keys", "deviation-values")]
+    torch.testing.assert_close(sum(parts), selector("deviation").score(inputs))
 
 
 def test_question_attention_is_the_mean_over_the_suffix_and_the_last_tokens_its_last_row() -> None:
-    given = given_rows()
-    assert given.attention is not None
+    inputs = given_rows()
+    assert inputs.attention is not None
     for name in ("question", "question-late"):
-        torch.testing.assert_close(selector(name).score(given), given.attention.mean(0))
-    torch.testing.assert_close(selector("last-token").score(given), given.attention[-1])
+        torch.testing.assert_close(selector(name).score(inputs), inputs.attention.mean(0))
+    torch.testing.assert_close(selector("last-token").score(inputs), inputs.attention[-1])
 
 
 def test_without_a_suffix_nobody_looks_at_anything() -> None:
-    given = SelectorInput(PLAN, 0, attention=torch.zeros(0, PLAN.num_tokens))
-    assert not selector("question-late").score(given).any()
-    assert not selector("last-token").score(given).any()
+    inputs = SelectorInput(PLAN, 0, attention=torch.zeros(0, PLAN.num_tokens))
+    assert not selector("question-late").score(inputs).any()
+    assert not selector("last-token").score(inputs).any()
 
 
 def test_question_times_deviation_is_zero_where_either_is() -> None:
-    given = given_rows()
-    assert given.attention is not None and given.cached_values is not None
-    given.attention[:, 2] = 0
-    given.cached_values[5] = given.fresh_values[5]  # type: ignore[index]
-    scores = selector("question-deviation").score(given)
+    inputs = given_rows()
+    assert inputs.attention is not None and inputs.cached_values is not None
+    inputs.attention[:, 2] = 0
+    inputs.cached_values[5] = inputs.fresh_values[5]  # type: ignore[index]
+    scores = selector("question-deviation").score(inputs)
     assert scores[2] == scores[5] == 0 and scores.count_nonzero() == len(scores) - 2

@@ -148,10 +148,10 @@ class Chosen:
     probe_layer: None = None
     question_layers: None = None
 
-    def score(self, given: SelectorInput) -> torch.Tensor:
-        scores = torch.zeros(given.plan.num_tokens)
+    def score(self, inputs: SelectorInput) -> torch.Tensor:
+        scores = torch.zeros(inputs.plan.num_tokens)
         scores[list(self.positions)] = torch.inf  # whatever the ratio
-        return scores[given.start :]
+        return scores[inputs.start :]
 
 
 def reference(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from blend.vllm.gate.calibrate import RATIOS, Measurement, conclude
+from blend.vllm.engine.calibrate import RATIOS, Measurement, conclude
 from blend.vllm.gate.verdict_file import Verdict, judged
 
 PASSED = Verdict(True, "agrees with full prefill", "vllm 0.0")

@@ -1,8 +1,8 @@
 """Calibration: how closely a model blends at each recompute ratio, and which ratio it is served at.
 
-Full prefill answers each built-in question. A blend at each ratio is then held to that answer token by token:
-the curve is the mean KL divergence from full prefill against the ratio. The model's default is the smallest
-ratio that keeps within a tolerance. A model that no ratio brings there is served without blending.
+Full prefill answers each built-in question. A blend at each ratio is then forced to write that answer: the
+curve is the mean KL divergence from full prefill at each ratio. The model's default ratio is the smallest one
+within a tolerance. If no ratio is within it, the model is served without blending.
 """
 
 import uuid
@@ -99,22 +99,22 @@ def conclude(measured: Mapping[float, Sequence[Measurement]], tolerance: float) 
 
 
 def built_in_questions(engine: "Engine") -> list[Ask]:
-    """The self-check's questions, each behind all of its passages, in several orders."""
+    """The self-check's questions, each behind all passages, in several orders."""
     passages = tuple(dict.fromkeys(text for prompt in PROMPTS for text in prompt.passages))
     asks = []
     for number, prompt in enumerate(PROMPTS):
         chunks = engine.precompute(passages, prefix=prompt.prefix)
         for order in range(NUM_ORDERS):
             shift = (number + order * 2) % len(chunks)
-            turned = chunks[shift:] + chunks[:shift]
-            asks.append(engine.ask(prompt.question, turned, prefix=prompt.prefix, max_tokens=MAX_TOKENS))
+            rotated = chunks[shift:] + chunks[:shift]
+            asks.append(engine.ask(prompt.question, rotated, prefix=prompt.prefix, max_tokens=MAX_TOKENS))
     return asks
 
 
 def forced_answer(
     engine: "Engine", prompt_ids: Sequence[int], params: BlendParams, answer_ids: Sequence[int]
 ) -> Answer:
-    """A given answer, with the log-probabilities of the whole vocabulary at each of its tokens.
+    """A forced answer, with the log-probabilities of the whole vocabulary at each of its tokens.
 
     Args:
         engine: started with `FORCING_ENGINE`.
@@ -124,14 +124,14 @@ def forced_answer(
         RequestError: the engine does not blend a prompt that is to be blended.
     """
     prompt, forced = tuple(prompt_ids), tuple(answer_ids)
-    salt = uuid.uuid4().hex  # no request finds what another one left in the prefix cache
+    salt = uuid.uuid4().hex  # no request finds blocks of another one in the prefix cache
     answer = engine.submit(Ask(prompt, params, len(forced), 0.0, salt, all_logprobs=True, forced_ids=forced))
     if params.enabled and answer.stats.fallback is not None:
         raise RequestError(f"the engine did not blend the prompt: {answer.stats.fallback}")
     if answer.token_ids != forced:
         raise ModelError(
-            f"got an answer {answer.token_ids}, expected {forced}, which was given: the model does not "
-            "know all of these tokens"
+            f"got the answer {answer.token_ids}, expected the forced answer {forced}: the model lacks "
+            "some of these tokens"
         )
     assert answer.logprobs is not None
     check_logprobs(answer.logprobs, len(forced), answer.logprobs.shape[-1])
