@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.apart import reports_of, write_documents
+from tests.support.job_processes import reports_of, write_documents
 
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 
@@ -18,6 +18,7 @@ def may_mount(place: Path) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.slow  # dozens of file systems of different sizes
 def test_a_disk_that_fills_up_anywhere_in_a_job(tmp_path: Path) -> None:
     if not may_mount(tmp_path):
         pytest.skip("this user may not mount a file system, not even in a namespace of its own")

@@ -157,6 +157,7 @@ def read_one_state(store: Path) -> int:
     return state
 
 
+@pytest.mark.slow  # writing them takes seconds
 def test_ten_thousand_chunks_open_in_well_under_a_second(tmp_path: Path) -> None:
     texts = {f"{i:032x}": f"{i} " + "some words of a chunk " * 90 for i in range(10_000)}  # 2 KB each
     documents = [DocumentEntry(f"{i}.md", "t", "0", tuple(texts)[i * 10 : i * 10 + 10]) for i in range(1000)]

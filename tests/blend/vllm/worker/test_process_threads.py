@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import os, threading, time
 import torch
@@ -43,6 +45,7 @@ def counts(kept: bool) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_another_thread_computes_alone_and_the_models_keeps_its_number() -> None:
     assert counts(kept=False) == "3 3 3", "itself and two that OpenMP has started for it"
     assert counts(kept=True) == "3 1 1"
