@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from blend.models.fingerprint import DTYPE_VARIABLE, DTYPES, has_native_bfloat16
 from blend.vllm.version import installed_vllm
 from tests.reference.tiny_models import FAMILIES, VOCAB_SIZE, tiny_model
-from tests.support.served import precomputed, served, store  # noqa: F401 - fixtures of several packages
-from tests.support.servers import stop_all
+from tests.support.shared_server import precomputed, served, store  # noqa: F401 - fixtures of several packages
+from tests.support.storage_servers import stop_all
 from tests.support.workers import arrange, is_worker, scheduler, take_cores
 
 # How long one example takes says more about the machine's other work than about the code.

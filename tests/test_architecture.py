@@ -165,6 +165,13 @@ def test_names_say_what_a_module_holds() -> None:
     assert not wrong, wrong
 
 
+def test_folders_of_tests_mirror_the_packages() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in TESTS}
+    mirrors = [folder for folder in folders if folder.parts and folder.parts[0] in PACKAGES]
+    wrong = [f"tests/{folder}" for folder in mirrors if not (ROOT / folder / "__init__.py").exists()]
+    assert not wrong, wrong
+
+
 def test_files_stay_small() -> None:
     lengths = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     too_long = {file: lines for file, lines in lengths.items() if lines > MAX_FILE_LINES}

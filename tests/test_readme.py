@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.support.doc_blocks import Block, in_group, place_for_commands, run, run_python
-from tests.support.served import pass_on_verdicts
-from tests.support.servers import free_port
+from tests.support.processes import free_port
+from tests.support.shared_server import pass_on_verdicts
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("attention-sinks.md", "paged-attention.html")

@@ -13,7 +13,7 @@ from blend.models.fingerprint import resolve_dtype
 from blend.models.resolve import resolve
 from blend.settings.defaults import DEFAULT_MODEL
 from precompute.cli import add_parser, run
-from tests.support.served import Precomputed
+from tests.support.shared_server import Precomputed
 
 ROOT = Path(__file__).parents[2]
 

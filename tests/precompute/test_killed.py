@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.support.apart import Reports, reports_of, write_documents
+from tests.support.job_processes import Reports, reports_of, write_documents
+
+pytestmark = pytest.mark.slow
 
 # Documents of a job that had finished before, of the one that is killed, of the one that goes on.
 SCENARIOS = {

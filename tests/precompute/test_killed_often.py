@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.apart import reports_of, write_documents
+from tests.support.job_processes import reports_of, write_documents
 
 
 @pytest.mark.slow  # half a minute, most of it imports

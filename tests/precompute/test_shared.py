@@ -11,7 +11,7 @@ from precompute.config import PrecomputeConfig
 from precompute.events import Event, Notice
 from precompute.job import Precompute
 from tests.support.fake_engine import FakeEngine
-from tests.support.servers import RedisServer
+from tests.support.storage_servers import RedisServer
 from tests.support.word_embedder import WordEmbedder
 
 

@@ -14,7 +14,7 @@ import httpx
 import openai
 
 from retriever.collection import Collection
-from tests.support.servers import free_port
+from tests.support.processes import free_port, kill
 
 ROOT = Path(__file__).parents[2]
 CHUNK_TOKENS = 160
@@ -107,12 +107,7 @@ def started(
     try:
         yield Running(url, _wait(process, url, log, trusted), process, log)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        kill(process)
 
 
 def _wait(

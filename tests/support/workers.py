@@ -1,7 +1,7 @@
 """Several processes run the tests, each on its own share of the cores: `-n 2 --no-loadscope-reorder`.
 
 All tests of a module run in one process, and so do all modules that use the shared server of
-`tests.support.served`: each fixture is made once. The longest groups start first.
+`tests.support.shared_server`: each fixture is made once. The longest groups start first.
 """
 
 import os
@@ -12,12 +12,12 @@ import pytest
 SERVER = "server"
 SERVER_MODULES = (
     "tests/api/server/file_search/test_file_search_server.py",
-    "tests/api/server/test_ingest_server.py",
+    "tests/api/server/ingest/test_ingest_server.py",
     "tests/api/server/test_page.py",
     "tests/api/server/test_app.py",
     "tests/demo/test_clients.py",
 )
-"""Modules whose `served` fixture is that of `tests.support.served`."""
+"""Modules whose `served` fixture is that of `tests.support.shared_server`."""
 LONGEST = (
     SERVER,
     "tests/blend/vllm/engine/test_families.py",  # needs no fixture that the server's process makes meanwhile

@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from transformers import AutoTokenizer
 
 from api.cli.main import main
+from tests.support.processes import wait_for
 from tests.support.server_process import Served
-from tests.support.servers import wait_for
 
 pytestmark = pytest.mark.engine
 

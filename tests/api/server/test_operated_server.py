@@ -16,8 +16,8 @@ import pytest
 from blend.settings.defaults import DEFAULT_MODEL
 from tests.support.certificate import Certificate, certificate_in
 from tests.support.otlp import Receiver, receiving
-from tests.support.served import pass_on_verdicts
 from tests.support.server_process import ROOT, Running, started
+from tests.support.shared_server import pass_on_verdicts
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -14,9 +14,9 @@ from blend.store.tiers.disk import DiskStore
 from blend.vllm.engine.answer import Ask
 from blend.vllm.request_params import BlendParams
 from retriever.collection import Collection
-from tests.support.served import pass_on_verdicts
 from tests.support.server_process import MAX_MODEL_LEN
-from tests.support.servers import RedisServer, s3_url
+from tests.support.shared_server import pass_on_verdicts
+from tests.support.storage_servers import RedisServer, s3_url
 
 pytestmark = [pytest.mark.engine, pytest.mark.model]
 

@@ -7,7 +7,8 @@ from blend.store.remote.exchange import Exchange
 from blend.store.remote.remote import RemoteStore
 from tests.api.store_tool.conftest import Commands, Shop
 from tests.api.store_tool.test_store_commands import NUM_CHUNKS, plain_id
-from tests.support.servers import RedisServer, free_port
+from tests.support.processes import free_port
+from tests.support.storage_servers import RedisServer
 
 TIER = ("--tier", "remote")
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.stand_in import StandIn, standing_in
+from tests.support.fake_vllm import FakeVllm, fake_vllm_server
 
 
 @pytest.fixture
-def peer() -> StandIn:
-    return StandIn()
+def peer() -> FakeVllm:
+    return FakeVllm()
 
 
 @pytest.fixture
-def url(peer: StandIn) -> Iterator[str]:
-    with standing_in(peer) as base:
+def url(peer: FakeVllm) -> Iterator[str]:
+    with fake_vllm_server(peer) as base:
         yield base

@@ -11,7 +11,7 @@ from bench.load import command as load
 from bench.load.arms import run_beside
 from bench.load.workload import Corpus
 from blend.errors import EngineNotReady, RequestError
-from tests.support.stand_in import StandIn
+from tests.support.fake_vllm import FakeVllm
 
 CORPUS = Corpus("Read.", tuple(f"chunk {number}" for number in range(4)), system_role=True)
 FLAGS = "--collection docs --passages 2 --rates 20,40 --seconds 0.25 --share 0.5 --max-tokens 4"
@@ -24,7 +24,7 @@ def argv(monkeypatch: pytest.MonkeyPatch, url: str) -> list[str]:
 
 
 def test_both_arms_get_the_same_requests_at_each_rate(
-    peer: StandIn, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    peer: FakeVllm, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     peer.first_s = 0.2
     assert main([*argv, "--out", str(tmp_path / "out")]) == 0
@@ -64,7 +64,7 @@ def test_a_server_that_refuses_is_one_line_and_status_1(
 
 
 def test_one_blend_watches_another_request_decode(
-    peer: StandIn, argv: list[str], capsys: pytest.CaptureFixture[str]
+    peer: FakeVllm, argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     peer.blended_first_s, peer.first_s, peer.next_s = 0.03, 0.1, 0.005
     flags = ["--one-blend", "--repetitions", "2", "--decode-tokens", "60", "--json"]
@@ -80,7 +80,7 @@ def test_one_blend_watches_another_request_decode(
 
 
 def test_a_long_answer_that_is_too_short_is_an_error_and_so_is_one_that_fails(
-    peer: StandIn, url: str
+    peer: FakeVllm, url: str
 ) -> None:
     peer.next_s = 0.005
 

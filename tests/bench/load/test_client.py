@@ -8,7 +8,7 @@ import pytest
 from bench.load.client import Call, LoadClient, Outcome
 from bench.load.figures import gaps_ms
 from blend.errors import EngineNotReady
-from tests.support.stand_in import StandIn
+from tests.support.fake_vllm import FakeVllm
 
 
 def ask(
@@ -23,7 +23,7 @@ def ask(
 
 
 def test_the_first_token_and_the_gaps_are_timed_and_the_opening_event_is_no_token(
-    peer: StandIn, url: str
+    peer: FakeVllm, url: str
 ) -> None:
     peer.first_s, peer.next_s = 0.2, 0.1
     begun_s = time.perf_counter()
@@ -44,7 +44,7 @@ def test_time_counts_from_when_the_request_was_due(url: str) -> None:
     assert late.ttft_ms is not None and 2000 < late.ttft_ms < 2000 + took_ms
 
 
-def test_both_arms_say_what_they_want_and_what_came_of_it(peer: StandIn, url: str) -> None:
+def test_both_arms_say_what_they_want_and_what_came_of_it(peer: FakeVllm, url: str) -> None:
     assert ask(url, "a chunk", blend=True).was_blended
     assert not ask(url, "a chunk", blend=False).was_blended
     bodies = [body for _, body in peer.bodies]
@@ -67,7 +67,7 @@ def test_what_goes_wrong_is_an_outcome(url: str, content: str, tokens: int, erro
     assert len(outcome.token_times_s) == tokens
 
 
-def test_an_answer_that_takes_too_long_is_left(peer: StandIn, url: str) -> None:
+def test_an_answer_that_takes_too_long_is_left(peer: FakeVllm, url: str) -> None:
     peer.next_s = 60
     outcome = ask(url, "plain", timeout_s=1.0)
     assert outcome.error == "no whole answer within 1 s"

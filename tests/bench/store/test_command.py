@@ -20,7 +20,7 @@ from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import RequestError
 from blend.store.codecs import NAMES, codec
 from blend.store.file_format.chunk_file import encode
-from tests.support.servers import redis_url, s3_url
+from tests.support.storage_servers import redis_url, s3_url
 
 LAYERS, TOKENS, HEADS, SIZE = 2, 60, 2, 8
 COST = CodecCost(0.01, 0.0005, 0.0004, 20)

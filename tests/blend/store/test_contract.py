@@ -19,7 +19,7 @@ from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.device import DeviceStore, place_on
 from blend.store.tiers.disk import DiskStore
 from blend.store.tiers.memory import MemoryStore
-from tests.support.servers import cluster_url, mark_of_path, redis_url, s3_url
+from tests.support.storage_servers import cluster_url, mark_of_path, redis_url, s3_url
 
 MakeChunk = Callable[..., ChunkKV]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blend import Engine
-from tests.support.served import pass_on_verdicts
+from tests.support.shared_server import pass_on_verdicts
 
 DOCS = Path(__file__).parents[3] / "demo" / "docs"
 PREFIX = "Answer the question from the documents."

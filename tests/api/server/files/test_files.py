@@ -11,7 +11,7 @@ import pytest
 
 from api.server.files.file_store import ABANDONED_S, FileLimits, FileRecord, FileStore
 from api.server.files.routes import files_router
-from tests.support.live import application, client_of
+from tests.support.http_app import application, client_of
 
 MAX_BYTES = 200_000
 FORGOTTEN: list[str] = []

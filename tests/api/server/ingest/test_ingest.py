@@ -26,7 +26,7 @@ from precompute.journal import store_lock
 from retriever.errors import UnknownCollection
 from retriever.filters import parse_filter
 from retriever.search import Search
-from tests.support.ingesting_beside import Beside, beside, soon, wait_for
+from tests.support.ingesting_server import IngestingServer, ingesting_server, soon, wait_for
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,7 +37,7 @@ CATS, DOGS, BIRDS = (
 )
 
 
-async def put(server: Beside, path: str, data: bytes, name: str = "pets", **metadata: str) -> None:
+async def put(server: IngestingServer, path: str, data: bytes, name: str = "pets", **metadata: str) -> None:
     state = await server.ingest.finished(await server.ingest.put(name, path, data, metadata))
     assert state.status is Status.COMPLETED, state.error
 
@@ -52,17 +52,17 @@ def as_tenant(namespace: str) -> Iterator[None]:
         namespace_in_force.reset(token)
 
 
-def is_known(server: Beside, text: bytes) -> bool:
+def is_known(server: IngestingServer, text: bytes) -> bool:
     """Whether a text is found in the prompts of who asks."""
     return any(piece.is_chunk for piece in server.library.chunk_texts().split(text.decode()))
 
 
-def stored(server: Beside) -> set[str]:
+def stored(server: IngestingServer) -> set[str]:
     return set(server.engine.store.ids())
 
 
 async def test_a_document_is_found_when_its_job_has_completed_and_not_when_it_was_dropped(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets", prefix="Be brief.")
         assert server.library.prefix_of("pets") == "Be brief."
         assert server.texts("pets", "who sleeps") == []
@@ -79,7 +79,7 @@ async def test_a_document_is_found_when_its_job_has_completed_and_not_when_it_wa
 
 
 async def test_what_a_replaced_document_said_is_gone_from_search_prompts_and_the_store(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         await put(server, "one.txt", CATS)
         (old,) = server.found("pets", "cats")
@@ -92,7 +92,7 @@ async def test_what_a_replaced_document_said_is_gone_from_search_prompts_and_the
 
 
 async def test_filters_know_what_was_said_of_a_document_until_it_is_replaced(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         await put(server, "cats.txt", CATS, lang="en")
         asked = Search(filter=parse_filter({"type": "eq", "key": "lang", "value": "en"}))
@@ -102,7 +102,7 @@ async def test_filters_know_what_was_said_of_a_document_until_it_is_replaced(tmp
 
 
 async def test_many_uploads_are_few_runs(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         server.engine.may_compute.clear()
         jobs = [await server.ingest.put("pets", f"{i}.txt", f"fact number {i}".encode()) for i in range(20)]
@@ -115,7 +115,7 @@ async def test_many_uploads_are_few_runs(tmp_path):
 
 
 async def test_a_document_that_cannot_be_read_fails_alone(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         uploads = [Upload("cats.txt", CATS), Upload("bad.pdf", b"no pdf"), Upload("x.bin", b"\0\1\2")]
         state = await server.ingest.finished(await server.ingest.put_many("pets", uploads))
@@ -130,7 +130,7 @@ async def test_a_document_that_cannot_be_read_fails_alone(tmp_path):
 
 
 async def test_a_removal_does_not_wait_for_an_upload_that_takes_long(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         await put(server, "cats.txt", CATS)
         await put(server, "dogs.txt", DOGS)
@@ -149,7 +149,7 @@ async def test_a_removal_does_not_wait_for_an_upload_that_takes_long(tmp_path):
 
 
 async def test_a_server_that_starts_again_goes_on_with_what_was_not_ended(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets", prefix="Be brief.")
         await put(server, "cats.txt", CATS)
         server.engine.may_compute.clear()
@@ -157,18 +157,18 @@ async def test_a_server_that_starts_again_goes_on_with_what_was_not_ended(tmp_pa
         running = await server.ingest.put("pets", "dogs.txt", DOGS, {"lang": "en"})
         await asyncio.to_thread(wait_for, server.engine.reached)
         waiting = await server.ingest.put("pets", "birds.txt", BIRDS)
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         assert server.library.names == ("pets",) and server.library.prefix_of("pets") == "Be brief."
         states = [await server.ingest.finished(job) for job in (running, waiting)]
         assert [state.status for state in states] == [Status.COMPLETED] * 2
         assert len(server.found("pets", "cats dogs birds")) == 3
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         assert server.ingest.jobs("pets") == []
         assert list((tmp_path / "documents" / ".jobs").iterdir()) == []
 
 
 async def test_an_engine_that_goes_before_its_server_costs_no_job(tmp_path, monkeypatch):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
 
         def die(records):
@@ -183,13 +183,13 @@ async def test_an_engine_that_goes_before_its_server_costs_no_job(tmp_path, monk
         job = await server.ingest.put("pets", "cats.txt", CATS)
         await asyncio.to_thread(wait_for, server.engine.reached)
     assert not server.ingest.job(job).ended
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         assert (await server.ingest.finished(job)).status is Status.COMPLETED
         assert server.texts("pets", "cats sleep") == [CATS.decode()]
 
 
 async def test_a_removed_collection_leaves_nothing_but_what_another_one_needs(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         for name in ("pets", "other"):
             await server.ingest.create(name)
             await put(server, "cats.txt", CATS, name)
@@ -211,23 +211,23 @@ async def test_a_removed_collection_leaves_nothing_but_what_another_one_needs(tm
 
 
 async def test_a_removal_that_was_stopped_is_ended_at_the_next_start(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         await put(server, "cats.txt", CATS)
     (tmp_path / "documents" / ".removed").mkdir()
     (tmp_path / "documents" / "pets").rename(tmp_path / "documents" / ".removed" / "pets")
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         assert server.library.names == ()
         await server.ingest.worker.remove("pets")
         assert stored(server) == set() and not (tmp_path / "collections" / "pets").exists()
 
 
 async def test_a_collection_of_its_owners_is_not_changed_here(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         await put(server, "cats.txt", CATS)
     (tmp_path / "documents" / "pets").rename(tmp_path / "mine")
-    async with beside(tmp_path, "pets") as server:
+    async with ingesting_server(tmp_path, "pets") as server:
         assert not server.ingest.manages("pets")
         for change in (
             server.ingest.put("pets", "x.txt", DOGS),
@@ -242,7 +242,7 @@ async def test_a_collection_of_its_owners_is_not_changed_here(tmp_path):
 
 async def test_what_is_over_a_limit_is_refused_and_stores_nothing(tmp_path):
     settings = ServeConfig(max_document_bytes=10, max_job_documents=2, max_metadata_bytes=20, max_jobs=1)
-    async with beside(tmp_path, settings=settings) as server:
+    async with ingesting_server(tmp_path, settings=settings) as server:
         await server.ingest.create("pets")
         with pytest.raises(TooLarge, match="11 bytes, expected at most 10"):
             await server.ingest.put("pets", "a.txt", b"x" * 11)
@@ -264,7 +264,7 @@ async def test_what_is_over_a_limit_is_refused_and_stores_nothing(tmp_path):
 
 
 async def test_what_is_not_there_is_said(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         with pytest.raises(UnknownCollection):
             await server.ingest.put("pets", "a.txt", CATS)
         with pytest.raises(BadUpload, match="letters"):
@@ -277,7 +277,7 @@ async def test_what_is_not_there_is_said(tmp_path):
 
 
 async def test_what_one_tenant_puts_no_other_can_read_change_or_remove(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("everybodys")
         with as_tenant("acme"):
             await server.ingest.create("pets")
@@ -305,7 +305,7 @@ async def test_what_one_tenant_puts_no_other_can_read_change_or_remove(tmp_path)
 
 
 async def test_documents_of_a_tenants_chats_are_its_own(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         text = CATS.decode()
         with as_tenant("acme"):
             await server.learning.chunks([GivenDocument("a", text)])
@@ -313,7 +313,7 @@ async def test_documents_of_a_tenants_chats_are_its_own(tmp_path):
             assert is_known(server, CATS)
         assert not is_known(server, CATS) and server.learning._runs.lacks([text], "") == [text]
         assert not stored(server)
-    async with beside(tmp_path) as again:
+    async with ingesting_server(tmp_path) as again:
         with as_tenant("acme"):
             await again.learning.chunks([GivenDocument("b", DOGS.decode())])
             assert is_known(again, CATS), "what came before the restart is known with the first that comes"
@@ -321,7 +321,7 @@ async def test_documents_of_a_tenants_chats_are_its_own(tmp_path):
 
 
 async def test_a_path_cannot_run_through_a_document(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         await put(server, "a", CATS)
         with pytest.raises(BadUpload, match="another document"):
@@ -329,7 +329,7 @@ async def test_a_path_cannot_run_through_a_document(tmp_path):
 
 
 async def test_a_job_waits_for_another_process_that_writes_to_the_store(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         with store_lock(tmp_path):
             job = await server.ingest.put("pets", "cats.txt", CATS)
@@ -339,7 +339,7 @@ async def test_a_job_waits_for_another_process_that_writes_to_the_store(tmp_path
 
 
 async def test_a_job_that_fails_says_why_and_the_next_one_catches_up(tmp_path, monkeypatch):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
         with monkeypatch.context() as full:
 
@@ -355,7 +355,7 @@ async def test_a_job_that_fails_says_why_and_the_next_one_catches_up(tmp_path, m
 
 
 async def test_ended_jobs_are_remembered_up_to_a_number(tmp_path):
-    async with beside(tmp_path, settings=ServeConfig(max_ended_jobs=2)) as server:
+    async with ingesting_server(tmp_path, settings=ServeConfig(max_ended_jobs=2)) as server:
         await server.ingest.create("pets")
         for i in range(4):
             await put(server, f"{i}.txt", f"fact {i}".encode())
@@ -363,20 +363,20 @@ async def test_ended_jobs_are_remembered_up_to_a_number(tmp_path):
 
 
 async def test_a_collection_of_another_model_is_left_alone(tmp_path):
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         await server.ingest.create("pets")
     manifest = tmp_path / "collections" / "pets" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("fake-fingerprint", "other-fingerprint"))
-    async with beside(tmp_path) as server:
+    async with ingesting_server(tmp_path) as server:
         assert server.library.names == ()
     assert (tmp_path / "documents" / "pets").is_dir()
 
 
 async def test_a_collection_is_made_with_the_servers_embedding_model_and_keeps_it(tmp_path):
-    async with beside(tmp_path, settings=ServeConfig(embedder="the-first")) as server:
+    async with ingesting_server(tmp_path, settings=ServeConfig(embedder="the-first")) as server:
         await server.ingest.create("pets")
         await put(server, "a.md", CATS)
-    async with beside(tmp_path, settings=ServeConfig(embedder="another")) as server:
+    async with ingesting_server(tmp_path, settings=ServeConfig(embedder="another")) as server:
         await put(server, "b.md", DOGS)
         await server.ingest.create("more")
         made = {name: server.library.retriever(name).collection.settings for name in ("pets", "more")}

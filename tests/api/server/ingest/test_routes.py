@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from api.server.errors import install_handlers
 from api.server.ingest.routes import ingest_router
 from api.server.settings import DEFAULTS, ServeConfig
-from tests.support.ingesting_beside import Beside, beside
+from tests.support.ingesting_server import IngestingServer, ingesting_server
 
 pytestmark = pytest.mark.asyncio
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.asyncio
 @asynccontextmanager
 async def routes(
     store: Path, settings: ServeConfig = DEFAULTS
-) -> AsyncIterator[tuple[httpx.AsyncClient, Beside]]:
-    async with beside(store, settings=settings) as server:
+) -> AsyncIterator[tuple[httpx.AsyncClient, IngestingServer]]:
+    async with ingesting_server(store, settings=settings) as server:
         app = FastAPI()
         install_handlers(app)
         app.include_router(ingest_router(server.ingest))

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from tests.support.fuzzing import fuzz
-from tests.support.hostile import Attack, attacks
+from tests.support.malformed_requests import Attack, attacks
+from tests.support.processes import wait_for
 from tests.support.server_process import Running, started
-from tests.support.servers import wait_for
 
 pytestmark = pytest.mark.engine
 

@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from api.server.vector_stores.routes import open_vector_stores, vector_stores_router
-from tests.support.ingesting_beside import HeldEngine, beside
-from tests.support.live import application, client_of
+from tests.support.http_app import application, client_of
+from tests.support.ingesting_server import HeldEngine, ingesting_server
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def serving(store: Path) -> Iterator[Served]:
 
     @asynccontextmanager
     async def ingesting(app: FastAPI) -> AsyncIterator[None]:
-        async with beside(store) as server:
+        async with ingesting_server(store) as server:
             engines.append(server.engine)
             app.include_router(vector_stores_router(open_vector_stores(server.library, server.ingest)))
             yield

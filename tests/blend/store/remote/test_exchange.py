@@ -19,7 +19,8 @@ from blend.store.remote.view import RemoteView
 from blend.store.tiers.backed import BackedStore
 from blend.store.tiers.disk import DiskStore
 from tests.blend.store.test_contract import same
-from tests.support.servers import RedisServer, free_port, mark_of_path, redis_url, wait_for
+from tests.support.processes import free_port, wait_for
+from tests.support.storage_servers import RedisServer, mark_of_path, redis_url
 
 MakeChunk = Callable[..., ChunkKV]
 

@@ -21,7 +21,8 @@ from blend.store.file_format.recoding import recoded
 from blend.store.remote import entry as remote_entry
 from blend.store.remote.remote import RemoteStore
 from tests.blend.store.test_contract import same
-from tests.support.servers import mark_of_path, redis_server, redis_url, s3_url, wait_for
+from tests.support.processes import wait_for
+from tests.support.storage_servers import mark_of_path, redis_server, redis_url, s3_url
 
 MakeChunk = Callable[..., ChunkKV]
 ROOT = Path(__file__).parents[4]

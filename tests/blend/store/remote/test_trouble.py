@@ -16,8 +16,9 @@ from blend.store.remote.breaker import CLOSED
 from blend.store.remote.line import UnreachableRemote
 from blend.store.remote.remote import RemoteStore
 from tests.blend.store.test_contract import same
-from tests.support import bad_servers
-from tests.support.servers import RedisServer, free_port
+from tests.support import broken_servers
+from tests.support.processes import free_port
+from tests.support.storage_servers import RedisServer
 
 MakeChunk = Callable[..., ChunkKV]
 DEADLINE_MS = 300
@@ -70,13 +71,13 @@ def test_a_dead_server(make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture) 
     assert_costs_one_deadline(remote(free_port()), make_chunk(1), caplog)
 
 
-@pytest.mark.parametrize("answer", bad_servers.ALL)
+@pytest.mark.parametrize("answer", broken_servers.ALL)
 def test_a_server_that_accepts_and_does_not_answer_as_it_should(
     answer: Callable[[socket.socket], None], make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with bad_servers.serving(answer) as port:
+    with broken_servers.serving(answer) as port:
         store = remote(port)
-        if answer is bad_servers.lying:  # well-formed answers: only the checks of what was read can tell
+        if answer is broken_servers.lying:  # well-formed answers: only the checks of what was read can tell
             with pytest.raises(CorruptChunk):
                 store.get(make_chunk(1).record)
             assert store.corrupt_found == 1
@@ -84,14 +85,14 @@ def test_a_server_that_accepts_and_does_not_answer_as_it_should(
             assert_costs_one_deadline(store, make_chunk(1), caplog)
 
 
-@pytest.mark.parametrize("answer", [bad_servers.silent, bad_servers.garbage])
+@pytest.mark.parametrize("answer", [broken_servers.silent, broken_servers.garbage])
 def test_an_s3_service_that_does_not_answer_as_it_should(
     answer: Callable[[socket.socket], None],
     make_chunk: MakeChunk,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with bad_servers.serving(answer) as port:
+    with broken_servers.serving(answer) as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")

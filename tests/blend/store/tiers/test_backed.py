@@ -12,7 +12,7 @@ from blend.store.file_format.chunk_file import encode
 from blend.store.remote.remote import RemoteStore
 from blend.store.tiers.backed import BackedStore
 from blend.store.tiers.disk import DiskStore
-from tests.support.servers import redis_url
+from tests.support.storage_servers import redis_url
 
 MakeChunk = Callable[..., ChunkKV]
 

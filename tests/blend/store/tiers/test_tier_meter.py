@@ -14,7 +14,8 @@ from blend.store.tiers.backed import BackedStore
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.disk import DiskStore
 from blend.store.tiers.tier_meter import READ, WRITE
-from tests.support.servers import RedisServer, wait_for
+from tests.support.processes import wait_for
+from tests.support.storage_servers import RedisServer
 
 MakeChunk = Callable[..., ChunkKV]
 

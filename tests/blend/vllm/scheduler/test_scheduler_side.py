@@ -37,7 +37,7 @@ from blend.vllm.scheduler.lineage import KeptNames
 from blend.vllm.scheduler.scheduler_side import SchedulerSide
 from blend.vllm.settings import Settings, remember_remote
 from blend.vllm.version import installed_vllm
-from tests.support.servers import RedisServer
+from tests.support.storage_servers import RedisServer
 
 PREFIX, FIRST, SECOND = (1, 2, 3), tuple(range(10, 40)), tuple(range(50, 90))
 PROMPT = [*PREFIX, *SECOND, 5, *FIRST, 7, 8, 9]

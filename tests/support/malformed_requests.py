@@ -1,4 +1,4 @@
-"""Bodies that no route should take: a table of them, and the routes that they are sent to."""
+"""Malformed requests: a table of bodies, and the routes that must refuse each one."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Attack:
-    """One request that is wrong.
+    """One malformed request.
 
     Attributes:
         content_type: None sends none.

@@ -1,4 +1,4 @@
-"""A server's stand-in: an HTTP peer that streams events as vLLM's server does, at a pace of its own."""
+"""A fake of vLLM's HTTP server without a model: it streams the same events, at a pace that the test sets."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 
 @dataclass
-class StandIn:
-    """What it does, and what it was asked.
+class FakeVllm:
+    """Its pace, and the requests that it received.
 
     Attributes:
         first_s: before the first token; `blended_first_s` where blending is on.
@@ -84,7 +84,7 @@ def event(choices: list[dict[str, Any]], **more: Any) -> str:
 
 
 @contextmanager
-def standing_in(peer: StandIn) -> Iterator[str]:
+def fake_vllm_server(peer: FakeVllm) -> Iterator[str]:
     """Serve it on a free port; yields its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(peer.app, log_level="critical", ws="none", lifespan="off"))

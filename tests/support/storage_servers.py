@@ -3,12 +3,9 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -17,30 +14,10 @@ import httpx
 import pytest
 import redis
 
-START_S = 60
+from tests.support.processes import free_port, wait_for
+
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 _RUNNING: "list[RedisServer | S3Service]" = []
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def wait_for(works: Callable[[], object], process: "subprocess.Popen[bytes] | None" = None) -> None:
-    """Return when a call neither raises nor returns something false, while the process that it asks runs."""
-    deadline = time.monotonic() + START_S
-    while True:
-        assert process is None or process.poll() is None, f"it ended with status {process.returncode}"
-        try:
-            if works():
-                return
-        except (OSError, redis.RedisError, httpx.TransportError):
-            pass
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
 
 
 class RedisServer:

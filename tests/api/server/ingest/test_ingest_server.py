@@ -12,8 +12,8 @@ import numpy as np
 import openai
 import pytest
 
+from tests.support.processes import wait_for
 from tests.support.server_process import ROOT, Served
-from tests.support.servers import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -1,4 +1,4 @@
-"""A job in a process of its own, over documents made for it: it may be killed there, or starved."""
+"""Precompute jobs in a process of their own, over generated documents: a test may kill or starve them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ Reports = list[dict[str, Any]]
 
 
 def write_documents(folder: Path, names: Iterable[str], num_words: int) -> None:
-    """Documents whose words all differ; one that is written again is the same."""
+    """Documents of distinct words; the same name gives the same text."""
     folder.mkdir(parents=True)
     for name in names:
         (folder / f"{name}.txt").write_text(" ".join(f"{name}{i}" for i in range(num_words)))
@@ -24,7 +24,7 @@ def reports_of(module: str, *args: str | Path, timeout_s: float, under: Sequence
     """Run a module of tests.support that prints JSON lines.
 
     Args:
-        under: a command that the interpreter is started by.
+        under: a command that starts the interpreter.
     """
     done = subprocess.run(
         [*under, sys.executable, "-m", f"tests.support.{module}", *map(str, args)],

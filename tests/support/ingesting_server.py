@@ -1,4 +1,4 @@
-"""Ingestion beside a server, without its engine: a real library and store, random numbers for chunk KV."""
+"""A server's ingestion without an engine: a real library and store, random numbers for chunk KV."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ MODEL = "fake-fingerprint"
 
 
 class HeldEngine(FakeEngine):
-    """Computes nothing before it is let go, as an engine that others keep busy, and stops when asked to."""
+    """Computes nothing until the test allows it, like an engine that is busy; heeds interruptions."""
 
     def __init__(self, store: Path, interruption: Interruption, namespace: str = "") -> None:
         super().__init__(store, MODEL, max_model_len=4000, namespace=namespace)
@@ -49,8 +49,8 @@ class NoTemplate:
 
 
 @dataclass
-class Beside:
-    """What a server has; `engine` is the one of no namespace."""
+class IngestingServer:
+    """The parts of a server; `engine` serves the public namespace."""
 
     library: Library
     engine: HeldEngine
@@ -67,9 +67,9 @@ class Beside:
 
 
 @asynccontextmanager
-async def beside(
+async def ingesting_server(
     store: Path, *names: str, settings: ServeConfig = DEFAULTS, share: float = 1.0
-) -> AsyncIterator[Beside]:
+) -> AsyncIterator[IngestingServer]:
     """A server's ingestion, from its start to its end."""
     library = Library(store, names, opener=WordEmbedder, reader=namespace_in_force.get)
     interruption, pace = Interruption(), Pace(share, lambda: False)
@@ -84,7 +84,7 @@ async def beside(
     learning = Learning(library, engine_of, runs, ingest.worker, open_learned)
     await ingest.start()
     try:
-        yield Beside(
+        yield IngestingServer(
             library, engine, engine_of, ingest, learning, ChatDocuments(learning, NoTemplate(), settings)
         )
     finally:

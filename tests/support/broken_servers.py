@@ -1,4 +1,4 @@
-"""Servers that are worse than none: they accept connections and do not keep what that promises."""
+"""Broken servers: they accept connections, then stay silent, send noise, drip bytes or answer wrongly."""
 
 import os
 import socket

@@ -15,13 +15,13 @@ from vllm.entrypoints.serve.exception_handling.register import init_exception_ha
 
 from api.server.errors import install_handlers
 from api.server.surface.request import NAMESPACE
-from tests.support.servers import START_S, free_port
+from tests.support.processes import START_S, free_port
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-class Names:
-    """In the place of keys: whoever asks says who it is."""
+class NamespaceHeader:
+    """Replaces API keys: the header `x-who` names the namespace."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -38,7 +38,7 @@ def application(lifespan: Lifespan | None = None) -> FastAPI:
     app.state.args = SimpleNamespace(log_error_stack=False)  # vLLM's handlers ask for it
     init_exception_handler(app)
     install_handlers(app)
-    app.add_middleware(Names)
+    app.add_middleware(NamespaceHeader)
     return app
 
 
