@@ -1,4 +1,4 @@
-"""`kvblend ask`: one question, answered in the terminal, with its sources and figures underneath."""
+"""`kvblend ask`: one question, answered in the terminal, with sources and figures below."""
 
 import argparse
 import json
@@ -24,29 +24,43 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("question")
     parser.add_argument("--collection", required=True, metavar="NAME")
     add = parser.add_argument
-    add("--method", choices=tuple(Method), default=DEFAULTS.method, help="of ranking (default: %(default)s)")
+    add(
+        "--method",
+        choices=tuple(Method),
+        default=DEFAULTS.method,
+        help="ranking method (default: %(default)s)",
+    )
     add("--top-k", type=int, help=f"chunks to retrieve (default: {DEFAULTS.top_k}, or what --fit allows)")
     add("--fit", type=int, metavar="N", help="as many chunks as fit into N tokens")
-    add("--min-score", type=float, metavar="X", help="least cosine of a chunk; with bm25, least BM25 score")
-    add("--neighbours", type=int, default=0, metavar="N", help="chunks before and after each one, besides")
-    add("--filter", type=json.loads, metavar="JSON", help="documents to look at, as in rag.filter over HTTP")
+    add(
+        "--min-score",
+        type=float,
+        metavar="X",
+        help="minimum cosine of a chunk; with bm25, minimum BM25 score",
+    )
+    add("--neighbours", type=int, default=0, metavar="N", help="also take N chunks before and after each one")
+    add("--filter", type=json.loads, metavar="JSON", help="documents to search, as rag.filter over HTTP")
     parser.add_argument("--recompute-ratio", type=parse_ratio, default=None, help="in [0, 1], or auto")
     parser.add_argument("--selector", default=None, help="rule that picks the tokens to recompute")
-    parser.add_argument("--max-tokens", type=int, default=128, help="of the answer")
+    parser.add_argument(
+        "--max-tokens", type=int, default=128, help="maximum tokens of the answer (default: %(default)s)"
+    )
     parser.add_argument("--compare", action="store_true", help="also answer by full prefill, and time both")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--url", default=None, help="of a running server; without it the engine is started")
+    parser.add_argument(
+        "--url", default=None, help="URL of a running server; without it an engine is started"
+    )
     parser.add_argument("--store", type=Path, default=None, help="the store's folder")
     parser.add_argument("--model", default=None, help="the collection's model unless given")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answer, print, return the exit status."""
+    """Answer and print; returns the exit status."""
     # Imported here, since these load the HTTP side and vLLM, which --help must not wait for.
     from api.cli.asker import Question
     from api.server.chat.options import read_options
 
-    said = {
+    options = {
         "collection": args.collection,
         "method": args.method,
         "top_k": args.top_k,
@@ -57,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         "recompute_ratio": args.recompute_ratio,
         "selector": args.selector,
     }
-    rag = read_options({"rag": {key: value for key, value in said.items() if value is not None}}).rag
+    rag = read_options({"rag": {key: value for key, value in options.items() if value is not None}}).rag
     assert rag is not None
     question = Question(args.question, rag, args.max_tokens)
     with _asker(args, question) as asker:
@@ -84,7 +98,7 @@ def as_object(reply: Reply, comparison: Comparison | None = None) -> dict[str, A
 
 
 def figures(reply: Reply) -> str:
-    """Sources and figures of an answer, for people."""
+    """Sources and figures of an answer, as text."""
     blend = reply.blend
     sources = list(dict.fromkeys(chunk["source"] for chunk in blend["chunks"] if chunk["source"]))
     lines = ["Sources: " + (", ".join(sources) or "none")]
@@ -105,7 +119,7 @@ def figures(reply: Reply) -> str:
 
 
 def both(comparison: Comparison) -> str:
-    """Both answers, and the figures of the comparison, for people."""
+    """Both answers and the figures of the comparison, as text."""
     blended, full = comparison.blended, comparison.full
     return "\n\n".join(
         [

@@ -1,14 +1,14 @@
-"""Rows of text in columns that stand straight, for people."""
+"""Rows of text in aligned columns."""
 
 from collections.abc import Collection, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[str]) -> str:
-    """Rows under each other.
+    """Align the columns of rows.
 
     Args:
-        rows: of the same length, the head first.
-        right: names in the head whose columns hold numbers, and stand to the right.
+        rows: of equal length, the head first.
+        right: names of columns to align right, such as numbers.
 
     >>> print(aligned([("arm", "ms"), ("blend", "7")], right={"ms"}))
     arm    ms

@@ -1,4 +1,4 @@
-"""`kvblend doctor`: the environment, the model, and whether blending it agrees with full prefill."""
+"""`kvblend doctor`: the environment, the model, and whether blended answers agree with full prefill."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ EXIT_FAILED = 4
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the engine runs on."""
+    """Versions and device of the engine."""
 
     kvblend: str
     python: str
@@ -29,10 +29,10 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model as it will be served.
+    """The model as it is served.
 
     Attributes:
-        not_blendable: why it is served without blending, or None.
+        not_blendable: why the model is served without blending, or None.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Model:
 
 def add_parser(subparsers: Any) -> None:
     """The command's arguments."""
-    parser = subparsers.add_parser("doctor", help="check that the model blends as full prefill answers")
+    parser = subparsers.add_parser("doctor", help="check that blended answers agree with full prefill")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
     parser.add_argument("--store", type=Path, default=None, help="the store's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def environment() -> Environment:
-    """What is installed here, after the engine's environment was prepared."""
+    """Installed versions and the device; called after the engine's environment is prepared."""
     import torch
 
     from api.version import kvblend_version

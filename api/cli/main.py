@@ -29,7 +29,7 @@ _BENCH_NEEDS = ("bench", "matplotlib")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
-    What the caller or the data did wrong is one line on standard error and status 1.
+    An error of the caller or the data is one line on standard error and status 1.
     """
     parser = command_parser()
     try:

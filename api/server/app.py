@@ -52,7 +52,7 @@ from blend.vllm.gate.verdict_file import GateFile
 from retriever.rerank import open_reranker
 
 CLOSE_S = 3
-"""For connections to close once no request is under way: who rests on one over TLS may take 30 to say so."""
+"""Time for idle connections to close at the end: a TLS client may take 30 s to close its side."""
 
 
 def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
@@ -64,13 +64,13 @@ def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
     Raises:
         UnknownCollection, CollectionError, EmbedderError: before the served model is loaded.
         ModelError: the model cannot be found or read.
-        RequestError: a flag cannot be served with.
+        RequestError: a flag is not supported.
         ConfigError: a key or certificate cannot be read.
     """
     reranker = None if config.reranker is None else open_reranker(config.reranker)
     library = Library(store.path, config.collections, reranker=reranker, reader=namespace_in_force.get)
     if config.embedder != DEFAULTS.embedder:
-        library.embedder(config.embedder)  # what cannot be had is said now, and not to the first client
+        library.embedder(config.embedder)  # a missing model fails now, and not at the first request
     cli_env_setup()
     args = parse_flags(flags)
     entry.configure_logging_from_args(args)  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
         always_blends=config.always_blend,
     )
     library.check_model(launch.setup.settings.fingerprint)
-    # Until the HTTP server installs its own handlers, a polite kill is as good as Ctrl-C.
+    # Until the HTTP server installs its own handlers, SIGTERM is handled like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     address, listener = setup_server(launch.args, reuse_port=False)
     with listener:
@@ -124,7 +124,7 @@ async def _serve(
 
 
 def _engine_arguments(args: Any) -> Any:
-    """The engine's part of the flags, as vLLM's own server reads it."""
+    """The engine's arguments from the flags, as in vLLM's own server."""
     arguments = AsyncEngineArgs.from_cli_args(args)
     propagate_flash_late_interaction(args, arguments)
     return arguments
@@ -145,7 +145,7 @@ async def _build(
     if hasattr(client.renderer, "know"):
         client.renderer.know(library)
     state = app.state
-    if state.openai_serving_chat is not None:  # a model that generates
+    if state.openai_serving_chat is not None:  # a generating model
         documents = ingestion.documents if ingestion else None
         file_search = _file_search(app, client, retrieval, ingestion)
         state.openai_serving_chat = BlendChat(state.openai_serving_chat, retrieval, documents, file_search)
@@ -162,7 +162,7 @@ async def _build(
 def _file_search(
     app: FastAPI, client: Any, retrieval: Retrieval, ingestion: Ingestion | None
 ) -> FileSearch | None:
-    """Open the vector stores, with their routes; None where nothing can be put into any."""
+    """Open the vector stores, with their routes; None without ingestion."""
     if ingestion is None:
         return None
     stores = open_vector_stores(retrieval.library, ingestion.ingest)
@@ -172,14 +172,14 @@ def _file_search(
 
 
 def _pass_gate(launch: Launch) -> None:
-    """See that there is a verdict on the model; where there is none, an engine's start finds one."""
+    """Run the model's self-check, by starting an engine, unless its verdict is stored."""
     if launch.setup.not_blendable is None and GateFile(launch.setup.settings.verdict_file).read() is None:
         with Engine(launch.model, launch.setup.settings.tiers, **launch.said):
             pass
 
 
 def _status(launch: Launch, library: Library) -> str:
-    """One line on what is served and whether it is blended."""
+    """One line: what is served, and whether it is blended."""
     setup = launch.setup
     names = ", ".join(library.names) or "no collection"
     if setup.not_blendable is not None:
@@ -192,14 +192,14 @@ def _status(launch: Launch, library: Library) -> str:
 
 
 def _uvicorn(args: Any) -> dict[str, Any]:
-    """As vLLM's own server sets it up."""
+    """uvicorn's arguments, as in vLLM's own server."""
     log_config = get_uvicorn_log_config(args)
     return {
         "enable_ssl_refresh": args.enable_ssl_refresh,
         "host": args.host,
         "port": args.port,
         "log_level": args.uvicorn_log_level,
-        "access_log": False,  # each request has a line of ours
+        "access_log": False,  # `LogRequests` writes a line for each request
         "timeout_graceful_shutdown": CLOSE_S,
         "timeout_keep_alive": entry.envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,  # type: ignore[attr-defined]
         "ssl_keyfile": args.ssl_keyfile,

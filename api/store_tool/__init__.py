@@ -1,4 +1,4 @@
-"""`kvblend store`: what is stored, whether it is whole, and what stays."""
+"""`kvblend store`: list, verify, move, pin and remove stored chunk KV."""
 
 import argparse
 from importlib import import_module

@@ -20,13 +20,13 @@ MEMBER = re.compile(rf"models/([0-9A-Za-z_-]+)/chunks/([0-9A-Za-z]+){re.escape(S
 
 
 def write_archive(path: Path, catalogue: Catalogue, keys: Sequence[Key]) -> tuple[int, int]:
-    """Write chunks, each verified, into a file that is there when it is whole.
+    """Write chunks, each verified, into a file, atomically.
 
     Returns:
         Number of chunks, and bytes of their files.
 
     Raises:
-        StoreError: a chunk is damaged, or the file cannot be written; there is no file then.
+        StoreError: a chunk is damaged, or the file cannot be written; no file is left then.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     num_bytes = 0
@@ -57,8 +57,8 @@ def read_archive(path: Path) -> Iterator[tuple[str, str, bytearray]]:
     """Chunks of a tar file, each verified: the mark of its model, its id, and its file.
 
     Raises:
-        StoreError: the file cannot be read, holds something else, or a chunk of it is damaged. Chunks
-            that came before are good.
+        StoreError: the file cannot be read, has other content, or a chunk is damaged. Chunks before that one
+            are good.
     """
     try:
         with tarfile.open(path, "r:") as archive:

@@ -1,4 +1,4 @@
-"""What lies in a store, over all models. Looking changes nothing: what is damaged is named, and stays."""
+"""The stored chunks of all models. Read-only: a damaged chunk is reported, and stays."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class Stored:
         mark: of its model, see `blend.store.layout`.
         num_bytes: of the file.
         used_s: when it was last used, in seconds since 1970.
-        record: what it holds, or None where that cannot be read.
-        codec: name of what packed it, or None where that cannot be read.
-        collections: names of those that need it.
+        record: of its content, or None if unreadable.
+        codec: name of its codec, or None if unreadable.
+        collections: names of the collections that need it.
     """
 
     chunk_id: str
@@ -52,7 +52,7 @@ class Catalogue:
     """The chunks of a store's models in one tier, and the collections of its folder.
 
     Raises:
-        StoreError: there is no store, or the remote cannot be reached.
+        StoreError: no store, or the remote cannot be reached.
         ConfigError: no remote is configured.
     """
 
@@ -62,14 +62,14 @@ class Catalogue:
 
     @cached_property
     def needs(self) -> Needs:
-        """Which collections need what."""
+        """Which collections need which chunks."""
         return Needs(self.path, self.record)
 
     def chunks(self, collection: str | None = None) -> Iterator[Key]:
-        """All stored chunks, those that a collection needs, in one fixed order.
+        """All stored chunks, or those that a collection needs, in a fixed order.
 
         Raises:
-            UnknownCollection: there is none of that name.
+            UnknownCollection: no collection of that name.
         """
         if collection is not None:
             self.needs.check(collection)
@@ -79,28 +79,28 @@ class Catalogue:
                     yield key
 
     def find(self, text: str, *, pins: bool = False) -> Key:
-        """The chunk whose id begins so.
+        """The chunk whose id has a prefix.
 
         Args:
-            pins: look among the pins as well, whose chunks need not be stored.
+            pins: search the pins too, whose chunks may be missing.
 
         Raises:
-            StoreError: there is none, or more than one.
+            StoreError: no chunk, or more than one.
         """
         keys = [*self.chunks(), *self._pins()] if pins else [*self.chunks()]
         found = {key for key in keys if key.chunk_id.startswith(text)}
         if not found:
-            raise StoreError(f"no chunk {text!r} in {self.path}: kvblend store ls shows what there is")
+            raise StoreError(f"no chunk {text!r} in {self.path}: kvblend store ls lists them")
         if len(found) == 1:
             return found.pop()
         examples = ", ".join(sorted(key.chunk_id for key in found)[:3])
         raise StoreError(f"{text!r} begins {len(found)} ids, expected one: give more of it ({examples} ...)")
 
     def find_all(self, texts: Iterable[str], *, pins: bool = False) -> list[Key]:
-        """The same for several, each once.
+        """Find several chunks, each once.
 
         Raises:
-            StoreError: one of them is no chunk, or several.
+            StoreError: a prefix matches no chunk, or several.
         """
         return list(dict.fromkeys(self.find(text, pins=pins) for text in texts))
 
@@ -108,11 +108,11 @@ class Catalogue:
         return (Key(mark, pin) for mark, store in self.stores.items() for pin in store.pinned_ids())
 
     def record(self, mark: str, chunk_id: str) -> ChunkRecord | None:
-        """What a chunk is, or None where it is absent or unreadable."""
+        """A chunk's record, or None if it is absent or unreadable."""
         return self.stores[mark].peek(chunk_id) if mark in self.stores else None
 
     def codec(self, key: Key) -> str | None:
-        """Name of what packed a chunk, or None where it is absent or unreadable."""
+        """Name of a chunk's codec, or None if it is absent or unreadable."""
         parts = self.stores[key.mark].parts(key.chunk_id)
         return None if parts is None else codec_of(parts["kv"]).name
 
@@ -121,7 +121,7 @@ class Catalogue:
         return self.needs.of(key.mark, key.chunk_id, self.record(key.mark, key.chunk_id))
 
     def stored(self, keys: Iterable[Key]) -> Iterator[Stored]:
-        """What is stored of chunks; those that went meanwhile are left out."""
+        """Details of chunks; chunks that were removed meanwhile are skipped."""
         for key in keys:
             store = self.stores[key.mark]
             entry, record = store.entry(key.chunk_id), self.record(key.mark, key.chunk_id)
@@ -138,5 +138,5 @@ class Catalogue:
                 )
 
     def problem(self, key: Key) -> str | None:
-        """What is wrong with a chunk, every byte of which is read; None when it is whole or gone."""
+        """Damage of a chunk, found by reading every byte; None for an intact or absent chunk."""
         return self.stores[key.mark].problem(key.chunk_id)

@@ -1,4 +1,4 @@
-"""`kvblend store verify`: every byte of every chunk is read."""
+"""`kvblend store verify`: reads every byte of every chunk."""
 
 import argparse
 import json
@@ -12,19 +12,17 @@ EXIT_FAILED = 4
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     """Arguments of the verb."""
     verify = add_verb(verbs, "verify", "read every byte of stored chunks and compare their checksums")
-    verify.epilog = (
-        "Exit status: 0 when all is whole, or was made so by --repair; 4 when something is damaged."
-    )
+    verify.epilog = "Exit status: 0 when all chunks are intact, or after --repair; 4 when a chunk is damaged."
     add_ids(verify, "*")
     add_collection(verify)
     verify.add_argument(
-        "--repair", action="store_true", help="drop what is damaged; the next precompute computes it again"
+        "--repair", action="store_true", help="drop damaged chunks; the next precompute computes them again"
     )
     return [verify]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify; 0 when all is whole in the end, 4 when not."""
+    """Verify; returns 0 when no damaged chunk is left, else 4."""
     from api.store_tool.catalogue import Catalogue
 
     catalogue = Catalogue(config_of(args), args.tier)
@@ -48,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _render(checked: int, damaged: list[dict[str, Any]]) -> str:
-    lines = [f"{one['id']}: {one['problem']}; {_wanted_by(one['collections'])}" for one in damaged]
+    lines = [f"{one['id']}: {one['problem']}; {_needed_by(one['collections'])}" for one in damaged]
     lines.append(f"{checked} checked, {len(damaged)} damaged{_next_step(damaged)}")
     return "\n".join(lines)
 
 
-def _wanted_by(collections: list[str]) -> str:
-    return f"wanted by {', '.join(collections)}" if collections else "no collection names it"
+def _needed_by(collections: list[str]) -> str:
+    return f"needed by {', '.join(collections)}" if collections else "needed by no collection"
 
 
 def _next_step(damaged: list[dict[str, Any]]) -> str:
@@ -62,4 +60,4 @@ def _next_step(damaged: list[dict[str, Any]]) -> str:
         return ""
     if not damaged[0]["dropped"]:
         return ": --repair drops them"
-    return " and dropped: kvblend precompute computes what a collection wants again"
+    return " and dropped: kvblend precompute computes again what a collection needs"

@@ -1,4 +1,4 @@
-"""`kvblend store gc`: back within the budget, and rid of what nobody needs."""
+"""`kvblend store gc`: evicts chunks over the budget, and drops unneeded ones."""
 
 import argparse
 import json
@@ -20,22 +20,24 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
         "--max-bytes",
         type=size,
         metavar="N",
-        help="of each model, such as 20GB; unless given, the configured disk_bytes or remote_bytes",
+        help="budget of each model, such as 20GB (default: the configured disk_bytes or remote_bytes)",
     )
     gc.add_argument(
-        "--unneeded", action="store_true", help="first drop what no collection needs and nobody pinned"
+        "--unneeded",
+        action="store_true",
+        help="first drop chunks that no collection needs and that are not pinned",
     )
     return [gc]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evict, and say what went and what is left."""
+    """Evict, and report what was removed and what is left."""
     from api.store_tool.catalogue import Catalogue
 
     config, is_remote = config_of(args), args.tier == "remote"
     if args.unneeded and is_remote:
         raise RequestError(
-            "gc --unneeded: what collections of other machines need of a remote is not known here"
+            "gc --unneeded: the collections of other machines that use the remote are unknown here"
         )
     catalogue = Catalogue(config, args.tier)
     budget = config.remote_bytes if is_remote else config.disk_bytes
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _drop_unneeded(catalogue: "Catalogue", stored: "list[Stored]") -> None:
-    with store_lock(catalogue.path):  # a job that runs may need what no collection names yet
+    with store_lock(catalogue.path):  # a running job may need chunks that no collection names yet
         catalogue.needs.check_known()
         for one in stored:
             if not one.collections and not one.pinned:

@@ -1,4 +1,4 @@
-"""`kvblend store ls`, `show` and `stats`: what is stored."""
+"""`kvblend store ls`, `show` and `stats`: lists stored chunks."""
 
 import argparse
 import json
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from blend.store.file_format.chunk_header import Part
 
 SHOWN_DIGITS = 12
-"""Of an id in a table: enough to be unique, and to be given to another command."""
+"""Digits of an id in a table: enough to be unique, and to be passed to another command."""
 
 
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     """Arguments of the verbs."""
     ls = add_verb(verbs, "ls", "list stored chunks")
     add_collection(ls)
-    show = add_verb(verbs, "show", "show one chunk: what it is, and who needs it")
+    show = add_verb(verbs, "show", "show chunks in detail, and which collections need them")
     add_ids(show, "+")
-    stats = add_verb(verbs, "stats", "count what each model has stored")
+    stats = add_verb(verbs, "stats", "count the stored chunks of each model")
     return [ls, show, stats]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is asked for."""
+    """Run the verb and print its output."""
     from api.store_tool.catalogue import Catalogue
 
     catalogue = Catalogue(config_of(args), args.tier)
@@ -105,7 +105,7 @@ def _parts(catalogue: "Catalogue", one: "Stored") -> dict[str, str] | None:
 
 
 def _described(part: "Part") -> str:
-    """A tensor's dtype and shape, and what it unpacks to."""
+    """A tensor's dtype and shape, packed and unpacked."""
     here = f"{str(part.dtype)[6:]} {list(part.shape)}"
     if part.packing is None:
         return here

@@ -1,4 +1,4 @@
-"""`kvblend store export` and `import`: chunks as one tar file, verified on the way out and on the way in."""
+"""`kvblend store export` and `import`: chunks as one tar file, verified on export and on import."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     export.add_argument("file", metavar="FILE", type=Path, help="tar file to write")
     add_ids(export, "*")
     add_collection(export)
-    taking = add_verb(verbs, "import", "take in the chunks of a tar file that export wrote")
+    taking = add_verb(verbs, "import", "read the chunks of a tar file that export wrote")
     taking.add_argument("file", metavar="FILE", type=Path, help="tar file to read")
     return [export, taking]
 
@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     """Write or read a tar file; damaged chunks are neither exported nor imported."""
     if args.tier != "disk":
         raise RequestError(
-            f"{args.verb} --tier remote: only the folder's chunks go through a tar file; kvblend precompute "
-            "fetches from a remote and sends to it"
+            f"{args.verb} --tier remote: only chunks of the folder are exported and imported; kvblend "
+            "precompute fetches from a remote and sends to it"
         )
     done = _export(args) if args.verb == "export" else _import(args)
     line = f"{args.verb}ed {sum_line(done['chunks'], done['bytes'])}: {args.file}"

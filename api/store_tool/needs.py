@@ -1,4 +1,4 @@
-"""Which collections need a stored chunk: as their own, as its led version, or for a job not yet finished."""
+"""Which collections need a stored chunk: as a plain or led version, or for an unfinished job."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,18 +12,18 @@ from retriever.layout import list_collections, read_manifest
 from retriever.manifest import Manifest, Settings
 
 RecordOf = Callable[[str, str], ChunkRecord | None]
-"""What is stored, by a model's mark and an id."""
+"""Reads the record of a stored chunk, by its model's mark and its id."""
 
 
 class Needs:
-    """The collections of a store, as they stand now.
+    """The needs of a store's collections, as of now.
 
     Args:
-        record_of: reads what is stored.
+        record_of: reads the record of a stored chunk.
 
     Attributes:
-        damaged: names of collections whose manifests cannot be read, so that what they need is not known.
-        models: names of models, by their marks, as far as a collection names them.
+        damaged: names of collections whose manifests cannot be read, so that their needs are unknown.
+        models: names of models by their marks, for models that a collection names.
     """
 
     def __init__(self, store: Path, record_of: RecordOf) -> None:
@@ -44,24 +44,24 @@ class Needs:
         self.models = {mark_of(_scope(one)): _whose(one) for one in settings}
 
     def check(self, name: str) -> None:
-        """Refuse the name of a collection that is not there.
+        """Check that a collection exists.
 
         Raises:
-            UnknownCollection: there is none of that name.
+            UnknownCollection: no collection of that name.
         """
         if name not in self._manifests and name not in self._unfinished:
             known = ", ".join(sorted({*self._manifests, *self._unfinished})) or "none yet"
             raise UnknownCollection(f"no collection {name!r} in {self._store} (there: {known})")
 
     def check_known(self) -> None:
-        """Refuse to go on where it is not known what a collection needs.
+        """Check that the needs of all collections are known.
 
         Raises:
             CollectionError: a manifest is damaged.
         """
         if self.damaged:
             raise CollectionError(
-                f"collection {self.damaged[0]!r} is damaged, so what it needs is not known: "
+                f"collection {self.damaged[0]!r} is damaged, so the chunks that it needs are unknown: "
                 "run kvblend precompute on it first"
             )
 
@@ -70,7 +70,7 @@ class Needs:
 
         Args:
             mark: of its model.
-            record: what it holds, if that can be read; only then is it known as a led version.
+            record: of the chunk, if readable; without it a led version is not recognised.
         """
         named = {name for name, ids in self._chunk_ids.items() if key in ids}
         named |= {name for name, ids in self._unfinished.items() if key in ids}
@@ -79,7 +79,7 @@ class Needs:
         return tuple(sorted(named))
 
     def _is_led(self, name: str, mark: str, record: ChunkRecord) -> bool:
-        """Whether taking away what stands between prefix and chunk gives one that the collection names."""
+        """Whether the chunk without its lead is one that the collection names."""
         scope, prefix = _scope(self._manifests[name].settings), self._prefixes[name]
         if prefix is None or mark_of(scope) != mark:
             return False
@@ -90,7 +90,7 @@ class Needs:
         return chunk_id(scope, prefix, record.token_ids) in self._chunk_ids[name]
 
     def _prefix_ids(self, manifest: Manifest) -> tuple[int, ...] | None:
-        """Token ids of a collection's prefix, told by anything that it has in the store."""
+        """Token ids of a collection's prefix, read from any of its stored chunks."""
         settings = manifest.settings
         if settings.prefix_chunk_id is None:
             return ()

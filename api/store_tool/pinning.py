@@ -1,4 +1,4 @@
-"""`kvblend store pin` and `unpin`: what is evicted last."""
+"""`kvblend store pin` and `unpin`: pinned chunks are evicted last."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from blend.errors import RequestError
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     """Arguments of the verbs."""
     pin = add_verb(verbs, "pin", "evict these chunks after all others")
-    unpin = add_verb(verbs, "unpin", "take pins off")
+    unpin = add_verb(verbs, "unpin", "remove pins from chunks")
     for parser in (pin, unpin):
         add_ids(parser, "*")
         add_collection(parser)

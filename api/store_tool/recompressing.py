@@ -1,4 +1,4 @@
-"""`kvblend store recompress`: chunks that are stored, packed by another codec."""
+"""`kvblend store recompress`: packs stored chunks with another codec."""
 
 import argparse
 import json
@@ -17,10 +17,10 @@ DONE, SAME, REFUSED, DAMAGED = "recompressed", "unchanged", "refused", "damaged"
 
 def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     """Arguments of the verb."""
-    recompress = add_verb(verbs, "recompress", "pack stored chunks by another codec, one after the other")
+    recompress = add_verb(verbs, "recompress", "pack stored chunks with another codec, one after the other")
     recompress.epilog = (
-        "Run again, it goes on where it was stopped. A chunk is replaced in one step, and keeps its last use "
-        "and its pin. Exit status: 4 when chunks were refused or are damaged, else 0."
+        "A second run resumes an interrupted one. A chunk is replaced atomically, with its last use and its "
+        "pin. Exit status: 4 when chunks were refused or are damaged, else 0."
     )
     add_ids(recompress, "*")
     add_collection(recompress)
@@ -34,7 +34,7 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Recompress; 0 when every chunk is as wanted in the end, 4 when not."""
+    """Recompress; returns 0 when every chunk has the codec in the end, else 4."""
     from api.store_tool.catalogue import Catalogue
     from blend.errors import RequestError
     from blend.store.codecs import codec
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = codec(args.codec)
     catalogue = Catalogue(config_of(args))
     keys = catalogue.find_all(args.ids) if args.ids else list(catalogue.chunks(args.collection))
-    with store_lock(catalogue.path):  # a job that runs writes by its own setting
+    with store_lock(catalogue.path):  # a running job writes with its own codec
         before = _num_bytes(catalogue, keys)
         fates = {key: _recompress(catalogue, key, wanted, from_lossy=args.from_lossy) for key in keys}
     found = {

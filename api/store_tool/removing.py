@@ -1,4 +1,4 @@
-"""`kvblend store rm`: chunks go, unless a collection needs them."""
+"""`kvblend store rm`: removes chunks, unless a collection needs them."""
 
 import argparse
 import json
@@ -16,17 +16,17 @@ def add_parsers(verbs: Any) -> list[argparse.ArgumentParser]:
     """Arguments of the verb."""
     rm = add_verb(verbs, "rm", "remove chunks and their pins")
     add_ids(rm, "+")
-    rm.add_argument("--force", action="store_true", help="also those that a collection needs")
+    rm.add_argument("--force", action="store_true", help="also remove chunks that a collection needs")
     return [rm]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Remove all that are named, or none."""
+    """Remove all named chunks, or none."""
     from api.store_tool.catalogue import Catalogue
 
     catalogue = Catalogue(config_of(args), args.tier)
     keys = catalogue.find_all(args.ids)
-    with store_lock(catalogue.path):  # a job that runs may need what no collection names yet
+    with store_lock(catalogue.path):  # a running job may need chunks that no collection names yet
         if not args.force:
             _refuse_needed(catalogue, keys)
         for key in keys:
@@ -43,5 +43,5 @@ def _refuse_needed(catalogue: "Catalogue", keys: "list[Key]") -> None:
         if collections:
             raise RequestError(
                 f"chunk {key.chunk_id} is needed by {', '.join(collections)}; nothing was removed: "
-                "--force removes it all the same"
+                "--force removes them anyway"
             )

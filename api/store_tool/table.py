@@ -1,4 +1,4 @@
-"""Ages and sums in tables, for people."""
+"""Ages and sums in tables."""
 
 import time
 
@@ -8,7 +8,7 @@ AGES = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def show_age(used_s: float, now_s: float | None = None) -> str:
-    """How long ago something was used.
+    """The age of a time of use.
 
     >>> show_age(1000, now_s=1000 + 7300), show_age(1000, now_s=1000.2)
     ('2 h ago', 'just now')
@@ -21,7 +21,7 @@ def show_age(used_s: float, now_s: float | None = None) -> str:
 
 
 def sum_line(num: int, num_bytes: int) -> str:
-    """How many, and how much.
+    """Number and bytes of chunks.
 
     >>> sum_line(1, 1500)
     '1 chunk, 1.5 KB'

@@ -1,4 +1,4 @@
-"""A conversation and a `file_search` tool become a conversation that holds what was found."""
+"""The `file_search` tool: a conversation becomes one that holds chunks found in vector stores."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +15,19 @@ from api.server.vector_stores.stores import VectorStores
 from retriever.config import DEFAULTS
 
 ANSWER_SHARE = 4
-"""An answer whose length nobody limits gets this part of the context: a quarter."""
+"""Share of the context that is reserved for an answer without a limit: one quarter."""
 MARGIN_TOKENS = 64
-"""What the chat template puts around and between messages, at most."""
+"""Maximum tokens that the chat template adds around and between messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found for a conversation.
+    """The result of a search for a conversation.
 
     Attributes:
-        question: what was searched for.
-        hits: the best first.
-        messages: the conversation with them in it, the best next to the question.
+        question: the query.
+        hits: best first.
+        messages: the conversation with the hits in it, the best next to the question.
     """
 
     question: str
@@ -36,12 +36,12 @@ class Found:
 
     @property
     def files(self) -> list[MemberRecord]:
-        """The files that the conversation now holds chunks of, the best first."""
+        """The files of the hits, best first."""
         return list({hit.member.id: hit.member for hit in self.hits}.values())
 
     @property
     def sources(self) -> dict[str, str]:
-        """Name of the file that a chunk is of, by the chunk's id."""
+        """Names of files by the ids of their chunks."""
         return {hit.hit.chunk_id: hit.member.filename for hit in self.hits}
 
 
@@ -50,7 +50,7 @@ class FileSearch:
 
     Args:
         tokenizer: the served model's.
-        max_model_len: most tokens of a prompt and its answer.
+        max_model_len: maximum tokens of a prompt and its answer.
     """
 
     def __init__(
@@ -68,24 +68,24 @@ class FileSearch:
         namespace: str,
         answer_tokens: int | None,
     ) -> Found:
-        """Search for the question of a conversation, and lay what was found out in it.
+        """Search for the question of a conversation, and lay the hits out in it.
 
-        No more is taken than fits into the model's context beside the conversation and its answer.
+        Only hits that fit into the model's context, beside the conversation and its answer, are taken.
 
         Args:
             asked: the conversation as the client sent it.
-            answer_tokens: most of the answer; None where nobody limits it.
+            answer_tokens: maximum tokens of the answer; None for no limit.
 
         Raises:
-            FieldError: there is no question, or the vector stores do not go together, or one has expired.
-            NotThere: there is no such vector store.
-            QueryError: the filter is none.
+            FieldError: there is no question, the vector stores' prefixes differ, or a store has expired.
+            NotThere: no such vector store.
+            QueryError: not a valid filter.
         """
         messages = plain_messages(asked)
         question = question_of(messages)
         findable = await self._findable(tool, namespace)
         prefix = await asyncio.to_thread(self._prefix, list(findable))
-        room = self._room(messages, prefix, answer_tokens)  # here: tokenizers are not for two threads
+        room = self._room(messages, prefix, answer_tokens)  # not on a thread: a tokenizer is not thread-safe
         options = replace(search_of(tool, DEFAULTS.top_k, "tools.file_search."), max_tokens=max(room, 1))
         with retrieving():
             hits = await asyncio.to_thread(
@@ -109,7 +109,7 @@ class FileSearch:
         return check_prefixes({key: self._stores.library.retriever(key) for key in store_ids})
 
     def _room(self, messages: Sequence[Message], prefix: str, answer_tokens: int | None) -> int:
-        said = [prefix, *(str(message.get("content") or "") for message in messages)]
-        spent = sum(len(self._tokenizer.encode(text)) for text in said)
+        texts = [prefix, *(str(message.get("content") or "") for message in messages)]
+        spent = sum(len(self._tokenizer.encode(text)) for text in texts)
         answer = self._max_model_len // ANSWER_SHARE if answer_tokens is None else answer_tokens
         return self._max_model_len - spent - answer - MARGIN_TOKENS

@@ -1,4 +1,4 @@
-"""The `file_search` tool among a request's tools: taken out, since the model itself never calls it here."""
+"""The `file_search` tool of a request: taken out of its tools, since the server runs it."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,17 +12,17 @@ TYPE = "file_search"
 
 
 class FileSearchTool(SearchOptions):
-    """What a request says of it, as OpenAI's API takes it: the question is searched for in vector stores."""
+    """The tool in the form of OpenAI's API: the question is searched for in vector stores."""
 
     type: Literal["file_search"]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16)]
 
 
 def split_tools(tools: Any) -> tuple[FileSearchTool | None, list[Any]]:
-    """The `file_search` tool of a list, if it is there, and the others.
+    """Split a list of tools into the `file_search` tool, if there is one, and the others.
 
     Raises:
-        FieldError: there are two, or it is not as it should be.
+        FieldError: there are two, or it is invalid.
 
     >>> split_tools([{"type": "function"}, {"type": "file_search", "vector_store_ids": ["vs_1"]}])[1]
     [{'type': 'function'}]
@@ -41,7 +41,7 @@ def split_tools(tools: Any) -> tuple[FileSearchTool | None, list[Any]]:
 
 
 def is_wanted(tool_choice: Any) -> bool:
-    """Whether a request lets its vector stores be searched.
+    """Whether a request's `tool_choice` allows the search.
 
     >>> [is_wanted(choice) for choice in (None, "auto", {"type": "file_search"}, "none")]
     [True, True, True, False]
@@ -50,7 +50,7 @@ def is_wanted(tool_choice: Any) -> bool:
 
 
 def taken_out(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A chat request's body with the tool in a field of its own, `file_search`, in vLLM's tools no longer.
+    """A chat request's body with the tool moved from `tools` to the field `file_search`.
 
     >>> taken_out({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}], "tool_choice": "auto"})
     {'file_search': FileSearchTool(filters=None, max_num_results=None, ranking_options=None, \
@@ -73,14 +73,14 @@ type='file_search', vector_store_ids=['vs_1'])}
 
 
 def type_of(tool: Any) -> Any:
-    """The `type` of a tool, an item or a part, as JSON or as a model; None where it has none."""
+    """The `type` of a tool, an item or a part, as JSON or as a model; None without one."""
     return tool.get("type") if isinstance(tool, Mapping) else getattr(tool, "type", None)
 
 
 def _parsed(tool: Any, field: str) -> FileSearchTool:
-    said = tool if isinstance(tool, Mapping) else tool.model_dump(exclude_unset=True)
+    given = tool if isinstance(tool, Mapping) else tool.model_dump(exclude_unset=True)
     try:
-        return FileSearchTool.model_validate(said)
+        return FileSearchTool.model_validate(given)
     except ValidationError as error:
         place = error.errors(include_url=False)[0]["loc"]
         raise wrong_field(error, ".".join([field, *map(str, place)])) from None

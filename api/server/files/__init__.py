@@ -1,1 +1,1 @@
-"""`/v1/files`: what clients upload, kept in the store's folder."""
+"""`/v1/files`: uploaded files, stored in the store's folder."""

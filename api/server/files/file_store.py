@@ -1,10 +1,10 @@
-"""Uploaded files in a folder: bytes and a record each, both on disk before anybody is told of them.
+"""Uploaded files in a folder: the bytes and a record of each, both on disk before a client sees the file.
 
 ::
 
     <store>/files/
-        file-<id>.data    the bytes as they came, synced and renamed into place
-        file-<id>.json    the record, written last: bytes without one are nothing
+        file-<id>.data    the uploaded bytes, synced and renamed into place
+        file-<id>.json    the record, written last: without a record there is no file
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from blend.errors import BlendError
 COPY_BYTES = 1 << 20
 TEMPORARY = ".incoming-{}.tmp"
 ABANDONED_S = 24 * 3600
-"""A temporary file so old is of a server that was killed: one that shares the store may be writing others."""
+"""Age from which a temporary file is deleted: younger ones may belong to another server on the same store."""
 
 
 class FileDamaged(BlendError):
-    """An uploaded file's bytes are not what was uploaded."""
+    """An uploaded file's bytes do not match their digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,12 @@ DEFAULT_LIMITS = FileLimits()
 
 
 class FileRecord(Record):
-    """What is known of an uploaded file.
+    """The record of an uploaded file.
 
     Attributes:
-        filename: as the client named it, checked by `api.server.files.names`.
+        filename: the client's name of the file, checked by `api.server.files.names`.
         num_bytes, sha256: of its bytes.
-        expires_s: seconds since 1970 from when on it is gone; None: it stays.
+        expires_s: time of expiry, in seconds since 1970; None for never.
     """
 
     filename: str
@@ -80,15 +80,15 @@ class FileStore:
     def add(
         self, source: IO[bytes], filename: str, purpose: str, namespace: str, lives_s: int | None = None
     ) -> FileRecord:
-        """Keep a file. When this returns, it is on disk.
+        """Store a file. It is on disk when this returns.
 
         Args:
-            source: read from where it stands to its end.
-            lives_s: seconds until it expires.
+            source: read from its current position to its end.
+            lives_s: seconds until the file expires.
 
         Raises:
-            TooLarge: it is, or the store is full.
-            OSError: it cannot be written.
+            TooLarge: the file is too large, or the store is full.
+            OSError: the file cannot be written.
         """
         key, now = new_id("file-"), time.time()
         with self._temporary() as path:
@@ -110,14 +110,16 @@ class FileStore:
             sha256=sha256,
             expires_s=None if lives_s is None else now + lives_s,
         )
-        self._records.put(record)  # syncs the folder, so the bytes' name is there before the record's
+        self._records.put(
+            record
+        )  # syncs the folder, so the name of the bytes is durable before that of the record
         return record
 
     def get(self, key: str, namespace: str) -> FileRecord:
         """A file's record.
 
         Raises:
-            NotThere: there is none of that id, it has expired, or it is somebody else's.
+            NotThere: no file of that id in the namespace, or it has expired.
         """
         record = self._records.get(key)
         if record is None or record.namespace != namespace or self._is_over(record):
@@ -125,18 +127,18 @@ class FileStore:
         return record
 
     def read(self, record: FileRecord) -> bytes:
-        """A file's bytes, as they were uploaded.
+        """The uploaded bytes of a file.
 
         Raises:
-            NotThere: it was deleted meanwhile.
-            FileDamaged: they are not what was uploaded.
+            NotThere: the file was deleted meanwhile.
+            FileDamaged: the bytes do not match their digest.
         """
         try:
             data = self._data(record.id).read_bytes()
         except FileNotFoundError:
             raise NotThere(f"no file {record.id!r}: it was deleted") from None
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise FileDamaged(f"file {record.id!r} is not what was uploaded: delete it and upload it again")
+            raise FileDamaged(f"file {record.id!r} is damaged: delete it and upload it again")
         return data
 
     def all(self, namespace: str) -> list[FileRecord]:
@@ -144,7 +146,7 @@ class FileStore:
         return [one for one in self._records.all() if one.namespace == namespace and not self._is_over(one)]
 
     def remove(self, record: FileRecord) -> None:
-        """Take a file away: its record first."""
+        """Delete a file, its record first."""
         self._records.remove(record.id)
         self._data(record.id).unlink(missing_ok=True)
 
@@ -158,7 +160,7 @@ class FileStore:
         return self.folder / f"{key}.data"
 
     def _copy(self, source: IO[bytes], path: Path) -> tuple[int, str]:
-        """Copy to a new file and sync it; how many bytes they were, and their digest."""
+        """Copy to a new file and sync it; returns the number of bytes and their digest."""
         digest, num_bytes = hashlib.sha256(), 0
         with open(path, "xb") as file:
             while piece := source.read(COPY_BYTES):
@@ -186,15 +188,15 @@ class FileStore:
 
 
 def check_size(num_bytes: int, limits: FileLimits) -> None:
-    """Refuse a file that is too large.
+    """Check the size of a file.
 
     Raises:
-        TooLarge: it is.
+        TooLarge: the file is over the limit.
     """
     if num_bytes > limits.max_file_bytes:
         raise too_large(limits)
 
 
 def too_large(limits: FileLimits) -> TooLarge:
-    """What is said of a file over its limit."""
-    return TooLarge(f"file: got more than {limits.max_file_bytes} bytes, which is the most that one may have")
+    """The error of a file over the limit."""
+    return TooLarge(f"file: got more than {limits.max_file_bytes} bytes, which is the limit of one file")

@@ -1,4 +1,4 @@
-"""Names of uploaded files: what clients call them is kept, never used as a path."""
+"""Names of uploaded files, which are never used as paths."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
 
 
 def check_filename(name: str) -> str:
-    """A name that is a name, and no path.
+    """Check a file name.
 
     >>> check_filename("Über uns.md")
     'Über uns.md'
@@ -20,7 +20,7 @@ def check_filename(name: str) -> str:
     api.server.errors.FieldError: file: got the name '..', expected a file name
 
     Raises:
-        FieldError: it is none.
+        FieldError: the name is invalid.
     """
     if not name or name in (".", ".."):
         raise _refused(name, "a file name")
@@ -34,7 +34,7 @@ def check_filename(name: str) -> str:
 
 
 def document_path(file_id: str, filename: str) -> str:
-    """Path of an uploaded file as a document: its id, and the suffix that tells readers its kind.
+    """Path of an uploaded file as a document: its id, with the suffix that selects the reader.
 
     >>> document_path("file-1", "Über uns.MD"), document_path("file-1", "notes"), document_path("f", "a.b c")
     ('file-1.md', 'file-1.txt', 'f.txt')
@@ -44,7 +44,7 @@ def document_path(file_id: str, filename: str) -> str:
 
 
 def file_id_of(path: str) -> str:
-    """Inverse of `document_path`, as far as the id goes.
+    """The id of a file by its `document_path`.
 
     >>> file_id_of("file-1.md")
     'file-1'

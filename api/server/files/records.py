@@ -1,4 +1,4 @@
-"""Records of one kind: a folder with a JSON file for each, written durably, and read when asked for."""
+"""Records of one kind: a folder with a JSON file for each record, written durably and read on demand."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ SUFFIX = ".json"
 
 
 def new_id(kind: str) -> str:
-    """An identity that nobody can guess, such as ``file-3b1f...``.
+    """A new unguessable id, such as ``file-3b1f...``.
 
     >>> bool(ID.fullmatch(new_id("file-"))), len(new_id("vs_"))
     (True, 27)
@@ -29,12 +29,12 @@ def new_id(kind: str) -> str:
 
 
 class Record(BaseModel):
-    """What all records have.
+    """Base of all records.
 
     Attributes:
         id: made by `new_id`.
-        namespace: whose it is, see `api.server.surface.keys`; nobody else's requests find it.
-        created_s: seconds since 1970, with fractions: what lists are ordered by.
+        namespace: tenant that owns it, see `api.server.surface.keys`; other tenants do not see it.
+        created_s: seconds since 1970, with fractions; lists are sorted by it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,12 +48,12 @@ Kept = TypeVar("Kept", bound=Record)
 
 
 class Records(Generic[Kept]):
-    """Records in a folder; several servers may share it, and several threads this object.
+    """Records in a folder, which several servers may share; thread-safe.
 
-    A record that was read is kept until its file is another one.
+    A record that was read is cached until its file changes.
 
     Args:
-        folder: made when the first record is put into it.
+        folder: created with the first record.
     """
 
     def __init__(self, folder: Path, kind: type[Kept]) -> None:
@@ -66,13 +66,13 @@ class Records(Generic[Kept]):
         """Add a record, or replace the one of the same id.
 
         Raises:
-            OSError: it cannot be written; an earlier one stays.
+            OSError: the record cannot be written; an earlier one stays.
         """
         with self._writing:
             self._write(record)
 
     def replace(self, old: Kept, new: Kept) -> bool:
-        """Put a record in the place of the one that it was made of, unless that has changed or gone since."""
+        """Replace a record, unless it has been changed or removed since; returns whether it was replaced."""
         with self._writing:
             if self.get(old.id) != old:
                 return False
@@ -80,7 +80,7 @@ class Records(Generic[Kept]):
             return True
 
     def get(self, key: str) -> Kept | None:
-        """The record of an id; None where there is none, or only a damaged one. Any text may be asked for."""
+        """The record of an id; None for an unknown, invalid or damaged one."""
         if not ID.fullmatch(key):
             return None
         try:
@@ -95,11 +95,11 @@ class Records(Generic[Kept]):
             self._read.pop(key, None)
             return None
         except ValidationError as error:
-            logger.warning("%s is damaged and left out: %s", self._path(key), error)
+            logger.warning("%s is damaged and ignored: %s", self._path(key), error)
             return None
 
     def remove(self, key: str) -> None:
-        """Take a record away, if it is there."""
+        """Delete a record, if it exists."""
         with self._writing:
             self._path(key).unlink(missing_ok=True)
             self._read.pop(key, None)

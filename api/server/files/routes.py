@@ -39,7 +39,7 @@ class FileDeleted(BaseModel):
 
 
 Forget = Callable[[FileRecord], Awaitable[None]]
-"""Takes a file out of wherever else it is used, before it is deleted."""
+"""Removes a file from all vector stores, before it is deleted."""
 
 
 def files_router(files: FileStore, forget: Forget) -> APIRouter:
@@ -73,7 +73,7 @@ def _add_all(router: APIRouter, files: FileStore) -> None:
         order: Direction = "desc",
         after: str | None = None,
     ) -> Listing[FileObject]:
-        """The uploaded files, the newest first unless told otherwise."""
+        """The uploaded files, the newest first by default."""
         records = await asyncio.to_thread(files.all, namespace_of(request))
         wanted = [one for one in records if purpose is None or one.purpose == purpose]
         found = page(wanted, Wanted(limit, order, after))
@@ -96,7 +96,7 @@ def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
         },
     )
     async def retrieve_file_content(file_id: str, request: Request) -> Response:
-        """A file's bytes, as they were uploaded."""
+        """The uploaded bytes of a file."""
         record = await asyncio.to_thread(files.get, file_id, namespace_of(request))
         data = await asyncio.to_thread(files.read, record)
         named = f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}"
@@ -108,7 +108,7 @@ def _add_one(router: APIRouter, files: FileStore, forget: Forget) -> None:
 
     @router.delete("/{file_id}")
     async def delete_file(file_id: str, request: Request) -> FileDeleted:
-        """Delete a file, and take it out of every vector store."""
+        """Delete a file, and remove it from every vector store."""
         record = await asyncio.to_thread(files.get, file_id, namespace_of(request))
         await forget(record)
         await asyncio.to_thread(files.remove, record)

@@ -1,4 +1,4 @@
-"""An upload: one file and its fields, in the multipart form that OpenAI's clients send, streamed to disk."""
+"""An upload: one file and its fields in a multipart form, as OpenAI's clients send it, streamed to disk."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ from api.server.files.names import check_filename
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 4096
 FORM_BYTES = 64 << 10
-"""Boundaries, headers and fields around the file."""
+"""Allowance for boundaries, headers and fields around the file."""
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data"]
 
@@ -34,7 +34,7 @@ class UploadFields(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A received upload; `file` is open while the context lasts that gave it."""
+    """A received upload; `file` is open inside the context of `receive`."""
 
     file: BinaryIO
     filename: str
@@ -61,19 +61,19 @@ FORM = {
         },
     }
 }
-"""The form in OpenAPI's words: FastAPI would read a form whole before anybody could count its bytes."""
+"""The form in the OpenAPI document: FastAPI's own forms are read whole before their bytes can be counted."""
 
 
 @asynccontextmanager
 async def receive(request: Request, limits: FileLimits) -> AsyncGenerator[Upload, None]:
-    """Read an upload; what is large lies in a temporary file, never in memory.
+    """Read an upload; a large file is kept in a temporary file, not in memory.
 
     Raises:
-        FieldError: it is no such form, or a field of it is wrong.
-        TooLarge: the file is; no more of it than that was kept.
+        FieldError: not such a form, or a field of it is wrong.
+        TooLarge: the file is over the limit; the rest was not read.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise FieldError("file: got no multipart/form-data, expected a form with file and purpose", "file")
+        raise FieldError("file: expected multipart/form-data with file and purpose", "file")
     form = await _parse(request, limits)
     try:
         yield _checked(form, limits)
@@ -94,40 +94,38 @@ async def _parse(request: Request, limits: FileLimits) -> FormData:
     except _TooMuch:
         raise too_large(limits) from None
     except (MultiPartException, UnicodeError) as error:
-        what = error.message if isinstance(error, MultiPartException) else str(error)
-        raise FieldError(f"file: got a form that cannot be read: {what}", "file") from None
+        reason = error.message if isinstance(error, MultiPartException) else str(error)
+        raise FieldError(f"file: the form cannot be read: {reason}", "file") from None
 
 
 class _TooMuch(MultiPartException):
-    """The parser closes its files when it sees one of its own errors, and only then."""
+    """A subclass of the parser's error, since the parser closes its files on its own errors only."""
 
 
 async def _counted(request: Request, limits: FileLimits) -> AsyncGenerator[bytes, None]:
-    most, seen = limits.max_file_bytes + FORM_BYTES, 0
+    limit, seen = limits.max_file_bytes + FORM_BYTES, 0
     async for piece in request.stream():
         seen += len(piece)
-        if seen <= most:
+        if seen <= limit:
             yield piece
-        elif (
-            seen > 2 * most
-        ):  # up to there: a body left unread resets the connection before the answer is seen
+        elif seen > 2 * limit:  # an unread body would reset the connection before the client reads the answer
             break
-    if seen > most:
+    if seen > limit:
         raise _TooMuch("too large")
 
 
 def _checked(form: FormData, limits: FileLimits) -> Upload:
     file = form.get("file")
     if not isinstance(file, UploadFile):
-        raise FieldError("file: got none, expected a form with file and purpose", "file")
+        raise FieldError("file: the form has no file; expected file and purpose", "file")
     check_size(file.size or 0, limits)
     fields = {key: value for key, value in form.multi_items() if isinstance(value, str)}
     return Upload(file.file, check_filename(file.filename or ""), _fields(fields))
 
 
-def _fields(said: Mapping[str, str]) -> UploadFields:
+def _fields(given: Mapping[str, str]) -> UploadFields:
     try:
-        fields = UploadFields.model_validate(said)
+        fields = UploadFields.model_validate(given)
     except ValidationError as error:
         raise wrong_field(error, str(error.errors(include_url=False)[0]["loc"][0])) from None
     if (fields.anchor is None) != (fields.seconds is None):

@@ -1,1 +1,1 @@
-"""Documents in, while the server runs: managed collections, jobs that bring them up to date, their routes."""
+"""Ingestion while the server runs: managed collections, the jobs that update them, and their routes."""

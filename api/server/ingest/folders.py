@@ -1,13 +1,13 @@
-"""Where the documents of managed collections lie.
+"""Folders of the documents of managed collections, and which paths and metadata they take.
 
 ::
 
     <store>/documents/
-        <collection>/            what the collection consists of; a folder here makes it a managed one
+        <collection>/            documents of a managed collection; the folder makes it a managed one
             <path>               a document
-            <path>.metadata.json what filters know of it, where something was said
-        .jobs/<collection>.json  jobs that have not ended, see `api.server.ingest.jobs`
-        .removed/<collection>/   collections that are being removed
+            <path>.metadata.json its metadata for filters, if it has any
+        .jobs/<collection>.json  unfinished jobs, see `api.server.ingest.jobs`
+        .removed/<collection>/   a collection that is being removed
 """
 
 import json
@@ -24,7 +24,7 @@ from retriever.filters import Metadata, is_scalar
 from retriever.layout import NAME, check_name
 
 MAX_NAME_BYTES = 200
-"""File systems take 255; the description's and a temporary file's names are longer than the document's."""
+"""File systems allow 255 bytes; the names of metadata and temporary files are longer than the document's."""
 
 MAX_PATH_BYTES = 1000
 
@@ -50,19 +50,19 @@ def documents_folder(store: Path) -> Path:
 
 
 def managed_names(store: Path) -> list[str]:
-    """Names of the collections that have a folder here, sorted."""
+    """Names of the managed collections, sorted."""
     folders = documents_folder(store).glob("*/")
     return sorted(folder.name for folder in folders if NAME.fullmatch(folder.name))
 
 
 def check_metadata(path: str, metadata: Metadata, max_bytes: int) -> None:
-    """Refuse what a description may not hold.
+    """Check a document's metadata.
 
     Raises:
-        BadUpload: a key that is taken, a value of a wrong kind, or too much of it.
+        BadUpload: a reserved key, a value of a wrong type, or too many bytes.
     """
-    if taken := [key for key in RESERVED if key in metadata]:
-        raise BadUpload(f"metadata of {path!r}: got the key {taken[0]!r}, which every document has already")
+    if reserved := [key for key in RESERVED if key in metadata]:
+        raise BadUpload(f"metadata of {path!r}: got the reserved key {reserved[0]!r}")
     for key, value in metadata.items():
         if not (all(map(is_scalar, value)) if isinstance(value, list | tuple) else is_scalar(value)):
             raise BadUpload(
@@ -78,7 +78,7 @@ class DocumentFolder:
     """The documents of one managed collection.
 
     Raises:
-        CollectionError: the name is none.
+        CollectionError: the name is invalid.
     """
 
     def __init__(self, store: Path, collection: str) -> None:
@@ -91,35 +91,35 @@ class DocumentFolder:
         return self.path.is_dir()
 
     def make(self) -> None:
-        """Make it a managed one, without documents."""
+        """Create the folder, which makes the collection a managed one."""
         self.path.mkdir(parents=True)
 
     def has(self, path: str) -> bool:
-        """Whether there is a document of that path."""
+        """Whether the collection has a document of that path."""
         return (self.path / check_path(path)).is_file()
 
     def write(self, upload: Upload) -> None:
-        """Add or replace a document, durably: an old one is there, or the new one, never a part.
+        """Add or replace a document, durably and atomically.
 
         Raises:
-            BadUpload: the path is a folder's, or runs through a document.
+            BadUpload: a folder has that path, or a part of the path is a document.
         """
         place = self.path / check_path(upload.path)
-        description = place.with_name(place.name + SUFFIX)
+        metadata_file = place.with_name(place.name + SUFFIX)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             if upload.metadata:
-                write_durably(description, json.dumps(dict(upload.metadata)).encode())
+                write_durably(metadata_file, json.dumps(dict(upload.metadata)).encode())
             else:
-                description.unlink(missing_ok=True)
+                metadata_file.unlink(missing_ok=True)
             write_durably(place, upload.data)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise BadUpload(
-                f"document path {upload.path!r}: a part of it is another document's, or a folder's"
+                f"document path {upload.path!r}: a part of the path is a document, or the path is a folder"
             ) from error
 
     def delete(self, path: str) -> None:
-        """Remove a document, its description, and folders that are empty now; a no-op where it is absent."""
+        """Delete a document, its metadata, and folders that become empty; a no-op for an absent document."""
         place = self.path / check_path(path)
         place.unlink(missing_ok=True)
         place.with_name(place.name + SUFFIX).unlink(missing_ok=True)
@@ -128,29 +128,29 @@ class DocumentFolder:
                 (self.path / folder).rmdir()
 
     def set_aside(self) -> None:
-        """Begin to remove it: from here on the collection is not a managed one."""
+        """Begin the removal: from now on the collection is not a managed one."""
         self._removed.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._removed, ignore_errors=True)
         self.path.rename(self._removed)
 
     def clear(self) -> None:
-        """End what `set_aside` began."""
+        """Delete the documents that `set_aside` moved."""
         shutil.rmtree(self._removed, ignore_errors=True)
 
 
 def names_being_removed(store: Path) -> list[str]:
-    """Collections whose removal was begun and not ended."""
+    """Collections whose removal has not finished."""
     return sorted(folder.name for folder in (documents_folder(store) / ".removed").glob("*/"))
 
 
 def check_path(path: str) -> str:
-    """The path itself, when it may be a document's.
+    """The path itself, if it is a valid document path.
 
     >>> check_path("manuals/ffmpeg 7.md")
     'manuals/ffmpeg 7.md'
 
     Raises:
-        BadUpload: it leaves the folder, is hidden, too long, or no name everywhere.
+        BadUpload: the path leaves the folder, is hidden, is too long, or is invalid on some system.
     """
     if problem := _problem(path):
         raise BadUpload(
@@ -171,7 +171,7 @@ def _problem(path: str) -> str | None:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in path) or "\\" in path:
         return "has a control character or a backslash"
     if path.endswith(SUFFIX):
-        return f"ends with {SUFFIX}, which is a description's"
+        return f"ends with {SUFFIX}, which is reserved for metadata"
     for name in path.split("/"):
         if not name.strip():
             return "is absolute, ends with '/', or has an empty name"

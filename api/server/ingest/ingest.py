@@ -1,4 +1,4 @@
-"""Managed collections, and the jobs that bring them up to date while the server runs."""
+"""Managed collections, and the jobs that update them while the server runs."""
 
 import asyncio
 import logging
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 
 class Ingest:
-    """Changes collections that the server manages. Its methods belong to the server's event loop.
+    """Changes managed collections. Its methods belong to the server's event loop.
 
-    Between `start` and `close` its worker does what is asked, one run at a time.
+    Between `start` and `close` its worker runs the jobs, one at a time.
 
     Args:
         library: the server's collections.
         fingerprint: of the served model.
 
     Attributes:
-        worker: does all runs.
+        worker: runs the jobs.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Ingest:
         self._creating: set[str] = set()
 
     async def start(self) -> None:
-        """Serve the managed collections of this model, others' too, and go on with what was not ended."""
+        """Load the managed collections of this model, and resume unfinished jobs and removals."""
         for name in names_being_removed(self._store):
             self.worker.remove(name)
         for name in {*managed_names(self._store)}.difference(list_collections(self._store)):
-            with suppress(OSError):  # it was being created when the server was stopped
+            with suppress(OSError):  # the server was stopped while it created the collection
                 DocumentFolder(self._store, name).path.rmdir()
         managed = partial(managed_names, self._store)
         for name in await asyncio.to_thread(self._library.follow, managed, self._fingerprint):
@@ -78,20 +78,20 @@ class Ingest:
         self.worker.start()
 
     async def close(self) -> None:
-        """Stop the present run; the next start goes on with it."""
+        """Stop the current run; the next start resumes it."""
         await self.worker.close()
 
     async def create(self, name: str, *, prefix: str | None = None, chunk_tokens: int | None = None) -> None:
-        """Make an empty managed collection; it is there, and searched, when this returns.
+        """Create an empty managed collection; it can be searched when this returns.
 
-        It belongs to the namespace of the request that makes it.
+        It belongs to the namespace of the current request.
 
         Args:
-            chunk_tokens: most tokens of a chunk; the server's default when None.
+            chunk_tokens: maximum tokens of a chunk; the server's default when None.
 
         Raises:
-            CollectionExists: there is one of that name.
-            BadUpload: the name is not one.
+            CollectionExists: a collection of that name exists.
+            BadUpload: the name is invalid.
         """
         try:
             folder = DocumentFolder(self._store, name)
@@ -100,7 +100,7 @@ class Ingest:
         there = folder.exists() or name in (*list_collections(self._store), *self._creating)
         if there or name in names_being_removed(self._store):
             raise CollectionExists(
-                f"there is a collection {name!r} already: take another name, or remove it first"
+                f"collection {name!r} exists already: choose another name, or delete it first"
             )
         self._creating.add(name)
         try:
@@ -109,17 +109,17 @@ class Ingest:
             self._creating.discard(name)
 
     async def remove(self, name: str) -> None:
-        """Remove a managed collection with its documents, and what only it needed; its jobs fail.
+        """Delete a managed collection, its documents, and the chunk KV that no other needs; its jobs fail.
 
         Raises:
-            UnknownCollection: there is none of that name.
-            NotManaged: it is not the server's.
+            UnknownCollection: no collection of that name.
+            NotManaged: the server does not manage it.
         """
         async with self._changing:
             folder = self._folder(name)
             await asyncio.to_thread(folder.set_aside)
             jobs = self._jobs.unended(name)
-            self._jobs.end(jobs, "the collection was removed", {})
+            self._jobs.end(jobs, "the collection was deleted", {})
             self._unfinished.write(name, ())
             await asyncio.to_thread(self._library.remove, name)
             removed = self.worker.remove(name)
@@ -130,13 +130,13 @@ class Ingest:
         return await self.put_many(name, [Upload(path, data, metadata or {})])
 
     async def put_many(self, name: str, documents: Sequence[Upload]) -> str:
-        """Add or replace documents in one job; returns its id. They lie on the disk when this returns.
+        """Upsert documents in one job; returns the job's id. The documents are on disk when this returns.
 
         Raises:
-            UnknownCollection, NotManaged: there is no such managed collection.
-            BadUpload: a path or a description cannot be stored; nothing was, unless a path is a folder's.
-            TooLarge: a document, or their number, is over its limit; nothing was stored.
-            Busy: as many jobs wait as may wait.
+            UnknownCollection, NotManaged: no such managed collection.
+            BadUpload: a path or metadata is invalid; nothing was stored, unless a folder has a path.
+            TooLarge: a document, or the number of documents, is over its limit; nothing was stored.
+            Busy: the job queue is full.
         """
         self._check(documents)
         async with self._changing:
@@ -145,11 +145,11 @@ class Ingest:
             return await self._add(name, [document.path for document in documents], folder.write, documents)
 
     async def drop(self, name: str, path: str) -> str:
-        """Remove a document; returns the job's id. When the job has completed, it is in no answer.
+        """Delete a document; returns the job's id. No answer holds the document once the job has completed.
 
         Raises:
-            UnknownCollection, NotManaged: there is no such managed collection.
-            BadUpload: the path is none.
+            UnknownCollection, NotManaged: no such managed collection.
+            BadUpload: the path is invalid.
             UnknownDocument: the collection has no document of that path.
         """
         async with self._changing:
@@ -159,41 +159,41 @@ class Ingest:
             return await self._add(name, [path], folder.delete, [path], removes=True)
 
     def manages(self, name: str) -> bool:
-        """Whether a collection is one of those that may be changed here."""
+        """Whether a collection is managed by the server."""
         return name in self._library.names and DocumentFolder(self._store, name).exists()
 
     def job(self, job_id: str) -> JobState:
-        """A job as it stands.
+        """A job at this moment.
 
         Raises:
-            UnknownJob: there is none of that id, or it ended long ago.
+            UnknownJob: no job of that id, or it ended long ago.
         """
         return self._jobs.state(job_id)
 
     def jobs(self, name: str) -> list[JobState]:
-        """Jobs of a collection, the newest first; of those that ended, the last ones.
+        """Unfinished and recently finished jobs of a collection, the newest first.
 
         Raises:
-            UnknownCollection: there is none of that name.
+            UnknownCollection: no collection of that name.
         """
         self._library.prefix_of(name)
         return self._jobs.of(name)
 
     async def finished(self, job_id: str) -> JobState:
-        """The job when it has ended.
+        """Wait for the end of a job.
 
         Raises:
-            UnknownJob: there is none of that id.
+            UnknownJob: no job of that id.
         """
         async for state in self.updates(job_id):
             last = state
         return last
 
     def updates(self, job_id: str) -> AsyncIterator[JobState]:
-        """The job as it stands, and again whenever it has come further, until it has ended.
+        """The job at this moment, and again after each change, until it has ended.
 
         Raises:
-            UnknownJob: there is none of that id; at once.
+            UnknownJob: at once, if there is no job of that id.
         """
         self._jobs.state(job_id)
         return self._jobs.updates(job_id)
@@ -215,19 +215,20 @@ class Ingest:
     def _check_room(self) -> None:
         waiting = len(self._jobs.unended())
         if waiting >= self.settings.max_jobs:
-            raise Busy(f"{waiting} jobs wait already: try again when some have ended")
+            raise Busy(f"the job queue is full ({waiting} jobs): try again when some have ended")
 
     def _folder(self, name: str) -> DocumentFolder:
-        """Where a managed collection's documents lie."""
+        """The document folder of a managed collection."""
         if self._library.namespace_of(name) != namespace_in_force.get():
             raise NotManaged(
-                f"collection {name!r} belongs to no namespace: with a key it can be read, and not changed"
+                f"collection {name!r} is public (created without an API key) and read-only for API-key "
+                "clients"
             )
         folder = DocumentFolder(self._store, name)
         if not folder.exists():
             raise NotManaged(
-                f"collection {name!r} comes from a folder of its owner's: change it there, and run "
-                "kvblend precompute"
+                f"collection {name!r} is built by `kvblend precompute` from a folder: edit that folder and "
+                "run it again"
             )
         return folder
 
@@ -240,7 +241,7 @@ class Ingest:
         *,
         removes: bool = False,
     ) -> str:
-        """Change the folder, then have the collection brought up to date with it."""
+        """Change the folder, then queue a job that updates the collection."""
         task = Task(f"job-{uuid.uuid4().hex}", name, tuple(dict.fromkeys(paths)), removes, time.time())
 
         def on_disk() -> None:
@@ -250,12 +251,12 @@ class Ingest:
 
         await asyncio.to_thread(on_disk)
         self._jobs.add(task)
-        self.worker.wake(hurries=removes)
+        self.worker.wake(preempts=removes)
         return task.id
 
 
 def managed_model(store: Path) -> str | None:
-    """The model that all managed collections of a store were computed with, where it is one."""
+    """The model of all managed collections of a store, if they share one."""
     models = set()
     for name in managed_names(store):
         with suppress(RetrieverError):

@@ -1,4 +1,4 @@
-"""What a server needs to take documents in beside serving: made at its start, ended before its engine."""
+"""Start and stop of ingestion in a server: it starts after the engine and stops before it."""
 
 import asyncio
 import logging
@@ -23,15 +23,15 @@ from blend.vllm.engine.setup import EngineSetup
 logger = logging.getLogger(__name__)
 
 STOP_S = 5.0
-"""So long the end of a server waits for the present run to stop."""
+"""Time that a server's shutdown waits for the current run to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """The ways in: managed collections, and documents of chat requests.
+    """Ingestion of managed collections and of documents in chat requests.
 
     Attributes:
-        loop: that it belongs to.
+        loop: the event loop that it belongs to.
     """
 
     ingest: Ingest
@@ -39,9 +39,9 @@ class Ingestion:
     loop: asyncio.AbstractEventLoop
 
     def stop(self) -> None:
-        """Stop the present run, with which the next start goes on, and begin no other.
+        """Stop the current run, which the next start resumes, and begin no other.
 
-        Called from a thread, while the event loop runs.
+        Called from a thread while the event loop runs.
         """
         closing = asyncio.run_coroutine_threadsafe(self.ingest.close(), self.loop)
         with suppress(TimeoutError):
@@ -52,10 +52,10 @@ class Ingestion:
 async def ingesting(
     client: Any, library: Library, setup: EngineSetup, settings: ServeConfig
 ) -> AsyncIterator[Ingestion | None]:
-    """Take documents in while the block runs; None where the model's tokenizer cannot tokenise chunks apart.
+    """Ingest documents while the block runs; None if the model's tokenizer cannot tokenise chunks one by one.
 
     Args:
-        client: vLLM's `EngineClient`, on the loop that runs.
+        client: vLLM's `EngineClient`, on the running loop.
     """
     tokenizer = client.renderer.get_tokenizer()
     pace, interruption = paced(client, settings.ingest_share), Interruption()
@@ -63,7 +63,7 @@ async def ingesting(
     try:
         engines.of("")
     except NotBlendable as error:
-        logger.warning("documents are taken in by kvblend precompute alone: %s", error)
+        logger.warning("only kvblend precompute can ingest documents: %s", error)
         yield None
         return
     runs = Runs(library, engines.of, pace, interruption, settings.embedder)

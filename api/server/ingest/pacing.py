@@ -1,4 +1,4 @@
-"""How ingestion leaves the engine to requests: it rests in proportion to its work, and stops when asked."""
+"""Pacing of ingestion: it rests in proportion to its work while requests run, and can be interrupted."""
 
 import threading
 import time
@@ -9,39 +9,39 @@ from retriever.index import Vectors
 
 LOOK_EVERY_S = 0.02
 EMBED_AT_ONCE = 2
-"""Texts: some tens of milliseconds on the cores that the engine decodes on."""
+"""Texts embedded between two rests: tens of milliseconds on the cores that the engine decodes on."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; what it has stored stays, and the next run goes on from there."""
+    """The run was interrupted; stored chunks stay, and the next run resumes from them."""
 
 
 class Interruption:
-    """A wish of the server's to have the present run stopped; any thread may say so."""
+    """A flag that interrupts the current run; any thread may set it."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
 
     def ask(self) -> None:
-        """Have the run stopped that goes on now."""
+        """Interrupt the current run."""
         self._asked.set()
 
     def clear(self) -> None:
-        """A new run begins, which nobody has asked to stop."""
+        """Reset the flag at the start of a run."""
         self._asked.clear()
 
     def heed(self) -> None:
         """Called by the run wherever it can stop.
 
         Raises:
-            Interrupted: it is to.
+            Interrupted: the flag is set.
         """
         if self._asked.is_set():
             raise Interrupted
 
 
 class Pace:
-    """Rests between pieces of work, so that work takes no more than a share of the time while others wait.
+    """Rests between pieces of work, so that work takes at most a share of the time while requests are served.
 
     Args:
         share: in (0, 1].
@@ -53,11 +53,11 @@ class Pace:
         self.is_busy = is_busy
 
     def rest(self, worked_s: float, began_s: float) -> None:
-        """Wait as long as a piece of work calls for; not, or no longer, when nobody is being served.
+        """Rest after a piece of work, as long as requests are being served.
 
         Args:
-            worked_s: what it took of the engine, or of its cores.
-            began_s: when it was asked for, by `time.monotonic`: to wait for one's turn is to rest, too.
+            worked_s: time that the work took of the engine or of its cores.
+            began_s: `time.monotonic` when the work was requested: time in the queue counts as rest.
         """
         until_s = began_s + worked_s / self._share
         while self.is_busy() and (left_s := until_s - time.monotonic()) > 0:
@@ -75,10 +75,10 @@ class PacedEmbedder:
         self.dim = embedder.dim
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """As the embedder does it.
+        """As `Embedder.embed`.
 
         Raises:
-            Interrupted: the run is to stop.
+            Interrupted: the run was interrupted.
         """
         import numpy as np
 

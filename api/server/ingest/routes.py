@@ -1,4 +1,4 @@
-"""Collections that come, change and go, over HTTP."""
+"""Routes that create, change and delete managed collections."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ EVENT_STREAM = "text/event-stream"
 
 
 class NewCollection(BaseModel):
-    """A collection to be made.
+    """A new collection.
 
     Attributes:
         name: letters, digits, '.', '_' and '-', the first a letter or a digit, at most 100.
-        prefix: text before the first chunk in every prompt; a plain instruction unless given.
+        prefix: text before the first chunk in every prompt; a plain instruction by default.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -33,14 +33,14 @@ class NewCollection(BaseModel):
 
 
 class CreatedCollection(BaseModel):
-    """A collection that was made; it is empty."""
+    """A created collection; it is empty."""
 
     object: Literal["collection"] = "collection"
     name: str
 
 
 class DeletedCollection(BaseModel):
-    """A collection that is no more."""
+    """A deleted collection."""
 
     object: Literal["collection.deleted"] = "collection.deleted"
     name: str
@@ -55,7 +55,7 @@ class JobList(BaseModel):
 
 
 def ingest_router(ingest: Ingest) -> APIRouter:
-    """Routes that change managed collections, and tell how far that has come."""
+    """Routes that change managed collections and report the progress of their jobs."""
     router = APIRouter(prefix="/v1/collections", tags=["collections"])
     _add_collections(router, ingest)
     _add_documents(router, ingest)
@@ -66,13 +66,13 @@ def ingest_router(ingest: Ingest) -> APIRouter:
 def _add_collections(router: APIRouter, ingest: Ingest) -> None:
     @router.post("", status_code=HTTPStatus.CREATED)
     async def create_collection(body: NewCollection) -> CreatedCollection:
-        """Make an empty collection, whose documents are put and deleted over HTTP."""
+        """Create an empty collection, whose documents are put and deleted over HTTP."""
         await ingest.create(body.name, prefix=body.prefix)
         return CreatedCollection(name=body.name)
 
     @router.delete("/{name}")
     async def delete_collection(name: str) -> DeletedCollection:
-        """Remove a collection with its documents; it is in no answer when this returns."""
+        """Delete a collection with its documents; no answer holds them when this returns."""
         await ingest.remove(name)
         return DeletedCollection(name=name)
 
@@ -91,7 +91,7 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
         request: Request,
         metadata: Annotated[str, Query(description="One flat JSON object, for filters.")] = "{}",
     ) -> JobState:
-        """Add or replace a document: the body is the file, its path's suffix says of which kind."""
+        """Upsert a document: the body is the file, and the suffix of its path selects the reader."""
         described = _metadata(metadata)
         data = await _body(request, ingest.settings.max_document_bytes)
         return ingest.job(await ingest.put(name, path, data, described))
@@ -101,14 +101,14 @@ def _add_documents(router: APIRouter, ingest: Ingest) -> None:
         status_code=HTTPStatus.ACCEPTED,
     )
     async def delete_document(name: str, path: str) -> JobState:
-        """Remove a document; it is in no answer once the job has completed."""
+        """Delete a document; no answer holds it once the job has completed."""
         return ingest.job(await ingest.drop(name, path))
 
 
 def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
     @router.get("/{name}/jobs")
     async def list_jobs(name: str) -> JobList:
-        """Jobs that go on, and the last ones that ended."""
+        """Unfinished jobs, and the last finished ones."""
         return JobList(data=ingest.jobs(name))
 
     @router.get(
@@ -121,7 +121,7 @@ def _add_jobs(router: APIRouter, ingest: Ingest) -> None:
     async def retrieve_job(
         name: str, job_id: str, accept: Annotated[str | None, Header()] = None
     ) -> Response:
-        """A job; with `Accept: text/event-stream` as events, each the job as it stands, until it ends."""
+        """A job; with `Accept: text/event-stream` a stream of its states, until it ends."""
         state = ingest.job(job_id)
         if state.collection != name:
             raise UnknownJob(f"no job {job_id[:80]!r} of collection {name!r}")
@@ -137,20 +137,20 @@ async def _events(states: AsyncIterator[JobState]) -> AsyncIterator[ServerSentEv
 
 def _metadata(given: str) -> Metadata:
     try:
-        said = json.loads(given, parse_constant=_no_constant)
+        parsed = json.loads(given, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise FieldError(f"metadata: got no JSON ({error}), expected one object", "metadata") from None
-    if not isinstance(said, dict):
-        raise FieldError(f"metadata: got {type(said).__name__}, expected one JSON object", "metadata")
-    return said
+        raise FieldError(f"metadata: expected one JSON object: {error}", "metadata") from None
+    if not isinstance(parsed, dict):
+        raise FieldError(f"metadata: got {type(parsed).__name__}, expected one JSON object", "metadata")
+    return parsed
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON's")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """The body, refused as soon as it is too long."""
+    """Read the body; refused as soon as it is too long."""
     parts, num_bytes = [], 0
     async for part in request.stream():
         num_bytes += len(part)

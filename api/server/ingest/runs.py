@@ -1,4 +1,4 @@
-"""What ingestion does in its thread: collections that come, are brought up to date, and go."""
+"""The work of ingestion, in its thread: collections are created, updated and removed."""
 
 import logging
 import shutil
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 
 class Runs:
-    """One run at a time, in one thread; `create` alone may be called beside it.
+    """One run at a time, in one thread; only `create` may be called concurrently.
 
     Args:
-        library: follows what is published here.
-        engine_of: what computes the chunks of a namespace.
-        pace, interruption: of the runs, also of those parts that the engine does not see.
-        embedder: embedding model of collections that are made.
+        library: loads what is published here.
+        engine_of: the engine that computes the chunks of a namespace.
+        pace, interruption: of the runs, including the embedding.
+        embedder: embedding model of new collections.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Runs:
         """Publish an empty collection of a namespace, with a folder for its documents.
 
         Raises:
-            CollectionError: the name is not one, or the store cannot be written to.
+            CollectionError: the name is invalid, or the store cannot be written to.
             EmbedderError: the embedding model cannot be read.
         """
         folder = DocumentFolder(self._store, name)
@@ -70,7 +70,7 @@ class Runs:
             model=engine.model_name,
             fingerprint=engine.fingerprint,
             prefix=DEFAULTS.prefix if prefix is None else prefix,
-            prefix_chunk_id=None,  # named when it is stored
+            prefix_chunk_id=None,  # set when the prefix is stored
             chunk_tokens=DEFAULTS.chunk_tokens if chunk_tokens is None else chunk_tokens,
             chunking=CHUNKING,
             embedder=embedder.name,
@@ -81,10 +81,10 @@ class Runs:
         self._library.add(name)
 
     def update(self, name: str, report: Report, *, only_removes: bool = False) -> Manifest:
-        """Bring a collection up to date with its folder; when this returns, it is served so.
+        """Update a collection from its folder; the new state is served when this returns.
 
         Raises:
-            Interrupted: before it was published; the next run goes on from there.
+            Interrupted: before publication; the next run resumes.
             StoreInUse: another process writes to the store.
             PrecomputeError, RetrieverError, BlendError: the run has failed.
         """
@@ -110,7 +110,7 @@ class Runs:
         return read_manifest(self._store, name)
 
     def remove(self, name: str) -> None:
-        """Remove a collection that was set aside, and from the store what no other one needs.
+        """Remove a collection that was set aside, and the chunk KV that no other collection needs.
 
         Raises:
             StoreInUse: another process writes to the store.
@@ -119,7 +119,7 @@ class Runs:
         with store_lock(self._store):
             journal, folder = Journal(self._store, name), collection_folder(self._store, name)
             engine = self._engine_of("")
-            with suppress(UnknownCollection):  # it was stopped here the last time
+            with suppress(UnknownCollection):  # an earlier removal was stopped here
                 collection = Collection.open(self._store, name)
                 engine = self._engine_of(collection.settings.namespace)
                 journal.write(journal.read() | keys_of(engine, collection))
@@ -132,20 +132,20 @@ class Runs:
         DocumentFolder(self._store, name).clear()
 
     def chunk_ids(self, texts: Sequence[str], namespace: str) -> list[str]:
-        """Ids of chunks of documents that came in a namespace's chat requests, by their texts."""
+        """Ids of chunks from a namespace's chat requests, by their texts."""
         return [one.plain.chunk_id for one in _versions(self._engine_of(namespace), texts)]
 
     def lacks(self, texts: Sequence[str], namespace: str) -> list[str]:
-        """Those of such texts of which the store lacks a version."""
+        """Texts of such chunks of which the store lacks a version."""
         engine = self._engine_of(namespace)
         found = zip(texts, _versions(engine, texts), strict=True)
         return [text for text, one in found if any(r.chunk_id not in engine.store for r in one.records)]
 
     def learn(self, texts: Sequence[str], namespace: str) -> None:
-        """Compute and store such chunks, where they are not.
+        """Compute and store such chunks, if they are missing.
 
         Raises:
-            Interrupted: some are computed.
+            Interrupted: some chunks have been computed.
             BlendError: as `ChunkEngine.compute`.
         """
         engine = self._engine_of(namespace)
@@ -158,11 +158,11 @@ class Runs:
             engine.compute(batch)
 
     def unlearn(self, texts: Sequence[str], namespace: str) -> None:
-        """Drop such chunks from the store, but for those that a collection needs.
+        """Drop such chunks from the store, except those that a collection needs.
 
         Raises:
             StoreInUse: another process writes to the store.
-            CollectionError: a manifest is damaged, so what is needed is not known; nothing was dropped.
+            CollectionError: a manifest is damaged, so its chunks are unknown; nothing was dropped.
         """
         engine = self._engine_of(namespace)
         with store_lock(self._store):

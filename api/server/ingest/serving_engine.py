@@ -1,4 +1,4 @@
-"""Chunk KV from the engine that serves, in slices between its steps and within a share of its time."""
+"""Chunk KV from the serving engine, in slices between its steps and within a share of its time."""
 
 import asyncio
 import time
@@ -16,13 +16,13 @@ from blend.vllm.engine.setup import EngineSetup
 from blend.vllm.worker.chunk_calls import as_batch, stored_bytes
 
 IDLE_SLICE_S = 0.2
-"""Of computing at once while nobody is served: who comes then waits no longer for the engine."""
+"""Length of a slice while no request is served: a new request waits at most this long for the engine."""
 
 HEED_EVERY_S = 0.5
-"""Between two looks at whether the run is to stop, while the engine has not replied."""
+"""Time between two checks for an interruption while the engine has not replied."""
 
 BATCH_TOKENS = 512
-"""Short chunks are computed together; what was computed is stored, and reported, after about so many."""
+"""Tokens per batch: short chunks are computed together, then stored and reported."""
 
 
 class ServingEngine:
@@ -34,8 +34,8 @@ class ServingEngine:
         client: vLLM's `EngineClient`.
         loop: the client's.
         tokenizer: the served model's.
-        setup: what the engine was started with.
-        namespace: whose chunks are computed, see `blend.chunks.namespace`.
+        setup: of the engine.
+        namespace: tenant that owns the chunks, see `blend.chunks.namespace`.
 
     Raises:
         NotBlendable: the tokenizer has no fast form.
@@ -67,20 +67,20 @@ class ServingEngine:
         self._ids = PromptIds(tokenizer, own.fingerprint, client.model_config.max_model_len)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text as it stands in the middle of a prompt."""
+        """Token ids of a piece of text in the middle of a prompt."""
         return self._ids.encode(text)
 
     def prefixes(self, prefix: str) -> Prefixes:
-        """What chunks behind this text are computed behind."""
+        """The contexts behind which chunks of this prefix are computed."""
         return self._ids.prefixes(prefix)
 
     def compute(self, records: Sequence[ChunkRecord]) -> int:
         """Compute and store chunks behind one prefix; see `ChunkEngine.compute`.
 
         Raises:
-            StoreFull: no space left; what was stored stays.
-            StoreError: the model cannot be blended, or the store not written to.
-            Interrupted: the run is to stop; these chunks are not stored.
+            StoreFull: no space left; stored chunks stay.
+            StoreError: the model cannot be blended, or the store cannot be written to.
+            Interrupted: the run was interrupted; these chunks are not stored.
         """
         behind, batch = as_batch(records, self._not_blendable)
         self._call("begin_computing", behind, batch, self.namespace)
@@ -93,12 +93,12 @@ class ServingEngine:
             self._pace.rest(took_s, begin_s)
 
     def close(self) -> None:
-        """Let what has to be sent to a remote be sent."""
+        """Flush what is being sent to a remote."""
         if self.exchange is not None:
             self.exchange.close()
 
     def _call(self, method: str, *args: Any) -> Any:
-        """Call a method of the workers, between two engine steps; the first rank's reply."""
+        """Call a method of the workers between two engine steps; returns the first rank's reply."""
         reply = asyncio.run_coroutine_threadsafe(self._client.collective_rpc(method, args=args), self._loop)
         while True:
             try:
@@ -107,14 +107,14 @@ class ServingEngine:
                 if reply.done():
                     raise
                 try:
-                    self._interruption.heed()  # an engine that was stopped meanwhile never replies
+                    self._interruption.heed()  # a stopped engine never replies
                 except Interrupted:
                     reply.cancel()
                     raise
 
 
 class ServingEngines:
-    """One for each namespace, made when it is first asked for; made on the server's event loop.
+    """One `ServingEngine` for each namespace, created at first use; constructed on the server's event loop.
 
     Args:
         client, tokenizer, setup, pace, interruption: see `ServingEngine`.
@@ -129,7 +129,7 @@ class ServingEngines:
         self._making = Lock()
 
     def of(self, namespace: str) -> ServingEngine:
-        """The engine of a namespace; any thread may ask.
+        """The engine of a namespace; thread-safe.
 
         Raises:
             NotBlendable: the tokenizer has no fast form.
@@ -140,16 +140,16 @@ class ServingEngines:
             return self._engines[namespace]
 
     def close(self) -> None:
-        """Let what has to be sent to a remote be sent."""
+        """Flush what is being sent to a remote."""
         for engine in self._engines.values():
             engine.close()
 
 
 def is_busy(client: Any) -> bool:
-    """Whether the engine has requests; any thread may ask."""
+    """Whether the engine has requests; thread-safe."""
     return bool(client.get_num_unfinished_requests() > 0)
 
 
 def paced(client: Any, share: float) -> Pace:
-    """A pace by what a client's engine has to do."""
+    """A pace that follows the load of a client's engine."""
     return Pace(share, lambda: is_busy(client))

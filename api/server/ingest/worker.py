@@ -1,4 +1,4 @@
-"""The one who runs: takes what is to be done, the most pressing first, one run at a time."""
+"""The worker of ingestion: runs queued work in order of priority, one run at a time."""
 
 import asyncio
 import logging
@@ -18,24 +18,29 @@ from retriever.manifest import Manifest
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
-"""So long a run goes on before it is put off for chunks of chat requests: to be put off costs time."""
+"""Time that a run gets before chunks of chat requests may pre-empt it: a pre-empted run starts over."""
+
+UNSUPPORTED = (
+    "unsupported file type (supported: text, Markdown, HTML, PDF and source files), or deleted while it was "
+    "being ingested"
+)
 
 RETRY_S = 1.0
-"""Between two tries to get at a store that another process writes to."""
+"""Time between two attempts to lock a store that another process writes to."""
 
 
 class Learned(NamedTuple):
-    """The text of a chunk that came in a namespace's chat request."""
+    """The text of a chunk from a namespace's chat request."""
 
     namespace: str
     text: str
 
 
 class Worker:
-    """Does jobs and other work in one thread; all else of it belongs to the event loop.
+    """Runs jobs in one thread; its state belongs to the event loop.
 
-    What presses goes first: collections and documents that are to go, then chunks of chat requests, then
-    documents that come. A run that is in the way is stopped, and goes on later from where it was.
+    Priorities: removal of collections and documents, then chunks of chat requests, then new documents. Work
+    of higher priority pre-empts the current run, which is resumed later.
     """
 
     def __init__(self, runs: Runs, jobs: Jobs, unfinished: Unfinished, interruption: Interruption) -> None:
@@ -50,52 +55,52 @@ class Worker:
         self._loop: asyncio.Task[None] | None = None
         self._closing = False
         self._began_s = 0.0
-        self._presses = False  # whether the present run is one that others are put off for
+        self._is_removing = False  # True while the current run must not be pre-empted
 
     def start(self) -> None:
-        """Begin to work, on the loop that runs."""
+        """Start the worker on the running loop."""
         self._loop = asyncio.get_running_loop().create_task(self._work())
         self.wake()
 
     async def close(self) -> None:
-        """Stop the present run, and begin no other."""
+        """Stop the current run, and begin no other."""
         self._closing = True
-        self.wake(hurries=True)
+        self.wake(preempts=True)
         if self._loop is not None:
             await self._loop
         for future in self._removals.values():
             future.cancel()
 
-    def wake(self, *, hurries: bool = False) -> None:
-        """There is something to do.
+    def wake(self, *, preempts: bool = False) -> None:
+        """Tell the worker of new work.
 
         Args:
-            hurries: the present run is to be put off for it.
+            preempts: the new work pre-empts the current run.
         """
-        if hurries and (self._closing or not self._presses):
+        if preempts and (self._closing or not self._is_removing):
             self._interruption.ask()
         self._wake.set()
 
     def remove(self, name: str) -> Awaitable[None]:
-        """Remove a collection that was set aside; done when it is awaited."""
+        """Remove a collection that was set aside; await the result for the end of the removal."""
         if name not in self._removals:
             self._removals[name] = asyncio.get_running_loop().create_future()
-        self.wake(hurries=True)
+        self.wake(preempts=True)
         return asyncio.shield(self._removals[name])
 
-    def learn(self, texts: Iterable[str], gone: Iterable[str] = (), *, namespace: str = "") -> None:
-        """Have chunks of a namespace's chat request computed in the background.
+    def learn(self, texts: Iterable[str], evicted: Iterable[str] = (), *, namespace: str = "") -> None:
+        """Queue chunks of a namespace's chat request for computing.
 
         Args:
-            gone: chunks that had to make room for them.
+            evicted: chunks that were evicted for them, and are dropped.
         """
         for one in (Learned(namespace, text) for text in texts):
             self._to_unlearn.pop(one, None)
             self._to_learn[one] = None
-        for one in (Learned(namespace, text) for text in gone):
+        for one in (Learned(namespace, text) for text in evicted):
             self._to_learn.pop(one, None)
             self._to_unlearn[one] = None
-        self.wake(hurries=time.monotonic() - self._began_s > PATIENCE_S)
+        self.wake(preempts=time.monotonic() - self._began_s > PATIENCE_S)
 
     async def _work(self) -> None:
         while not self._closing:
@@ -103,7 +108,7 @@ class Worker:
             self._interruption.clear()
             self._began_s = time.monotonic()
             try:
-                done = await self._most_pressing()
+                done = await self._run_next()
             except StoreInUse:
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -112,22 +117,24 @@ class Worker:
             if not done:
                 await self._wake.wait()
 
-    async def _most_pressing(self) -> bool:
-        """Do one thing; False when there is nothing to do.
+    async def _run_next(self) -> bool:
+        """Run the work of highest priority; False when there is none.
 
         Raises:
-            Interrupted, StoreInUse: it is still to be done.
+            Interrupted, StoreInUse: the work is still to be done.
         """
-        going = [job for job in self._jobs.unended() if job.task.removes]
-        self._presses = bool(self._removals or going)
+        removing = [job for job in self._jobs.unended() if job.task.removes]
+        self._is_removing = bool(self._removals or removing)
         if self._removals:
             await self._remove(next(iter(self._removals)))
-        elif going:
-            await self._update([job for job in going if job.task.collection == going[0].task.collection])
+        elif removing:
+            await self._update(
+                [job for job in removing if job.task.collection == removing[0].task.collection]
+            )
         elif self._to_learn or self._to_unlearn:
             await self._learn()
-        elif coming := self._jobs.unended():
-            await self._update(self._jobs.unended(coming[0].task.collection))
+        elif waiting := self._jobs.unended():
+            await self._update(self._jobs.unended(waiting[0].task.collection))
         else:
             return False
         return True
@@ -138,29 +145,29 @@ class Worker:
         except (PrecomputeError, RetrieverError, BlendError, OSError) as error:
             if isinstance(error, StoreInUse):
                 raise
-            logger.warning("collection %s is not served any more, but stays on the disk: %s", name, error)
+            logger.warning("collection %s is no longer served, but stays on disk: %s", name, error)
         self._removals.pop(name).set_result(None)
 
     async def _learn(self) -> None:
-        namespace = next(iter((*self._to_learn, *self._to_unlearn))).namespace  # one tenant's at a time
+        namespace = next(iter((*self._to_learn, *self._to_unlearn))).namespace  # one tenant at a time
         new = [one for one in self._to_learn if one.namespace == namespace]
-        gone = [one for one in self._to_unlearn if one.namespace == namespace]
+        evicted = [one for one in self._to_unlearn if one.namespace == namespace]
         try:
             if new:
                 await asyncio.to_thread(self._runs.learn, [one.text for one in new], namespace)
-            if gone:
-                await asyncio.to_thread(self._runs.unlearn, [one.text for one in gone], namespace)
+            if evicted:
+                await asyncio.to_thread(self._runs.unlearn, [one.text for one in evicted], namespace)
         except (Interrupted, StoreInUse):
             raise
-        except Exception as error:  # they are computed cold, as any unknown text is
+        except Exception as error:  # their text is computed cold, as any unknown text
             logger.warning("documents of chat requests were not precomputed: %s", _why(error))
         for one in new:
             self._to_learn.pop(one, None)
-        for one in gone:
+        for one in evicted:
             self._to_unlearn.pop(one, None)
 
     async def _update(self, jobs: Sequence[Job]) -> None:
-        """One run for all jobs of a collection that wait, or for those that remove."""
+        """One run for all queued jobs of a collection, or for all its removals."""
         name, only_removes = jobs[0].task.collection, jobs[0].task.removes
         errors: dict[str, str] = {}
         loop = asyncio.get_running_loop()
@@ -176,13 +183,13 @@ class Worker:
             manifest = await asyncio.to_thread(self._runs.update, name, report, only_removes=only_removes)
             errors = _unread(jobs, manifest, errors)
         except (Interrupted, StoreInUse):
-            _put_off(jobs)
+            _requeue(jobs)
             raise
         except Exception as failure:
-            if self._closing:  # the engine may have gone first: that is no fault of the documents
-                _put_off(jobs)
+            if self._closing:  # the engine may have stopped first, which is not the documents' fault
+                _requeue(jobs)
                 raise Interrupted from failure
-            error = _why(failure)  # whatever it is, the next job may do better
+            error = _why(failure)  # the worker goes on with the next job
         left = [job for job in jobs if not job.ended]
         self._jobs.end(left, error, errors)
         tasks = [job.task for job in self._jobs.unended(name)]
@@ -207,18 +214,18 @@ class Worker:
                 job.note()
 
 
-def _put_off(jobs: Sequence[Job]) -> None:
+def _requeue(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        if not job.ended:  # its collection was removed
+        if not job.ended:  # its collection was deleted meanwhile
             job.status = Status.QUEUED
             job.note()
 
 
 def _unread(jobs: Sequence[Job], manifest: Manifest, errors: Mapping[str, str]) -> dict[str, str]:
-    """Why documents of these jobs are not in the collection."""
+    """Reasons why documents of these jobs are not in the collection."""
     there = {document.path for document in manifest.documents}
     missing = {path for job in jobs if not job.task.removes for path in job.task.paths} - there
-    return {path: errors.get(path, "it is no text, or was removed meanwhile") for path in missing}
+    return {path: errors.get(path, UNSUPPORTED) for path in missing}
 
 
 def _why(error: Exception) -> str:

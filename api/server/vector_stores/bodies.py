@@ -1,4 +1,4 @@
-"""What requests to `/v1/vector_stores` may say, as OpenAI's clients say it."""
+"""Bodies of requests to `/v1/vector_stores`, as in OpenAI's API."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.server.errors import FieldError
 
 MAX_FILES = 500
-"""Files of a new vector store, or of a batch."""
+"""Maximum number of files of a new vector store, and of a batch."""
 
 Key = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=512)]
@@ -18,33 +18,33 @@ FileIds = Annotated[list[str], Field(max_length=MAX_FILES)]
 
 
 class Body(BaseModel):
-    """What all of them have in common: nothing is converted, and nothing unknown is passed over."""
+    """Base of all bodies: strict types, and no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ExpiresAfter(Body):
-    """When a vector store expires that nobody uses."""
+    """When an unused vector store expires."""
 
     anchor: Literal["last_active_at"]
     days: Annotated[int, Field(ge=1, le=365)]
 
 
 class AutoChunking(Body):
-    """The server's own rule."""
+    """The server's default chunk size."""
 
     type: Literal["auto"]
 
 
 class StaticSizes(Body):
-    """Tokens of the served model."""
+    """Sizes in tokens of the served model."""
 
     max_chunk_size_tokens: Annotated[int, Field(ge=100, le=4096)]
     chunk_overlap_tokens: Annotated[int, Field(ge=0)]
 
 
 class StaticChunking(Body):
-    """Chunks of a size that the client chooses."""
+    """A chunk size that the client chooses."""
 
     type: Literal["static"]
     static: StaticSizes
@@ -65,7 +65,7 @@ class CreateStore(Body):
 
 
 class UpdateStore(Body):
-    """What is to change; what is left out stays, and null empties."""
+    """Changes to a vector store; a missing field stays, null clears it."""
 
     name: Annotated[str, Field(max_length=256)] | None = None
     expires_after: ExpiresAfter | None = None
@@ -73,7 +73,7 @@ class UpdateStore(Body):
 
 
 class AddFile(Body):
-    """An uploaded file that goes into a vector store."""
+    """An uploaded file to add to a vector store."""
 
     file_id: str
     attributes: Attributes | None = None
@@ -81,13 +81,13 @@ class AddFile(Body):
 
 
 class UpdateFile(Body):
-    """New attributes, in the place of all old ones."""
+    """New attributes, which replace all old ones."""
 
     attributes: Attributes | None
 
 
 class AddBatch(Body):
-    """Files that go into a vector store together: `file_ids`, or `files` with attributes of their own."""
+    """Files to add to a vector store together: `file_ids`, or `files` with their own attributes."""
 
     file_ids: FileIds | None = None
     files: Annotated[list[AddFile], Field(max_length=MAX_FILES)] | None = None
@@ -98,7 +98,7 @@ class AddBatch(Body):
         """The files one by one.
 
         Raises:
-            FieldError: none is named, or in both ways.
+            FieldError: both fields are given, or neither.
         """
         if (self.file_ids is None) == (self.files is None) or not (self.file_ids or self.files):
             raise FieldError("file_ids: expected file_ids or files, one of them and not empty", "file_ids")
@@ -109,14 +109,14 @@ class AddBatch(Body):
 
 
 class HybridSearch(Body):
-    """How much nearness and words count in the ranking."""
+    """Weights of vectors and words in the ranking."""
 
     embedding_weight: Annotated[Number, Field(ge=0)]
     text_weight: Annotated[Number, Field(ge=0)]
 
 
 class RankingOptions(Body):
-    """How results are ranked, and which are near enough."""
+    """Ranking of the results, and a minimum score."""
 
     ranker: Literal["none", "auto", "default-2024-11-15"] | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -124,7 +124,7 @@ class RankingOptions(Body):
 
 
 class SearchOptions(Body):
-    """What a search and the `file_search` tool have in common."""
+    """Options shared by a search and the `file_search` tool."""
 
     filters: dict[str, Any] | None = None
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
@@ -132,7 +132,7 @@ class SearchOptions(Body):
 
 
 class SearchStore(SearchOptions):
-    """A search. Whatever `rewrite_query` says, queries are searched as they are: the answer shows them."""
+    """A search. `rewrite_query` is ignored: queries are searched unchanged, and the answer repeats them."""
 
     query: str | Annotated[list[str], Field(min_length=1, max_length=16)]
     rewrite_query: bool | None = None
@@ -144,10 +144,10 @@ class SearchStore(SearchOptions):
 
 
 def chunk_tokens_of(chunking: AutoChunking | StaticChunking | None) -> int | None:
-    """Most tokens of a chunk that a client asks for; None for the server's own choice.
+    """The requested maximum of tokens in a chunk; None for the server's default.
 
     Raises:
-        FieldError: the chunks are to overlap.
+        FieldError: the request asks for overlapping chunks.
     """
     if not isinstance(chunking, StaticChunking):
         return None

@@ -1,11 +1,11 @@
-"""What is kept of vector stores: their own records, those of their files, and those of batches of files.
+"""Records of vector stores, of their files, and of batches of files.
 
 ::
 
     <store>/vector_stores/
         vs_<id>.json               a vector store
         vs_<id>/file-<id>.json     a file in it
-        vs_<id>/batches/<id>.json  files that were put into it together
+        vs_<id>/batches/<id>.json  files that were added together
 """
 
 import shutil
@@ -26,9 +26,9 @@ class StoreRecord(Record):
     """A vector store.
 
     Attributes:
-        chunk_tokens: most tokens of a chunk of it.
-        expires_days: after its last use; None: never.
-        used_s: seconds since 1970 at its last use, to the minute.
+        chunk_tokens: maximum tokens of a chunk.
+        expires_days: days from the last use to its expiry; None for never.
+        used_s: time of the last use in seconds since 1970, to the minute.
     """
 
     name: str = ""
@@ -40,7 +40,7 @@ class StoreRecord(Record):
 
     @property
     def expires_s(self) -> float | None:
-        """Seconds since 1970 when it expires."""
+        """Time of expiry in seconds since 1970."""
         return None if self.expires_days is None else self.used_s + 86_400 * self.expires_days
 
 
@@ -49,9 +49,9 @@ class MemberRecord(Record):
 
     Attributes:
         path: of its document in the collection.
-        job: the ingestion that was last asked for.
-        error: why it failed.
-        is_readable: whether the fault, if there is one, is not the file's own.
+        job: id of its last ingestion job.
+        error: why ingestion failed.
+        is_readable: False if the file itself caused the failure.
     """
 
     filename: str
@@ -65,7 +65,7 @@ class MemberRecord(Record):
 
 
 class BatchRecord(Record):
-    """Files that were put into a vector store together."""
+    """Files that were added to a vector store together."""
 
     file_ids: tuple[str, ...]
     cancelled: bool = False
@@ -88,11 +88,11 @@ class Kept:
         """A vector store's record.
 
         Raises:
-            NotThere: there is none of that id, or it is somebody else's.
+            NotThere: no vector store of that id in the namespace.
         """
         record = self.stores.get(store_id)
         if record is None or record.namespace != namespace:
-            raise NotThere(f"no vector store {store_id[:80]!r}: expected the id of one")
+            raise NotThere(f"no vector store {store_id[:80]!r}: expected the id of a vector store")
         return record
 
     def members(self, store_id: str) -> Records[MemberRecord]:
@@ -106,7 +106,7 @@ class Kept:
         return self._batches.setdefault(store_id, Records(self.folder / store_id / "batches", BatchRecord))
 
     def remove(self, store_id: str) -> None:
-        """Take a vector store's records away, its own first."""
+        """Delete a vector store's records, its own first."""
         self.stores.remove(store_id)
         self._members.pop(store_id, None)
         self._batches.pop(store_id, None)

@@ -39,7 +39,7 @@ def _add_members(router: APIRouter, stores: VectorStores) -> None:
     async def create_vector_store_file(
         vector_store_id: str, asked: AddFile, request: Request
     ) -> VectorStoreFile:
-        """Put an uploaded file into a vector store."""
+        """Add an uploaded file to a vector store."""
         record = await stores.get(vector_store_id, namespace_of(request))
         await stores.add(record, [asked])
         return member_object(record, await members.get(record, asked.file_id))
@@ -76,7 +76,7 @@ def _add_member(router: APIRouter, stores: VectorStores) -> None:
     async def update_vector_store_file(
         vector_store_id: str, file_id: str, asked: UpdateFile, request: Request
     ) -> VectorStoreFile:
-        """Give a file other attributes."""
+        """Replace a file's attributes."""
         record = await stores.get(vector_store_id, namespace_of(request))
         member = await members.get(record, file_id)
         return member_object(record, await members.describe(record, member, asked.attributes or {}))
@@ -85,7 +85,7 @@ def _add_member(router: APIRouter, stores: VectorStores) -> None:
     async def retrieve_vector_store_file_content(
         vector_store_id: str, file_id: str, request: Request
     ) -> FileContent:
-        """A file's text as it is searched, chunk by chunk."""
+        """A file's text in chunks, as it is searched."""
         record = await stores.get(vector_store_id, namespace_of(request))
         member = await members.get(record, file_id)
         texts = await asyncio.to_thread(members.texts, record, member)
@@ -93,7 +93,7 @@ def _add_member(router: APIRouter, stores: VectorStores) -> None:
 
     @router.delete("/{file_id}")
     async def delete_vector_store_file(vector_store_id: str, file_id: str, request: Request) -> MemberDeleted:
-        """Take a file out of a vector store; it stays uploaded."""
+        """Remove a file from a vector store; it stays uploaded."""
         record = await stores.get(vector_store_id, namespace_of(request))
         await members.take_out(record, await members.get(record, file_id))
         return MemberDeleted(id=file_id)
@@ -123,7 +123,7 @@ def _add_batches(router: APIRouter, stores: VectorStores) -> None:
     async def create_file_batch(
         vector_store_id: str, asked: AddBatch, request: Request
     ) -> VectorStoreFileBatch:
-        """Put uploaded files into a vector store together."""
+        """Add uploaded files to a vector store together."""
         record = await stores.get(vector_store_id, namespace_of(request))
         return await _seen(stores, record, await stores.add_batch(record, asked.each()))
 
@@ -139,7 +139,7 @@ def _add_batches(router: APIRouter, stores: VectorStores) -> None:
     async def cancel_file_batch(
         vector_store_id: str, batch_id: str, request: Request
     ) -> VectorStoreFileBatch:
-        """Take those files of a batch back that are not there yet."""
+        """Cancel the files of a batch that are still in progress."""
         record = await stores.get(vector_store_id, namespace_of(request))
         batch = await stores.members.batch(record, batch_id)
         return await _seen(stores, record, await stores.members.cancel(record, batch))

@@ -1,4 +1,4 @@
-"""The files of vector stores: put into them, looked at, described anew and taken out again."""
+"""The files of vector stores: added, listed, updated and removed."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from api.server.vector_stores.search import metadata_of
 from retriever.errors import UnknownCollection
 
 MAX_JOB_BYTES = 64 << 20
-"""Files are handed to ingestion together up to here, so that a batch need not lie in memory whole."""
+"""Maximum bytes of files in one ingestion job, which bounds the memory of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewMember:
-    """An uploaded file that goes into a vector store."""
+    """An uploaded file to add to a vector store."""
 
     file: FileRecord
     attributes: Attributes
@@ -39,10 +39,10 @@ class Members:
         self._library = library
 
     async def uploaded(self, namespace: str, asked: Sequence[AddFile]) -> list[NewMember]:
-        """The files that are named, each once.
+        """The uploaded files of a request, each once.
 
         Raises:
-            FieldError: there is no such file.
+            FieldError: no such file.
         """
         new: dict[str, NewMember] = {}
         for one in asked:
@@ -54,7 +54,7 @@ class Members:
         return list(new.values())
 
     async def add(self, record: StoreRecord, new: Sequence[NewMember]) -> None:
-        """Put uploaded files into a vector store; they are on their way when this returns."""
+        """Add uploaded files to a vector store; their ingestion is queued when this returns."""
         for some in _jobs(new):
             uploads = await asyncio.to_thread(self._uploads, some)
             job = await self._ingest.put_many(record.id, uploads)
@@ -71,7 +71,7 @@ class Members:
                 await asyncio.to_thread(self._kept.members(record.id).put, member)
 
     async def add_batch(self, record: StoreRecord, new: Sequence[NewMember]) -> BatchRecord:
-        """The same, remembered as one batch."""
+        """Add uploaded files as one batch."""
         await self.add(record, new)
         ids = tuple(one.file.id for one in new)
         batch = BatchRecord(id=new_id("vsfb_"), namespace=record.namespace, file_ids=ids)
@@ -82,7 +82,7 @@ class Members:
         """A batch.
 
         Raises:
-            NotThere: the store has none of that id.
+            NotThere: the store has no batch of that id.
         """
         batch = await asyncio.to_thread(self._kept.batches(record.id).get, batch_id)
         if batch is None:
@@ -90,7 +90,7 @@ class Members:
         return batch
 
     async def cancel(self, record: StoreRecord, batch: BatchRecord) -> BatchRecord:
-        """Take those files of a batch back that are not there yet."""
+        """Cancel the files of a batch that are still in progress."""
         for member in await self.all(record):
             if member.id in batch.file_ids and member.status == "in_progress":
                 stopped = member.model_copy(update={"status": "cancelled"})
@@ -101,19 +101,19 @@ class Members:
         return cancelled
 
     async def all(self, record: StoreRecord) -> list[MemberRecord]:
-        """Files in a vector store as they stand, the oldest first."""
+        """Files of a vector store with their current status, the oldest first."""
         members = await asyncio.to_thread(self._kept.members(record.id).all)
         return [await self._settled(record.id, member) for member in members]
 
     async def findable(self, record: StoreRecord) -> dict[str, MemberRecord]:
-        """The files of a vector store that a search may find, by their ids."""
+        """The files of a vector store that a search may return, by their ids."""
         return {one.id: one for one in await self.all(record) if one.status != "cancelled"}
 
     async def get(self, record: StoreRecord, file_id: str) -> MemberRecord:
-        """A file in a vector store as it stands.
+        """A file of a vector store with its current status.
 
         Raises:
-            NotThere: it is not in it.
+            NotThere: the store does not hold the file.
         """
         member = await asyncio.to_thread(self._kept.members(record.id).get, file_id)
         if member is None:
@@ -121,7 +121,7 @@ class Members:
         return await self._settled(record.id, member)
 
     async def describe(self, record: StoreRecord, member: MemberRecord, said: Attributes) -> MemberRecord:
-        """Give a file other attributes in the place of those it had.
+        """Replace a file's attributes.
 
         Raises:
             NotThere: the file was deleted.
@@ -129,25 +129,25 @@ class Members:
         file = await asyncio.to_thread(self._files.get, member.id, record.namespace)
         upload = await asyncio.to_thread(self._upload, NewMember(file, said))
         job = await self._ingest.put_many(record.id, [upload])
-        now = await self.get(record, member.id)  # it may have been taken out meanwhile
+        now = await self.get(record, member.id)  # it may have been removed meanwhile
         changed = now.model_copy(update={"attributes": said, "job": job})
         await asyncio.to_thread(self._kept.members(record.id).put, changed)
         return changed
 
     async def take_out(self, record: StoreRecord, member: MemberRecord) -> None:
-        """Take a file out of a vector store: no search finds it from now on."""
+        """Remove a file from a vector store: later searches do not find it."""
         await asyncio.to_thread(self._kept.members(record.id).remove, member.id)
         await self._drop(record.id, member)
 
     async def forget(self, file: FileRecord) -> None:
-        """Take a file out of every vector store of its namespace."""
+        """Remove a file from every vector store of its namespace."""
         for record in await asyncio.to_thread(self._kept.stores.all):
             member = await asyncio.to_thread(self._kept.members(record.id).get, file.id)
             if member is not None and record.namespace == file.namespace:
                 await self.take_out(record, member)
 
     def texts(self, record: StoreRecord, member: MemberRecord) -> list[str]:
-        """The chunks of a file in its order; none while it is not there yet."""
+        """The chunks of a file in its order; none before its ingestion."""
         collection = self._library.retriever(record.id).collection
         entry = collection.documents.get(member.path)
         ids = entry.chunk_ids if entry else ()
@@ -161,7 +161,7 @@ class Members:
         return Upload(path, self._files.read(new.file), metadata_of(new.attributes))
 
     async def _settled(self, store_id: str, member: MemberRecord) -> MemberRecord:
-        """A file's record, brought up to date with its ingestion."""
+        """A file's record, updated from its ingestion job."""
         if member.status != "in_progress":
             return member
         settled = member.model_copy(update=await self._outcome(store_id, member))
@@ -172,11 +172,11 @@ class Members:
     async def _outcome(self, store_id: str, member: MemberRecord) -> Mapping[str, object]:
         try:
             job = self._ingest.job(member.job)
-        except UnknownJob:  # it ended long ago, or with its server: what was published is the truth
+        except UnknownJob:  # the job ended long ago, or with its server: the published collection tells
             made = await asyncio.to_thread(self._library.retriever, store_id)
             if member.path in made.collection.documents:
                 return {"status": "completed"}
-            return {"status": "failed", "error": "it was not read: put it into the vector store again"}
+            return {"status": "failed", "error": "it was not ingested: add it to the vector store again"}
         if job.error is not None:
             return {"status": "failed", "error": job.error}
         status, error = job.documents[member.path], job.errors.get(member.path)
@@ -186,11 +186,11 @@ class Members:
         try:
             await self._ingest.drop(store_id, member.path)
         except (UnknownCollection, UnknownDocument):
-            return  # it is gone already
+            return  # it was removed before
 
 
 def _jobs(new: Sequence[NewMember]) -> list[list[NewMember]]:
-    """Files in groups, none much over the bytes of a job."""
+    """Files in groups of at most about the bytes of a job."""
     groups: list[list[NewMember]] = []
     held = MAX_JOB_BYTES
     for one in new:

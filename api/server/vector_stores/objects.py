@@ -1,4 +1,4 @@
-"""Vector stores, their files and batches as OpenAI's clients see them."""
+"""Vector stores, their files and batches in the shape of OpenAI's API."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class VectorStore(BaseModel):
 
 
 class LastError(BaseModel):
-    """Why a file could not be read."""
+    """Why a file could not be ingested."""
 
     code: ErrorCode
     message: str
@@ -62,7 +62,7 @@ class VectorStoreFile(BaseModel):
 
 
 class VectorStoreFileBatch(BaseModel):
-    """Files that were put into a vector store together."""
+    """Files that were added to a vector store together."""
 
     id: str
     object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
@@ -89,7 +89,7 @@ class FileContent(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """A chunk that a search found; its score is the cosine of query and chunk, from 0 to 1."""
+    """A found chunk; its score is the cosine of query and chunk, from 0 to 1."""
 
     file_id: str
     filename: str
@@ -99,7 +99,7 @@ class SearchResult(BaseModel):
 
 
 class SearchResults(BaseModel):
-    """What a search found, the best first."""
+    """The results of a search, best first."""
 
     object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
     search_query: list[str]
@@ -109,7 +109,7 @@ class SearchResults(BaseModel):
 
 
 class StoreDeleted(BaseModel):
-    """A vector store that is gone."""
+    """A deleted vector store."""
 
     id: str
     object: Literal["vector_store.deleted"] = "vector_store.deleted"
@@ -117,7 +117,7 @@ class StoreDeleted(BaseModel):
 
 
 class MemberDeleted(BaseModel):
-    """A file that is in its vector store no longer."""
+    """A file that was removed from its vector store."""
 
     id: str
     object: Literal["vector_store.file.deleted"] = "vector_store.file.deleted"
@@ -151,7 +151,7 @@ def store_object(record: StoreRecord, members: list[MemberRecord], *, is_over: b
 
 def member_object(store: StoreRecord, member: MemberRecord) -> VectorStoreFile:
     """A file in a vector store, as a client sees it."""
-    # A collection's chunks may be smaller than a client's may be.
+    # Without validation: a collection's chunks may be smaller than a client may request.
     sizes = StaticSizes.model_construct(max_chunk_size_tokens=store.chunk_tokens, chunk_overlap_tokens=0)
     code: ErrorCode = "server_error" if member.is_readable else "invalid_file"
     return VectorStoreFile(
@@ -181,7 +181,7 @@ def batch_object(store_id: str, batch: BatchRecord, counts: FileCounts) -> Vecto
 
 
 def search_results(queries: list[str], hits: list[StoreHit]) -> SearchResults:
-    """What a search found, as a client sees it."""
+    """The results of a search, as a client sees them."""
     found = [
         SearchResult(
             file_id=one.member.id,

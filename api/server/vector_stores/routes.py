@@ -1,4 +1,4 @@
-"""The routes of vector stores themselves: `/v1/vector_stores` and one of them, and its search."""
+"""Routes of files and vector stores: `/v1/vector_stores`, one of them, and its search."""
 
 import asyncio
 from typing import Annotated
@@ -30,13 +30,13 @@ MAX_QUERY_CHARACTERS = 4096
 
 
 def open_vector_stores(library: Library, ingest: Ingest) -> VectorStores:
-    """The vector stores of a server, and what was uploaded for them."""
+    """Open the vector stores of a server, and its uploaded files."""
     limits = FileLimits(ingest.settings.max_document_bytes, ingest.settings.max_files_bytes)
     return VectorStores(FileStore(library.store, limits), ingest, library)
 
 
 def vector_stores_router(stores: VectorStores) -> APIRouter:
-    """The routes over a server's vector stores, and over the files that they are made of."""
+    """All routes of a server's vector stores and uploaded files."""
     router = APIRouter()
     router.include_router(files_router(stores.files, stores.members.forget))
     router.include_router(store_router(stores))
@@ -61,7 +61,7 @@ async def _seen(stores: VectorStores, record: StoreRecord) -> VectorStore:
 def _add_all(router: APIRouter, stores: VectorStores) -> None:
     @router.post("")
     async def create_vector_store(asked: CreateStore, request: Request) -> VectorStore:
-        """Make a vector store, of files or empty."""
+        """Create a vector store, of files or empty."""
         return await _seen(stores, await stores.create(namespace_of(request), asked))
 
     @router.get("")
@@ -72,7 +72,7 @@ def _add_all(router: APIRouter, stores: VectorStores) -> None:
         after: str | None = None,
         before: str | None = None,
     ) -> Listing[VectorStore]:
-        """The vector stores, the newest first unless told otherwise."""
+        """The vector stores, the newest first by default."""
         found = page(await stores.all(namespace_of(request)), Wanted(limit, order, after, before))
         return listing(found, [await _seen(stores, record) for record in found.items])
 
@@ -108,7 +108,7 @@ def _add_search(router: APIRouter, stores: VectorStores) -> None:
         await stores.used(record)
         findable = {record.id: await stores.members.findable(record)}
         options = search_of(asked, DEFAULT_RESULTS)
-        # Embedding takes milliseconds of computing, which other requests need not wait for.
+        # Embedding takes milliseconds of computing; on a thread it does not hold up other requests.
         hits = await asyncio.to_thread(
             search, stores.library, findable, asked.queries, options, least_score_of(asked)
         )
@@ -116,14 +116,14 @@ def _add_search(router: APIRouter, stores: VectorStores) -> None:
 
 
 def check_queries(queries: list[str]) -> None:
-    """Refuse queries that are blank, or too long to be some.
+    """Check queries.
 
     Raises:
-        FieldError: one is.
+        FieldError: a query is blank or too long.
     """
     for query in queries:
         if not query.strip() or len(query) > MAX_QUERY_CHARACTERS:
             raise FieldError(
-                f"query: got {len(query)} characters, expected some text, at most {MAX_QUERY_CHARACTERS}",
+                f"query: got {len(query)} characters, expected text of at most {MAX_QUERY_CHARACTERS}",
                 "query",
             )

@@ -1,4 +1,4 @@
-"""Searching vector stores: several queries, several stores, one ranking."""
+"""Search of vector stores: several queries, several stores, one ranking; filters on attributes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from retriever.search import DEFAULT_METHOD, Method, Search
 
 @dataclass(frozen=True, slots=True)
 class StoreHit:
-    """A chunk that was found.
+    """A found chunk.
 
     Attributes:
-        member: the file that it stands in.
-        score: cosine of the chunk and the query that it is nearest to, from 0 to 1.
+        member: the file that holds it.
+        score: cosine of the chunk and the nearest query, from 0 to 1.
     """
 
     member: MemberRecord
@@ -31,7 +31,7 @@ class StoreHit:
 
 
 Findable = Mapping[str, MemberRecord]
-"""The files of a vector store that may be found, by their ids."""
+"""The files of a vector store that a search may return, by their ids."""
 
 
 def search(
@@ -41,14 +41,14 @@ def search(
     search: Search,
     least_score: float = 0.0,
 ) -> list[StoreHit]:
-    """The chunks of vector stores that suit queries, the best first, each once.
+    """The chunks of vector stores that match queries, best first, each once.
 
-    Rankings of several queries or stores are fused by rank. Embeds the queries, so it takes a while.
+    Rankings of several queries or stores are fused by rank. Slow: it embeds the queries.
 
     Args:
         stores: by their ids, which are the collections' names.
-        search: `top_k` is set, and holds for all of it.
-        least_score: of those that count.
+        search: with `top_k`, which limits the whole result.
+        least_score: minimum score of a hit.
 
     Raises:
         FieldError: the stores' chunks were computed behind different prefixes.
@@ -72,10 +72,10 @@ def search(
 
 
 def check_prefixes(retrievers: Mapping[str, Retriever]) -> str:
-    """The prefix that all of them share.
+    """The common prefix of several collections.
 
     Raises:
-        FieldError: they do not share one.
+        FieldError: their prefixes differ.
     """
     prefixes = {one.collection.settings.prefix for one in retrievers.values()}
     if len(prefixes) > 1:
@@ -88,28 +88,28 @@ def check_prefixes(retrievers: Mapping[str, Retriever]) -> str:
 
 
 def search_of(options: SearchOptions, max_results: int, field: str = "") -> Search:
-    """A search's options as the retriever takes them.
+    """The retriever's form of a search's options.
 
     Args:
-        max_results: where the client does not say.
-        field: dotted path, with a dot at its end, of what holds them.
+        max_results: the default of `max_num_results`.
+        field: dotted path of the options in the request, with a dot at its end.
 
     Raises:
         QueryError: not a valid filter.
-        FieldError: the weights cannot be had.
+        FieldError: the weights are not supported.
     """
     ranking = options.ranking_options
-    said = options.filters
+    given = options.filters
     return Search(
         method=_method(ranking.hybrid_search if ranking else None, field),
         top_k=options.max_num_results or max_results,
-        filter=None if said is None else attribute_filter(said, f"{field}filters"),
+        filter=None if given is None else attribute_filter(given, f"{field}filters"),
         rerank=False if ranking is not None and ranking.ranker == "none" else None,
     )
 
 
 def least_score_of(options: SearchOptions) -> float:
-    """The threshold that a client asks for."""
+    """The requested minimum score."""
     return (options.ranking_options and options.ranking_options.score_threshold) or 0.0
 
 
@@ -123,7 +123,7 @@ def _method(weights: HybridSearch | None, field: str) -> Method:
         return Method.DENSE if near > 0 else Method.BM25
     place = f"{field}ranking_options.hybrid_search"
     raise FieldError(
-        f"{place}: got embedding_weight {near:g} and text_weight {words:g}, expected equal ones, or one 0",
+        f"{place}: got embedding_weight {near:g} and text_weight {words:g}, expected equal weights, or one 0",
         place,
     )
 
@@ -141,11 +141,11 @@ def _search_one(retriever: Retriever, members: Findable, query: str, asked: Sear
 
 
 def _alive(retriever: Retriever, members: Findable, asked: Filter | None) -> Filter | None:
-    """The filter, and besides it only files that are still there: the collection follows a moment later."""
-    gone = [path for path in retriever.collection.documents if file_id_of(path) not in members]
-    if not gone:
+    """The filter, restricted to files that are still in the store: the collection follows a moment later."""
+    removed = [path for path in retriever.collection.documents if file_id_of(path) not in members]
+    if not removed:
         return asked
-    still_there = Comparison("nin", "path", tuple(gone))
+    still_there = Comparison("nin", "path", tuple(removed))
     return still_there if asked is None else Compound("and", (asked, still_there))
 
 
@@ -160,7 +160,7 @@ def _fused(rankings: Sequence[Sequence[str]]) -> Iterable[str]:
 
 
 def _within(hits: Iterable[StoreHit], asked: Search) -> list[StoreHit]:
-    """As many as were asked for, and as fit: one that does not is passed over."""
+    """Hits up to the maximum and the token budget; a chunk that does not fit is skipped."""
     left = float("inf") if asked.max_tokens is None else asked.max_tokens
     taken: list[StoreHit] = []
     for hit in hits:
@@ -173,7 +173,7 @@ def _within(hits: Iterable[StoreHit], asked: Search) -> list[StoreHit]:
 
 
 def metadata_of(attributes: Mapping[str, Any]) -> dict[str, str | float | bool]:
-    """What filters will know of a document.
+    """Attributes as metadata of a document; reserved keys are renamed.
 
     >>> metadata_of({"lang": "en", "title": "Mr"})
     {'lang': 'en', 'attributes.title': 'Mr'}
@@ -181,8 +181,8 @@ def metadata_of(attributes: Mapping[str, Any]) -> dict[str, str | float | bool]:
     return {_kept(key): value for key, value in attributes.items()}
 
 
-def attribute_filter(said: Mapping[str, Any], option: str) -> Filter:
-    """A filter of attributes.
+def attribute_filter(given: Mapping[str, Any], option: str) -> Filter:
+    """A filter on attributes.
 
     >>> attribute_filter({"type": "eq", "key": "title", "value": "Mr"}, "filters").key
     'attributes.title'
@@ -190,7 +190,7 @@ def attribute_filter(said: Mapping[str, Any], option: str) -> Filter:
     Raises:
         QueryError: not a valid filter.
     """
-    return _renamed(parse_filter(said, option))
+    return _renamed(parse_filter(given, option))
 
 
 def _renamed(asked: Filter) -> Filter:

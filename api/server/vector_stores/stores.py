@@ -1,4 +1,4 @@
-"""Vector stores on managed collections: each is a collection of its own name, each file in it a document."""
+"""Vector stores: each is a managed collection, named by its id, and each of its files a document."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from api.server.vector_stores.members import Members
 from retriever.errors import UnknownCollection
 
 USE_EVERY_S = 60
-"""How exactly the last use is known, in seconds: it is written to the disk."""
+"""Minimum seconds between two writes of the time of the last use."""
 
 
 class VectorStores:
     """The vector stores of a server. Its methods belong to the event loop; the disk is left to threads.
 
     Args:
-        files: what was uploaded.
-        ingest: keeps the collections up to date.
-        library: searches them.
+        files: the uploaded files.
+        ingest: updates the collections.
+        library: searches the collections.
 
     Attributes:
         members: the files in the stores.
@@ -39,10 +39,10 @@ class VectorStores:
         self.members = Members(self._kept, files, ingest, library)
 
     async def create(self, namespace: str, asked: CreateStore) -> StoreRecord:
-        """Make a vector store; the files that it was asked for are on their way when this returns.
+        """Create a vector store; the ingestion of its files is queued when this returns.
 
         Raises:
-            FieldError: there is no such file, or the chunks are to overlap.
+            FieldError: no such file, or the chunks are to overlap.
         """
         chunk_tokens = chunk_tokens_of(asked.chunking_strategy)
         new = await self.members.uploaded(namespace, [AddFile(file_id=key) for key in asked.file_ids])
@@ -68,7 +68,7 @@ class VectorStores:
         """A vector store's record.
 
         Raises:
-            NotThere: there is none of that id, or it is somebody else's.
+            NotThere: no vector store of that id in the namespace.
         """
         return await asyncio.to_thread(self._kept.store, store_id, namespace)
 
@@ -78,14 +78,14 @@ class VectorStores:
         return [record for record in records if record.namespace == namespace]
 
     async def update(self, record: StoreRecord, asked: UpdateStore) -> StoreRecord:
-        """Change what is named, and only that."""
-        said = asked.model_fields_set
+        """Change the given fields."""
+        given = asked.model_fields_set
         changes: dict[str, object] = {}
-        if "name" in said:
+        if "name" in given:
             changes["name"] = asked.name or ""
-        if "metadata" in said:
+        if "metadata" in given:
             changes["metadata"] = asked.metadata or {}
-        if "expires_after" in said:
+        if "expires_after" in given:
             changes["expires_days"] = asked.expires_after.days if asked.expires_after else None
         changed = record.model_copy(update={**changes, "used_s": time.time()})
         await asyncio.to_thread(self._kept.stores.put, changed)
@@ -93,20 +93,20 @@ class VectorStores:
 
     async def remove(self, record: StoreRecord) -> None:
         """Delete a vector store; the files in it stay uploaded."""
-        with suppress(UnknownCollection):  # it was removed as a collection, or by a try that was stopped
+        with suppress(UnknownCollection):  # it was deleted as a collection, or by an interrupted deletion
             await self._ingest.remove(record.id)
         await asyncio.to_thread(self._kept.remove, record.id)
 
     async def used(self, record: StoreRecord) -> None:
-        """Note that a vector store is used.
+        """Record the use of a vector store.
 
         Raises:
             FieldError: it has expired.
         """
         if is_over(record):
             raise FieldError(
-                f"vector store {record.id} has expired, after {record.expires_days} days without use: make a "
-                "new one of the same files",
+                f"vector store {record.id} has expired, after {record.expires_days} days without use: create "
+                "a new one of the same files",
                 "vector_store_ids",
             )
         now = time.time()
@@ -115,10 +115,10 @@ class VectorStores:
             await asyncio.to_thread(self._kept.stores.replace, record, changed)
 
     async def add(self, record: StoreRecord, asked: Sequence[AddFile]) -> None:
-        """Put uploaded files into a vector store; they are on their way when this returns.
+        """Add uploaded files to a vector store; their ingestion is queued when this returns.
 
         Raises:
-            FieldError: there is no such file, or its chunks are to be of another size than the store's.
+            FieldError: no such file, or a chunk size other than the store's.
         """
         for one in asked:
             self._check_chunks(record, one)
@@ -126,7 +126,7 @@ class VectorStores:
         await self.members.add(record, await self.members.uploaded(record.namespace, asked))
 
     async def add_batch(self, record: StoreRecord, asked: Sequence[AddFile]) -> BatchRecord:
-        """The same, remembered as one batch."""
+        """Add uploaded files as one batch."""
         for one in asked:
             self._check_chunks(record, one)
         await self.used(record)
@@ -137,8 +137,8 @@ class VectorStores:
         if wanted is not None and wanted != there:
             field = "chunking_strategy.static.max_chunk_size_tokens"
             raise FieldError(
-                f"{field}: got {wanted}, expected {there}, this vector store's: all its files are cut alike; "
-                "name the size when you create a store",
+                f"{field}: got {wanted}, expected {there}, the chunk size of this vector store; set the size "
+                "when you create a store",
                 field,
             )
 

@@ -108,7 +108,7 @@ def test_verify_reads_every_byte_and_repair_drops(shop: Shop, commands: Commands
     flip(shop.chunks.path(key), place)
     status, out, _ = commands.run("verify")
     assert status == checking.EXIT_FAILED
-    assert out.startswith(f"{key}: ") and "wanted by one" in out and "1 damaged: --repair drops them" in out
+    assert out.startswith(f"{key}: ") and "needed by one" in out and "1 damaged: --repair drops them" in out
     assert key in shop.chunks  # so far
     found = commands.json("verify", "--repair")
     assert [one["id"] for one in found["damaged"]] == [key]

@@ -146,7 +146,7 @@ def test_a_flipped_bit_is_seen(client, folder):
     made = upload(client)
     path = folder / "files" / f"{made.id}.data"
     path.write_bytes(b"# notes")
-    with pytest.raises(openai.InternalServerError, match="not what was uploaded"):
+    with pytest.raises(openai.InternalServerError, match="is damaged: delete it"):
         client.files.content(made.id)
 
 

@@ -205,7 +205,7 @@ def test_chunks_have_the_size_that_a_store_was_made_with(served):
     with pytest.raises(openai.BadRequestError, match="overlap_tokens: got 20, expected 0"):
         served.client.vector_stores.create(chunking_strategy=overlap)
     size["static"]["max_chunk_size_tokens"] = 200
-    with pytest.raises(openai.BadRequestError, match="got 200, expected 100, this vector store's"):
+    with pytest.raises(openai.BadRequestError, match="got 200, expected 100, the chunk size of this"):
         files.create(store, file_id=file_id, chunking_strategy=size)
     for chunking in ({"type": "auto"}, None):
         said = {"chunking_strategy": chunking} if chunking else {}
