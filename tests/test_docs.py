@@ -23,6 +23,7 @@ RUN_BY = {
     "hf": "tests/test_docs.py",
     "served": "tests/test_readme.py",
     "session": "tests/test_readme.py",
+    "stored": "tests/api/store_tool/test_store_commands.py",
 }
 """Group of blocks, and the file of the test that runs them."""
 

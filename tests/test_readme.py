@@ -112,7 +112,7 @@ def test_what_other_pages_ask_a_server(session: Session) -> None:
     for block in in_group("served"):
         printed = session.run(block)
         where = f"{block.page}:{block.line}"
-        assert '"error":' not in printed, f"{where} printed {printed}"
-        if "reused_tokens" in block.source:
+        assert '"error":{' not in printed, f"{where} printed {printed}"
+        if "reused tokens:" in block.source:
             tokens = re.findall(r"^reused tokens: (\d+)$", printed, flags=re.M)
             assert int(tokens[-1]) > 0, f"{where} printed {printed}"

@@ -70,7 +70,6 @@ def place_for_commands(place: Path) -> dict[str, str]:
     launcher = place / "bin" / "kvblend"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m api.cli "$@"\n')
     launcher.chmod(0o755)
-    (place / "bin" / "python").symlink_to(sys.executable)
     path = f"{place / 'bin'}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "KVBLEND_STORE": str(place / "store")}
 

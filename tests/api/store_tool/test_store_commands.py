@@ -1,6 +1,7 @@
 """`kvblend store`: what it shows is what is there, and what it removes is what may go."""
 
 import os
+import shlex
 import tarfile
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from precompute.job import Precompute
 from precompute.journal import Journal, store_lock
 from retriever.layout import read_manifest
 from tests.api.store_tool.conftest import Commands, Shop
+from tests.support.doc_blocks import in_group
 from tests.support.fake_engine import FakeEngine
 from tests.support.word_embedder import WordEmbedder
 
@@ -269,3 +271,11 @@ def test_wrong_usage_is_status_2() -> None:
         with pytest.raises(SystemExit) as ended:
             main(argv)
         assert ended.value.code == 2
+
+
+def test_the_commands_that_the_page_on_the_store_shows(commands: Commands) -> None:
+    for block in in_group("stored"):
+        for line in block.source.splitlines():
+            program, group, *verb = shlex.split(line)
+            assert (program, group) == ("kvblend", "store")
+            assert commands.ok(*verb), f"{line} printed nothing"
