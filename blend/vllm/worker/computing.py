@@ -124,7 +124,8 @@ class Computing:
     ) -> Generator[None, None, tuple[ChunkKV, bool]]:
         """The prefix's own KV, and whether it had to be computed."""
         try:
-            chunk = store.get(record)
+            # A memory tier may hold a prefix that another process has removed from the disk.
+            chunk = store.get(record) if record.chunk_id in store else None
         except CorruptChunk:
             chunk = None
         # All ranks compute it or none: the layers' sums are collective.

@@ -8,6 +8,7 @@ import torch
 
 from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import StoreFull
+from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.memory import MemoryStore
 from blend.vllm.worker.computing import Computing, Stored
 
@@ -108,3 +109,31 @@ def test_all_ranks_end_in_the_same_step_when_the_one_that_writes_fails() -> None
         thread.join(60)
     assert found[0][1] == found[1][1], "or one of them would wait for the other's vote for ever"
     assert found[0][0].kind == "StoreFull" and found[1][0].problem
+
+
+def test_a_prefix_that_was_removed_from_the_disk_is_computed_again_though_memory_holds_it() -> None:
+    disk = MemoryStore()
+    store = CachedStore(disk, budget_bytes=1 << 20)
+    prefix, computed = chunk(1), []
+    store.put(prefix)
+    assert store.get(prefix.record) is not None
+
+    def compute(records: list[Any], piece_tokens: int) -> Generator[None, None, list[ChunkKV]]:
+        computed.extend(records)
+        yield
+        return [prefix]
+
+    computing = Computing(None, None, OneRank())  # type: ignore[arg-type]
+    computing._behind_nothing = compute  # type: ignore[method-assign, assignment]
+    assert not run_to_end(computing._prefix(prefix.record, store, 128))[1] and not computed
+    disk.delete(prefix.record.chunk_id)
+    assert run_to_end(computing._prefix(prefix.record, store, 128))[1]
+    assert computed == [prefix.record]
+
+
+def run_to_end(steps: Generator[None, None, tuple[ChunkKV, bool]]) -> tuple[ChunkKV, bool]:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
