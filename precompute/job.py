@@ -155,7 +155,7 @@ class Precompute:
         if exchange is None:
             return
         shared = exchange.flush(plan.ids)
-        name = exchange.remote.line.name
+        name = exchange.remote.connection.name
         if shared.problem is None:
             self._report(Notice(f"{shared.sent} chunks sent to remote {name}"))
         else:

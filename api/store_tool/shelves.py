@@ -10,14 +10,14 @@ from blend.store.file_format.byte_source import FileBytes
 from blend.store.file_format.chunk_file import map_chunk, read_parts, read_record
 from blend.store.file_format.chunk_header import BadFileError, Part
 from blend.store.layout import chunks_folder, list_marks
+from blend.store.remote.connection import list_remote_marks
 from blend.store.remote.remote import RemoteStore
-from blend.store.remote.url import hide, hide_in, list_remote_marks
 from blend.store.tiers.disk import DiskStore
 from blend.store.tiers.ledger import Entry, read_entry
 
 DISK, REMOTE = "disk", "remote"
 PATIENCE_S = 10.0
-"""For a remote, of which no request waits here."""
+"""Deadline of a listing: no request waits for it."""
 
 
 class DiskShelf(DiskStore):
@@ -68,16 +68,16 @@ class RemoteShelf(RemoteStore):
 
     @cached_property
     def _listed(self) -> dict[str, Entry]:
-        return {entry.chunk_id: entry for entry in self.line.write(self.line.client.entries)}
+        return {entry.chunk_id: entry for entry in self.connection.write(lambda client: client.entries())}
 
     def pinned_ids(self) -> Iterator[str]:
         """Ids of all pins, those of chunks that are not stored now included."""
-        return iter(self.line.write(self.line.client.pins))
+        return iter(self.connection.write(lambda client: client.pins()))
 
     def peek(self, chunk_id: str) -> ChunkRecord | None:
         """What a chunk is, or None where it is absent or unreadable."""
         try:
-            file = self.file(chunk_id)
+            file = self.peek_file(chunk_id)
         except BadFileError:
             return None
         return None if file is None else file.record
@@ -85,19 +85,19 @@ class RemoteShelf(RemoteStore):
     def parts(self, chunk_id: str) -> dict[str, Part] | None:
         """The tensors of a chunk's file, or None where it is absent or unreadable."""
         try:
-            file = self.file(chunk_id)
+            file = self.peek_file(chunk_id)
         except BadFileError:
             return None
         return None if file is None else file.parts
 
     def place(self, chunk_id: str) -> str:
         """Where a chunk is, for people."""
-        return self.line.name
+        return self.connection.name
 
     def problem(self, chunk_id: str) -> str | None:
         """What is wrong with a chunk, every byte of which is read; None when it is whole or gone."""
         try:
-            file = self.file(chunk_id)
+            file = self.peek_file(chunk_id)
             if file is not None:
                 file.check()
         except BadFileError as error:
@@ -131,11 +131,5 @@ def _open_remote(config: StoreConfig) -> dict[str, Shelf]:
     url = config.remote
     if url is None:
         raise ConfigError("no remote is configured: set KVBLEND_STORE_REMOTE, or `remote` in kvblend.yaml")
-    try:
-        marks = list_remote_marks(url, PATIENCE_S)
-    except ConfigError:
-        raise
-    except Exception as error:  # one that is dead or lying makes a client raise anything
-        reason = hide_in(f"{type(error).__name__}: {error}", url)
-        raise StoreError(f"remote {hide(url)} cannot be used: {reason}") from None
+    marks = list_remote_marks(url, PATIENCE_S)
     return {mark: RemoteShelf(url, mark, config.remote_bytes) for mark in marks}

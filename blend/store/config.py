@@ -16,7 +16,6 @@ from blend.settings.load import load
 from blend.settings.values import (
     Count,
     FileOrFolder,
-    PositiveSize,
     Size,
     SizeOrAuto,
     SizeOrUnlimited,
@@ -26,7 +25,6 @@ from blend.store.remote.url import check_url, hide
 
 REMOTE_VARIABLE = "KVBLEND_STORE_REMOTE"
 REMOTE_DEADLINE_MS = 1000
-REMOTE_PIECE_BYTES = 8 << 20
 
 
 def _codec(name: Any) -> str:
@@ -92,7 +90,6 @@ class StoreConfig(Group):
         REMOTE_DEADLINE_MS,
         "how long fetching one chunk from the remote may take before the chunk is computed instead",
     )
-    remote_piece_bytes: PositiveSize = setting(REMOTE_PIECE_BYTES, "largest size of one value on the remote")
 
 
 def store_path(flag: Path | str | None = None) -> Path:

@@ -1,18 +1,20 @@
 """From a configuration to the tiers that it names, one in front of the other."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blend.report.metrics import Meter
 from blend.store.base import ChunkStore
 from blend.store.codecs import codec
 from blend.store.config import StoreConfig
 from blend.store.layout import mark_of_folder
-from blend.store.remote.remote import RemoteStore
-from blend.store.tiers.backed import BackedStore
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.device import DeviceStore, resolve_device_bytes
 from blend.store.tiers.disk import DiskStore
 from blend.store.tiers.place import Place
+
+if TYPE_CHECKING:
+    from blend.store.remote.remote import RemoteStore
 
 
 def open_store(
@@ -33,6 +35,8 @@ def open_store(
     store = disk = DiskStore(folder, config.disk_bytes, codec(config.codec), meter)
     remote = open_remote(config, mark_of_folder(folder), meter)
     if remote is not None:
+        from blend.store.tiers.backed import BackedStore
+
         store = BackedStore(disk, remote)
     if config.memory_bytes:
         store = CachedStore(store, config.memory_bytes, meter)
@@ -42,7 +46,7 @@ def open_store(
     return store
 
 
-def open_remote(config: StoreConfig, mark: str, meter: Meter | None = None) -> RemoteStore | None:
+def open_remote(config: StoreConfig, mark: str, meter: Meter | None = None) -> "RemoteStore | None":
     """The remote tier of one model, or None where there is none.
 
     Raises:
@@ -50,12 +54,13 @@ def open_remote(config: StoreConfig, mark: str, meter: Meter | None = None) -> R
     """
     if config.remote is None:
         return None
+    from blend.store.remote.remote import RemoteStore  # engines without a remote do not load it
+
     return RemoteStore(
         config.remote,
         mark,
         config.remote_bytes,
         codec=codec(config.codec),
         deadline_ms=config.remote_deadline_ms,
-        piece_bytes=config.remote_piece_bytes,
         meter=meter,
     )

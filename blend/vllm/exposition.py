@@ -14,11 +14,10 @@ from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
 
 from blend.report.metrics import Kind, Meter, Metric, Readings, Series
-from blend.store.remote import line as remote_line
 from blend.store.tiers import tier_meter
 from blend.vllm.scheduler import blend_metrics
 
-METRICS = (*tier_meter.METRICS, *remote_line.METRICS, *blend_metrics.METRICS)
+METRICS = (*tier_meter.METRICS, *blend_metrics.METRICS)
 _KINDS: Mapping[Kind, Any] = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blend.chunks.namespace import scoped
 from blend.errors import ConfigError
@@ -15,13 +15,14 @@ from blend.settings.defaults import DEFAULTS
 from blend.store.base import ChunkStore
 from blend.store.config import REMOTE_VARIABLE, StoreConfig
 from blend.store.layout import chunks_folder, mark_of
-from blend.store.remote.exchange import Exchange
 from blend.store.remote.url import HIDDEN, hide
-from blend.store.remote.view import RemoteView
 from blend.store.stack import open_remote, open_store
 from blend.store.tiers.disk import DiskStore
 from blend.store.tiers.place import Place
 from blend.vllm.scheduler.known_chunks import BothLists, ChunkList
+
+if TYPE_CHECKING:
+    from blend.store.remote.exchange import Exchange
 
 ATTENTIONS = ("auto", "paged", "dense")
 
@@ -32,7 +33,7 @@ class Settings:
 
     Attributes:
         store: as configured, but its remote without secrets: vLLM logs what it is started with. A URL with
-            secrets is left in the environment, see `remember_remote`.
+            secrets is left in the environment, see `redact_remote`.
         fingerprint: of the model; part of every chunk id.
         engine: what of the engine's own configuration changes numbers or pages; a verdict holds for one.
         gate_key: requests that carry it are blended before the gate has passed: the self-check's own.
@@ -77,7 +78,7 @@ class Settings:
         Raises:
             ConfigError: the remote's secrets are not in the environment.
         """
-        return self.store.model_copy(update={"remote": recall_remote(self.store.remote)})
+        return self.store.model_copy(update={"remote": restore_remote(self.store.remote)})
 
     def within(self, namespace: str) -> "Settings":
         """The same with the chunks of one namespace: their keys, their place, their budgets.
@@ -112,11 +113,13 @@ class Settings:
         remote = open_remote(self.tiers, mark_of(self.fingerprint))
         if remote is None:
             return disk
+        from blend.store.remote.view import RemoteView  # engines without a remote do not load it
+
         view = RemoteView(remote)
         view.start(2 * self.store.remote_deadline_ms / 1e3)
         return BothLists(disk, view)
 
-    def open_exchange(self) -> Exchange | None:
+    def open_exchange(self) -> "Exchange | None":
         """What sends this machine's chunks to the remote and fetches others; None where there is none.
 
         Raises:
@@ -125,6 +128,8 @@ class Settings:
         remote = open_remote(self.tiers, mark_of(self.fingerprint))
         if remote is None:
             return None
+        from blend.store.remote.exchange import Exchange
+
         return Exchange(DiskStore(self.chunks_folder, self.store.disk_bytes), remote)
 
     def to_extra_config(self) -> dict[str, Any]:
@@ -145,16 +150,16 @@ class Settings:
         return cls(**{**extra, "store": StoreConfig(**extra["store"])})
 
 
-def remember_remote(url: str | None) -> str | None:
-    """A remote's URL without its secrets; one that has some is left in the environment for the engine."""
+def redact_remote(url: str | None) -> str | None:
+    """A remote's URL without its secrets, which the environment hands to the engine's processes."""
     if url is None or hide(url) == url:
         return url
     os.environ[REMOTE_VARIABLE] = url
     return hide(url)
 
 
-def recall_remote(shown: str | None) -> str | None:
-    """Inverse of `remember_remote`.
+def restore_remote(shown: str | None) -> str | None:
+    """Inverse of `redact_remote`.
 
     Raises:
         ConfigError: the environment holds another URL, or none.

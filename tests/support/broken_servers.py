@@ -1,6 +1,7 @@
 """Broken servers: they accept connections, then stay silent, send noise, drip bytes or answer wrongly."""
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -51,9 +52,10 @@ def dripping(connection: socket.socket) -> None:
 
 
 def lying(connection: socket.socket) -> None:
-    """Answers every question with the same well-formed nonsense."""
-    while connection.recv(1 << 16):
-        connection.sendall(b"$9\r\nnot true\n\r\n")
+    """Answers every command with well-formed nonsense: any value has nine bytes, and is the same."""
+    while data := connection.recv(1 << 16):
+        for name in re.findall(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)", data):
+            connection.sendall(b":9\r\n" if name == b"STRLEN" else b"$9\r\nnot true\n\r\n")
 
 
 ALL = (silent, garbage, dripping, lying)

@@ -20,6 +20,8 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIGURES = "figures"
 
 OURS = ("kvblend", "api", "blend", "precompute", "retriever")
+from blend.report.stats import TokenCounts
+
 logger = logging.getLogger("kvblend.requests")
 
 
@@ -38,7 +40,8 @@ def blend_figures(record: RequestRecord) -> dict[str, Any] | None:
     if not (stats := record.stats):
         return None
     kinds = ("exact", "reused", "recomputed", "cold")
-    sums: dict[str, Any] = {kind: sum(getattr(one.counts, f"{kind}_tokens") for one in stats) for kind in kinds}
+    counts = sum((one.counts for one in stats), TokenCounts())
+    sums: dict[str, Any] = {kind: getattr(counts, f"{kind}_tokens") for kind in kinds}
     return {**sums, "fallback": next((one.fallback for one in stats if one.fallback is not None), None)}
 
 

@@ -3,13 +3,13 @@
 ::
 
     header      see `blend.store.file_format.chunk_header`
-    kv          [L, 2, T, H, D]      keys = kv[:, 0], values = kv[:, 1]; a checksum per layer
     token_ids   int32 [T]
     prefix_ids  int32 [P]            P may be 0
     position_gap  int32 [2]          after, by; optional
+    kv          [L, 2, T, H, D]      keys = kv[:, 0], values = kv[:, 1]; a checksum per layer
 
-Where a codec has packed it, `kv` is uint8 [bytes], layer after layer, and stands last: it may end anywhere,
-and the others must be aligned.
+If a codec has packed it, `kv` is uint8 [bytes], layer after layer. It stands last, so that a file's beginning
+holds all that a record needs.
 """
 
 import math
@@ -48,15 +48,14 @@ def encode(chunk: ChunkKV, codec: Codec = RAW) -> list[bytes | memoryview]:
         runs = [memoryview(codec.encode(layer, index, len(kv))) for index, layer in enumerate(kv)]
         packing = Packing(tag_of(codec), kv.dtype, tuple(kv.shape), tuple(run.nbytes for run in runs))
         kv = torch.frombuffer(bytearray(b"".join(runs)), dtype=torch.uint8)
-    tensors = {"kv": kv}
+    tensors = {}
     tensors["token_ids"] = torch.tensor(chunk.record.token_ids, dtype=torch.int32)
     tensors["prefix_ids"] = torch.tensor(chunk.record.prefix_ids, dtype=torch.int32)
     if chunk.record.position_gap is not None:
         tensors["position_gap"] = torch.tensor(
             [chunk.record.position_gap.after, chunk.record.position_gap.by], dtype=torch.int32
         )
-    if packing is not None:
-        tensors["kv"] = tensors.pop("kv")
+    tensors["kv"] = kv
     checksums = {name: _checksum(_bytes_of(tensor)) for name, tensor in tensors.items()}
     checksums["kv"] = " ".join(map(_checksum, runs))
     is_unpacked = packing is None and not chunk.is_lossless
@@ -124,6 +123,11 @@ class ChunkFile:
         if kv.packing is None:
             return kv.stop - kv.start
         return math.prod(kv.packing.shape) * kv.packing.dtype.itemsize
+
+    @property
+    def data(self) -> memoryview:
+        """The whole file."""
+        return self._source.read(0, self._source.num_bytes)
 
     def check(self) -> None:
         """Verify every byte, and unpack none."""
@@ -206,7 +210,9 @@ def _tensor_of(data: memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> 
     """A view of bytes; it keeps alive what they lie in."""
     if not data.nbytes:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(data, dtype=dtype).view(shape)
+    # torch knows no read-only tensors: a client's reply is copied here.
+    writable = bytearray(data) if data.readonly else data
+    return torch.frombuffer(writable, dtype=dtype).view(shape)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

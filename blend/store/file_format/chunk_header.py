@@ -4,7 +4,7 @@
 
     8 bytes   length of the JSON, little-endian
     JSON      {"__metadata__": {...}, name: {"dtype", "shape", "data_offsets"}, ...}, padded with spaces
-    parts     one after the other, the first at a multiple of 64 bytes
+    parts     one after the other, the last (`kv`) at a multiple of 64 bytes
 
 It is a safetensors header in one canonical form: equal chunks give equal files, which the library's own
 writer does not (it orders metadata at random).
@@ -26,7 +26,7 @@ FILE_VERSION = "4"
 PACKED_VERSION = "5"
 """Of files whose numbers a codec has packed, or had; all others are as they were before there were codecs."""
 ALIGNMENT = 64
-"""Of the first part, in bytes; a layer can be viewed in its own dtype wherever the file is mapped."""
+"""Of the last part, in bytes: a layer can be viewed in its own dtype wherever the file is mapped."""
 MAX_HEADER_BYTES = 1 << 20
 LENGTH_BYTES = 8
 _UNSIGNED = "0" * 16
@@ -47,6 +47,10 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 class BadFileError(Exception):
     """A file is not what was written; the message says in what."""
+
+
+class UnknownFormatError(BadFileError):
+    """Another version of kvblend wrote the file. It is left as it is: that version still reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +138,14 @@ def build_header(
     version = PACKED_VERSION if packed else FILE_VERSION
     metadata = {"version": version, "chunk": chunk_id, "header": _UNSIGNED, **checksums, **packed}
     entries: dict[str, Any] = {"__metadata__": metadata}
-    stop = 0
+    stop = before_last = 0
     for name, tensor in tensors.items():
         start, stop = stop, stop + tensor.nbytes
+        before_last = start
         shape = list(tensor.shape)
         entries[name] = {"dtype": _name(tensor.dtype), "shape": shape, "data_offsets": [start, stop]}
     unsigned = json.dumps(entries, separators=(",", ":")).encode()
-    unsigned += b" " * (-(LENGTH_BYTES + len(unsigned)) % ALIGNMENT)
+    unsigned += b" " * (-(LENGTH_BYTES + len(unsigned) + before_last) % ALIGNMENT)
     return _with_length(_signed(unsigned, _checksum(_with_length(unsigned))))
 
 
@@ -175,10 +180,10 @@ def parse_header(head: bytes, chunk_id: str, file_bytes: int) -> dict[str, Part]
         version, checksum = metadata["version"], metadata["header"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFileError("its header cannot be read") from error
-    if version not in (FILE_VERSION, PACKED_VERSION):
-        raise BadFileError(f"format version {version}, expected {FILE_VERSION} or {PACKED_VERSION}")
     if checksum != _checksum(_with_length(_signed(head[LENGTH_BYTES:], _UNSIGNED, checksum))):
         raise BadFileError("checksum of the header differs")
+    if version not in (FILE_VERSION, PACKED_VERSION):
+        raise UnknownFormatError(f"format version {version}, expected {FILE_VERSION} or {PACKED_VERSION}")
     # From here on the header is what was written, so its fields are there and fit each other.
     parts = {name: _part(entry, metadata[name], len(head)) for name, entry in entries.items()}
     is_unpacked = "unpacked_from" in metadata
@@ -209,7 +214,7 @@ def _packing(metadata: Mapping[str, str]) -> Packing | None:
         return None
     packing = Packing.from_metadata(metadata)
     if by_tag(packing.codec) is None:
-        raise BadFileError(
+        raise UnknownFormatError(
             f"packed by codec {packing.codec}, which this version of kvblend cannot read (it has "
             f"{', '.join(NAMES)})"
         )

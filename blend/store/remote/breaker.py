@@ -1,7 +1,7 @@
-"""A circuit breaker: what has failed is left alone, and tried again in the background.
+"""Circuit breaker: after a failure, reject calls until a background probe succeeds.
 
-Written here because a request may neither wait for another's call nor be the one that tries again: of the
-libraries, pybreaker holds one lock around every call, and all of them let the next caller pay for the trial.
+Written here because a request may neither wait for another request's call nor make the probe itself. Of the
+libraries, pybreaker holds one lock around every call, and all of them let the next caller pay for the probe.
 """
 
 import logging
@@ -15,42 +15,42 @@ CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
 
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 4.0
-"""Between two trials; with a trial's own deadline it keeps what has come back from waiting for 10 s."""
+"""Longest wait between two probes: with a probe's own deadline, a server is used again within 10 s."""
 
 
 class Breaker:
-    """Whether something may be called. Thread-safe; nothing here ever blocks a caller.
+    """Says whether a service may be called. Thread-safe; no method blocks its caller.
 
-    One failure opens it: a caller that waited for a deadline is enough. Then a thread of its own tries the
-    thing until that succeeds. When it fails again before anything else has succeeded, the wait goes on
-    growing from where it was, so that what answers trials and nothing else is not used every half second.
+    One failure opens the circuit: one caller that waited for a deadline is enough. A thread then probes the
+    service until a probe succeeds. The wait between probes grows until a call succeeds, so that a service
+    that answers probes and nothing else is not called every half second.
 
     Args:
-        name: of the thing, for the log; one line there for each time it is given up or used again.
-        trial: raises when the thing does not work.
-        tell: is called with the state when the thing is given up, and when it is used again.
+        name: of the service, for the log: a line when the circuit opens, and a line when it closes.
+        probe: raises when the service does not work.
+        report: called with the state when the circuit opens and when it closes.
 
     Attributes:
-        state: `CLOSED` (in use), `OPEN` (left alone) or `HALF_OPEN` (being tried).
-        opened: how often it was given up.
-        skipped: calls that were not made for that reason.
+        state: `CLOSED` (calls go through), `OPEN` (calls are rejected) or `HALF_OPEN` (a probe runs).
+        opened: number of times that the circuit opened.
+        skipped: number of rejected calls.
     """
 
     def __init__(
-        self, name: str, trial: Callable[[], object], tell: Callable[[str], object] = lambda state: None
+        self, name: str, probe: Callable[[], object], report: Callable[[str], object] = lambda state: None
     ) -> None:
         self.state = CLOSED
         self.opened = 0
         self.skipped = 0
         self._name = name
-        self._trial = trial
-        self._tell = tell
+        self._probe = probe
+        self._report = report
         self._wait_s = FIRST_WAIT_S
         self._stopped = Event()
         self._lock = Lock()
 
     def allows(self) -> bool:
-        """Whether to call now; counts what is not called."""
+        """Whether to call now; counts rejected calls."""
         if self.state == CLOSED:
             return True
         with self._lock:
@@ -58,24 +58,22 @@ class Breaker:
         return False
 
     def succeeded(self) -> None:
-        """A call did what it should."""
+        """Record that a call did its work."""
         self._wait_s = FIRST_WAIT_S
 
     def failed(self, reason: str) -> None:
-        """A call did not: leave the thing alone until a trial succeeds."""
+        """Record that a call failed, and open the circuit."""
         with self._lock:
             if self.state != CLOSED:
                 return
             self.state = OPEN
             self.opened += 1
-        self._tell(OPEN)
-        logger.warning(
-            "%s is left alone until it works again, chunks come from elsewhere: %s", self._name, reason
-        )
+        self._report(OPEN)
+        logger.warning("%s failed and is not used until a probe succeeds: %s", self._name, reason)
         Thread(target=self._recover, name="kvblend-breaker", daemon=True).start()
 
     def close(self) -> None:
-        """Try nothing any more."""
+        """Stop probing."""
         self._stopped.set()
 
     def _recover(self) -> None:
@@ -84,11 +82,11 @@ class Breaker:
             self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
             self.state = HALF_OPEN
             try:
-                self._trial()
-            except Exception:  # whatever it is: a thing that does not work may raise anything
+                self._probe()
+            except Exception:  # a service that does not work may raise anything
                 self.state = OPEN
                 continue
-            self._tell(CLOSED)
+            self._report(CLOSED)
             self.state = CLOSED
             logger.warning("%s is used again after %.1f s", self._name, time.monotonic() - begun)
             return

@@ -1,87 +1,96 @@
-"""What a server of remote chunk KV is asked to do."""
+"""The calls that a server of remote chunks offers, and the clients that make them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from blend.store.remote.entry import Entry, Layout, Span
-from blend.store.tiers.ledger import Entry as LedgerEntry
+from blend.store.remote.url import check_url
+from blend.store.tiers.ledger import Entry
+
+
+class Head(NamedTuple):
+    """The first bytes of a chunk's file, and the size of the whole file."""
+
+    data: bytes | memoryview
+    num_bytes: int
 
 
 class RemoteClient(Protocol):
-    """One model's chunks on one server.
+    """One model's chunks on one server. A chunk is one object: its file, as it lies on a disk.
 
-    Called from any thread, by several at once. A call takes as long as the server does, and raises whatever
-    its client raises when the server is dead, slow or lying: `remote.remote` sees to both. Ids have
-    been checked.
+    Each call takes as long as the server does, and raises whatever its library raises when the server is
+    dead, slow or lying: `RemoteConnection` bounds and maps both. All calls run on one event loop, many at a
+    time. Ids have been checked.
 
     Attributes:
-        lists_cheaply: whether `used_bytes` and `entries` cost little beside writing a chunk.
+        lists_cheaply: whether `num_bytes` costs little next to writing a chunk.
     """
 
     lists_cheaply: bool
 
-    def put(self, chunk_id: str, entry: Entry) -> bool:
-        """Write pieces, then the head that names them; False when the chunk was there, which stays.
+    async def put(self, chunk_id: str, data: memoryview) -> bool:
+        """Store a file; readers find it whole or not at all. False if it exists, then it stays.
 
         Raises:
             StoreFull: the server has no room.
         """
 
-    def head(self, chunk_id: str) -> bytes | None:
-        """A chunk's head, or None when it is absent."""
+    async def get(self, chunk_id: str) -> memoryview | None:
+        """A chunk's file, or None when it is absent."""
 
-    def heads(self, chunk_ids: Sequence[str]) -> list[bytes | None]:
-        """The same of several, at once."""
+    async def heads(self, chunk_ids: Sequence[str], num_bytes: int) -> list[Head | None]:
+        """The first `num_bytes` bytes of several files, None for each that is absent."""
 
-    def fetch(
-        self, chunk_id: str, layout: Layout, spans: Sequence[Span]
-    ) -> Iterable[bytes | memoryview | None]:
-        """Spans of a chunk's pieces, in this order; None for each that is not there.
+    async def has(self, chunk_id: str) -> bool:
+        """Whether a chunk is stored."""
 
-        What is given may be dropped before the next is asked for.
-        """
+    async def drop(self, chunk_id: str) -> None:
+        """Remove a chunk and keep its pin; a no-op when it is absent."""
 
-    def has(self, chunk_id: str) -> bool:
-        """Whether there is a head."""
-
-    def drop(self, chunk_id: str) -> None:
-        """Remove a head, and then its pieces, those after `GRACE_S`: a reader may be at them."""
-
-    def ids(self) -> set[str]:
+    async def ids(self) -> set[str]:
         """Ids of all chunks."""
 
-    def generation(self) -> int:
-        """A number that differs when chunks were added or removed since it was last asked."""
+    async def num_bytes(self) -> int:
+        """Bytes of all files."""
 
-    def touch(self, chunk_ids: Iterable[str]) -> None:
-        """Note that chunks were used just now, in this order."""
+    async def entries(self) -> list[Entry]:
+        """Size and last use of all chunks, the least recently used first."""
 
-    def used_bytes(self) -> int:
-        """Bytes of all chunks."""
+    async def generation(self) -> int:
+        """A number that differs when chunks were added or removed since the last call."""
 
-    def entries(self) -> list[LedgerEntry]:
-        """All chunks, the least recently used first."""
+    async def touch(self, chunk_ids: Iterable[str]) -> None:
+        """Record that chunks were used just now, in this order."""
 
-    def pin(self, chunk_id: str) -> None:
-        """Keep a pin."""
+    async def pin(self, chunk_id: str) -> None:
+        """Set a pin."""
 
-    def unpin(self, chunk_id: str) -> None:
-        """Take it off."""
+    async def unpin(self, chunk_id: str) -> None:
+        """Remove a pin."""
 
-    def pins(self) -> set[str]:
+    async def pins(self) -> set[str]:
         """Ids of all pins."""
 
-    def sweep(self) -> None:
-        """Remove what dead writers left, where it does not go by itself."""
+    async def marks(self) -> list[str]:
+        """Marks of all models that have stored chunks on the server, sorted."""
 
-    def give_up(self) -> None:
-        """End what is in progress, where that is possible: nobody waits for it any more."""
-
-    def close(self) -> None:
-        """Leave the server."""
+    async def close(self) -> None:
+        """Close the connections."""
 
 
-GRACE_S = 10
-"""For so long the pieces of a chunk that was removed can still be read."""
-LEFTOVER_AGE_S = 3600
-"""Age from which pieces without a head belong to a writer that died."""
+def make_client(url: str, mark: str, timeout_s: float) -> RemoteClient:
+    """The client of one model's chunks on a remote. It connects when it is first used.
+
+    Args:
+        timeout_s: upper bound of one request.
+
+    Raises:
+        ConfigError: the URL names no remote, or the package that it needs is not installed.
+    """
+    check_url(url)
+    if url.startswith("s3://"):
+        from blend.store.remote.s3_client import S3Client
+
+        return S3Client(url, mark, timeout_s)
+    from blend.store.remote.redis_client import RedisClient
+
+    return RedisClient(url, mark)

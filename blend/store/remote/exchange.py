@@ -1,34 +1,47 @@
-"""Chunks go from this machine's folder to the remote, and from there to here: in bulk, and in no request."""
+"""Copies chunks between this machine's folder and the remote, in bulk and outside of requests."""
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Full, Queue
-from threading import Thread
+from threading import Thread, get_native_id
 
 from blend.errors import CorruptChunk, StoreError, StoreFull
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile
 from blend.store.file_format.chunk_header import BadFileError
 from blend.store.remote.breaker import CLOSED
-from blend.store.remote.line import UnreachableRemote
+from blend.store.remote.connection import UnreachableRemote
 from blend.store.remote.remote import RemoteStore
-from blend.store.tiers.background import give_way
 from blend.store.tiers.disk import DiskStore
 
 logger = logging.getLogger(__name__)
 
 WAITING_CHUNKS = 10_000
-"""Ids of chunks that wait to be sent. `flush` finds those that were one too many."""
+"""Ids that wait to be sent; `flush` sends the chunks that did not fit."""
 PATIENCE_S = 30.0
-"""So long `flush` waits for a remote that does not work."""
+"""Time that `flush` waits for a remote that does not work."""
 RETRY_S = 0.25
+LOWEST_PRIORITY = 19
+
+
+def lower_thread_priority() -> None:
+    """Let all other threads of the machine run before this one, on systems with priorities of threads.
+
+    On a CPU a chunk that is sent or written during a blend would take the model's own cores.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), LOWEST_PRIORITY)
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What came of sharing some chunks.
+    """The outcome of `flush`.
 
     Attributes:
         sent: chunks that the remote lacked and now has.
@@ -73,16 +86,17 @@ class Exchange:
     def flush(self, chunk_ids: Iterable[str]) -> Shared:
         """Send those stored chunks that the remote lacks, and return when that is done or does not work.
 
-        A remote that is left alone is waited for, for a while. Its budget is kept in the end.
+        While the circuit is open it waits, for at most `PATIENCE_S`. At the end it enforces the remote's
+        budget.
         """
         wanted = {chunk_id for chunk_id in chunk_ids if chunk_id in self._disk}
         self._waiting.join()
         until = time.monotonic() + PATIENCE_S
         while missing := self._missing(wanted):
-            works = self.remote.line.breaker.state == CLOSED
+            works = self.remote.connection.breaker.state == CLOSED
             for chunk_id in sorted(missing) if works else ():
                 self._send(chunk_id)
-            if time.monotonic() > until or (works and self.remote.line.breaker.state == CLOSED):
+            if time.monotonic() > until or (works and self.remote.connection.breaker.state == CLOSED):
                 break  # it does not come back; or it works, and has taken or refused them
             time.sleep(RETRY_S)
         self._keep_budget()
@@ -102,7 +116,7 @@ class Exchange:
         for chunk_id in chunk_ids:
             if chunk_id in there and chunk_id not in self._disk:
                 try:
-                    data = self.remote.read_file(chunk_id)
+                    data = self.remote.copy_file(chunk_id)
                 except CorruptChunk:
                     continue  # it is computed
                 if data is not None:  # as it is: a codec is not run on what another one left
@@ -121,20 +135,20 @@ class Exchange:
         return set(chunk_ids) - set(self.remote.ids())
 
     def _send_all(self) -> None:
-        give_way()
+        lower_thread_priority()
         while True:
             chunk_id = self._waiting.get()
             try:
-                if self.remote.line.breaker.state == CLOSED:
+                if self.remote.connection.breaker.state == CLOSED:
                     self._send(chunk_id)
                 else:  # what was not sent now is sent by `flush`
-                    self._problem = f"remote {self.remote.line.name} does not work"
+                    self._problem = f"remote {self.remote.connection.name} does not work"
             finally:
                 self._waiting.task_done()
 
     def _send(self, chunk_id: str) -> None:
         try:
-            data = bytearray(self._disk.path(chunk_id).read_bytes())
+            data = memoryview(self._disk.path(chunk_id).read_bytes())
             ChunkFile(HeldBytes(data), chunk_id).check()  # what is damaged here is not spread
             self.remote.put_file(chunk_id, data)
             self._sent.add(chunk_id)

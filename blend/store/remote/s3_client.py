@@ -2,37 +2,32 @@
 
 ::
 
-    <prefix>/models/<mark>/heads/<chunk id>                the head
-    <prefix>/models/<mark>/pieces/<chunk id>.<writer>.<n>  a piece
-    <prefix>/models/<mark>/used/<chunk id>                 empty; when it was written is the chunk's last use
-    <prefix>/models/<mark>/pins/<chunk id>                 empty
-    <prefix>/models/<mark>/generation                      random, written anew with every change
+    <prefix>/models/<mark>/chunks/<chunk id>  the chunk's file
+    <prefix>/models/<mark>/used/<chunk id>    empty; its time of writing is the chunk's last use
+    <prefix>/models/<mark>/pins/<chunk id>    empty
+    <prefix>/models/<mark>/generation         random, written anew with every change
 
-A bucket knows when an object was written, not when it was read. So a use is written down, at most once an
-hour for each chunk by one process. Listing a bucket takes a request for every thousand objects: a budget is
-kept when a job has written what it had, and by `kvblend store gc`, not with every chunk. `gc` also removes
-what dead writers left. A rule of the bucket that lets objects expire is as good: what has gone is absent.
+A bucket records when an object was written, not when it was read. So each process writes down a chunk's use
+at most once an hour. Listing a bucket takes a request for every thousand objects: a budget is enforced when a
+job has sent its chunks, and by `kvblend store gc`, not with every chunk. A lifecycle rule of the bucket works
+too: an expired chunk is absent.
 """
 
+import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from blend.errors import ConfigError
-from blend.store.file_format.chunk_header import BadFileError
-from blend.store.remote.client import GRACE_S, LEFTOVER_AGE_S
-from blend.store.remote.entry import Entry, Layout, Span, parse_head
-from blend.store.tiers.ledger import Entry as LedgerEntry
+from blend.store.remote.client import Head
+from blend.store.tiers.ledger import Entry
 
 TOUCH_S = 3600.0
-REQUESTS_AT_ONCE = 16
-
-Asked = TypeVar("Asked")
-Given = TypeVar("Given")
+MAX_REQUESTS = 16
+"""Requests in flight of one call: a bucket answers late, and many at once."""
 
 
 def connect(url: str, timeout_s: float) -> Any:
@@ -59,20 +54,12 @@ def connect(url: str, timeout_s: float) -> Any:
             },
             retry_config={"max_retries": 1, "retry_timeout": timeout},
         )
-    except Exception as error:  # the library's own classes, which name what it misses
+    except Exception as error:  # the library's own classes, which name what is missing
         raise ConfigError(f"remote: {error}; expected s3://BUCKET/PREFIX and AWS_* variables") from error
 
 
-def list_marks(client: Any) -> list[str]:
-    """Marks of all models that have stored something, sorted."""
-    import obstore
-
-    found = obstore.list_with_delimiter(client, "models")["common_prefixes"]
-    return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found)
-
-
 class S3Client:
-    """Implements `blend.store.remote.client.RemoteClient`.
+    """Implements `blend.store.remote.client.RemoteClient`; its docstrings are there.
 
     Args:
         url: `s3://BUCKET/PREFIX`.
@@ -86,184 +73,139 @@ class S3Client:
         self._bucket = connect(url, timeout_s)
         self._root = f"models/{mark}"
         self._touched: dict[str, float] = {}
-        self._doomed: list[tuple[float, list[str]]] = []
 
-    def put(self, chunk_id: str, entry: Entry) -> bool:
-        """As `RemoteClient`."""
-        if self.has(chunk_id):
+    async def put(self, chunk_id: str, data: memoryview) -> bool:
+        """An object appears whole."""
+        if await self.has(chunk_id):
             return False
-        for name, piece in zip(self._pieces(chunk_id, entry.layout), entry.pieces, strict=True):
-            self._write(name, piece)
-        self._write(self._name("heads", chunk_id), entry.head)
-        self._changed()
+        await self._write(self._name("chunks", chunk_id), data)
+        await self._changed()
         return True
 
-    def head(self, chunk_id: str) -> bytes | None:
-        """As `RemoteClient`."""
-        return self._read(self._name("heads", chunk_id))
+    async def get(self, chunk_id: str) -> memoryview | None:
+        """One request."""
+        data = await self._read(self._name("chunks", chunk_id))
+        return None if data is None else memoryview(data)
 
-    def heads(self, chunk_ids: Sequence[str]) -> list[bytes | None]:
-        """As `RemoteClient`."""
-        return _side_by_side(self.head, chunk_ids)
-
-    def fetch(
-        self, chunk_id: str, layout: Layout, spans: Sequence[Span]
-    ) -> Sequence[bytes | memoryview | None]:
-        """As `RemoteClient`."""
+    async def heads(self, chunk_ids: Sequence[str], num_bytes: int) -> list[Head | None]:
+        """A request each, `MAX_REQUESTS` at a time."""
         import obstore
 
-        names = self._pieces(chunk_id, layout)
+        slots = asyncio.Semaphore(MAX_REQUESTS)
 
-        def read(span: Span) -> memoryview | None:
-            try:
-                part = obstore.get_range(self._bucket, names[span.piece], start=span.start, end=span.stop)
-            except FileNotFoundError:
-                return None
-            return memoryview(part)
+        async def head(chunk_id: str) -> Head | None:
+            name = self._name("chunks", chunk_id)
+            async with slots:
+                try:
+                    found = await obstore.get_async(self._bucket, name, options={"range": (0, num_bytes)})
+                    return Head(memoryview(await found.bytes_async()), found.meta["size"])
+                except FileNotFoundError:
+                    return None
 
-        return _side_by_side(read, spans)
+        return list(await asyncio.gather(*map(head, chunk_ids)))
 
-    def has(self, chunk_id: str) -> bool:
-        """As `RemoteClient`."""
+    async def has(self, chunk_id: str) -> bool:
+        """One request."""
         import obstore
 
         try:
-            obstore.head(self._bucket, self._name("heads", chunk_id))
+            await obstore.head_async(self._bucket, self._name("chunks", chunk_id))
         except FileNotFoundError:
             return False
         return True
 
-    def drop(self, chunk_id: str) -> None:
-        """As `RemoteClient`; pieces go with a later removal, at the end, or by `sweep`."""
-        head = self.head(chunk_id)
-        if head is not None:
-            self._remove([self._name("heads", chunk_id)])
-            self._changed()
-            try:
-                names = self._pieces(chunk_id, parse_head(head)[0])
-            except BadFileError:
-                names = []  # what it named is not known: `sweep` finds it
-            self._doomed.append((time.monotonic() + GRACE_S, [*names, self._name("used", chunk_id)]))
-        self._remove_doomed(time.monotonic())
+    async def drop(self, chunk_id: str) -> None:
+        """The file and its last use."""
+        if await self.has(chunk_id):
+            for kind in ("chunks", "used"):
+                await self._remove(self._name(kind, chunk_id))
+            await self._changed()
 
-    def ids(self) -> set[str]:
-        """As `RemoteClient`."""
-        return {name for name, _ in self._list("heads")}
+    async def ids(self) -> set[str]:
+        """Those that are listed."""
+        return {name async for name, _ in self._list("chunks")}
 
-    def generation(self) -> int:
-        """As `RemoteClient`."""
-        return int.from_bytes(self._read(f"{self._root}/generation") or b"")
+    async def num_bytes(self) -> int:
+        """The sum of the listed sizes."""
+        return sum([meta["size"] async for _, meta in self._list("chunks")])
 
-    def touch(self, chunk_ids: Iterable[str]) -> None:
-        """As `RemoteClient`."""
+    async def entries(self) -> list[Entry]:
+        """The last use is the later of the times at which a file and its `used` object were written."""
+        used = {name: meta["last_modified"] async for name, meta in self._list("used")}
+        found = [
+            Entry(
+                chunk_id,
+                meta["size"],
+                int(max(meta["last_modified"], used.get(chunk_id, meta["last_modified"])).timestamp() * 1e9),
+            )
+            async for chunk_id, meta in self._list("chunks")
+        ]
+        return sorted(found, key=lambda entry: (entry.used_ns, entry.chunk_id))
+
+    async def generation(self) -> int:
+        """The random number of the last change."""
+        return int.from_bytes(bytes(await self._read(f"{self._root}/generation") or b""))
+
+    async def touch(self, chunk_ids: Iterable[str]) -> None:
+        """At most once in `TOUCH_S` for each chunk."""
         for chunk_id in chunk_ids:
             now = time.monotonic()
             if now - self._touched.get(chunk_id, -TOUCH_S) >= TOUCH_S:
                 self._touched[chunk_id] = now
-                self._write(self._name("used", chunk_id), b"")
+                await self._write(self._name("used", chunk_id), b"")
 
-    def used_bytes(self) -> int:
-        """As `RemoteClient`."""
-        return sum(entry.num_bytes for entry in self.entries())
+    async def pin(self, chunk_id: str) -> None:
+        """An empty object."""
+        await self._write(self._name("pins", chunk_id), b"")
 
-    def entries(self) -> list[LedgerEntry]:
-        """As `RemoteClient`."""
-        sizes: dict[str, int] = {}
-        for name, meta in self._list("pieces"):
-            chunk_id = name.partition(".")[0]
-            sizes[chunk_id] = sizes.get(chunk_id, 0) + meta["size"]
-        uses = {name: meta["last_modified"] for name, meta in self._list("used")}
-        found = [
-            LedgerEntry(
-                chunk_id,
-                meta["size"] + sizes.get(chunk_id, 0),
-                int(max(meta["last_modified"], uses.get(chunk_id, meta["last_modified"])).timestamp() * 1e9),
-            )
-            for chunk_id, meta in self._list("heads")
-        ]
-        return sorted(found, key=lambda entry: (entry.used_ns, entry.chunk_id))
+    async def unpin(self, chunk_id: str) -> None:
+        """Remove it."""
+        await self._remove(self._name("pins", chunk_id))
 
-    def pin(self, chunk_id: str) -> None:
-        """As `RemoteClient`."""
-        self._write(self._name("pins", chunk_id), b"")
+    async def pins(self) -> set[str]:
+        """Those that are listed."""
+        return {name async for name, _ in self._list("pins")}
 
-    def unpin(self, chunk_id: str) -> None:
-        """As `RemoteClient`."""
-        self._remove([self._name("pins", chunk_id)])
-
-    def pins(self) -> set[str]:
-        """As `RemoteClient`."""
-        return {name for name, _ in self._list("pins")}
-
-    def sweep(self) -> None:
-        """Remove pieces that no head names and that are older than any writer."""
-        oldest = time.time() - LEFTOVER_AGE_S
-        old = [name for name, meta in self._list("pieces") if meta["last_modified"].timestamp() < oldest]
-        marks: dict[str, str] = {}
-        for chunk_id in {name.partition(".")[0] for name in old}:
-            head = self.head(chunk_id)
-            marks[chunk_id] = "" if head is None else parse_head(head)[0].mark
-        for name in old:
-            chunk_id, mark, _ = name.split(".")
-            if marks[chunk_id] != mark:
-                self._remove([f"{self._root}/pieces/{name}"])
-
-    def give_up(self) -> None:
-        """Nothing: requests have a timeout of their own."""
-
-    def close(self) -> None:
-        """Remove the pieces of what was removed."""
-        self._remove_doomed(float("inf"))
-
-    def _remove_doomed(self, now: float) -> None:
-        due = [names for when, names in self._doomed if when <= now]
-        self._doomed = [one for one in self._doomed if one[0] > now]
-        for names in due:
-            self._remove(names)
-
-    def _changed(self) -> None:
-        self._write(f"{self._root}/generation", os.urandom(8))
-
-    def _list(self, kind: str) -> Iterator[tuple[str, Any]]:
+    async def marks(self) -> list[str]:
+        """Folders below `models`."""
         import obstore
 
-        for page in obstore.list(self._bucket, f"{self._root}/{kind}"):
+        found = await obstore.list_with_delimiter_async(self._bucket, "models")
+        return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+
+    async def close(self) -> None:
+        """Nothing: the library closes its connections itself."""
+
+    async def _changed(self) -> None:
+        await self._write(f"{self._root}/generation", os.urandom(8))
+
+    async def _list(self, kind: str) -> AsyncIterator[tuple[str, Any]]:
+        import obstore
+
+        async for page in obstore.list(self._bucket, f"{self._root}/{kind}"):
             for meta in page:
                 yield str(meta["path"]).rpartition("/")[2], meta
 
-    def _read(self, name: str) -> bytes | None:
+    async def _read(self, name: str) -> Any:
         import obstore
 
         try:
-            return bytes(obstore.get(self._bucket, name).bytes())
+            return await (await obstore.get_async(self._bucket, name)).bytes_async()
         except FileNotFoundError:
             return None
 
-    def _write(self, name: str, data: bytes | memoryview) -> None:
+    async def _write(self, name: str, data: bytes | memoryview) -> None:
         import obstore
 
-        obstore.put(self._bucket, name, data)
+        await obstore.put_async(self._bucket, name, data)
 
-    def _remove(self, names: Sequence[str]) -> None:
+    async def _remove(self, name: str) -> None:
         import obstore
 
-        for name in names:
-            try:
-                obstore.delete(self._bucket, name)
-            except FileNotFoundError:
-                continue
+        try:
+            await obstore.delete_async(self._bucket, name)
+        except FileNotFoundError:
+            return
 
     def _name(self, kind: str, chunk_id: str) -> str:
         return f"{self._root}/{kind}/{chunk_id}"
-
-    def _pieces(self, chunk_id: str, layout: Layout) -> list[str]:
-        base = self._name("pieces", f"{chunk_id}.{layout.mark}")
-        return [f"{base}.{index}" for index in range(layout.num_pieces)]
-
-
-def _side_by_side(request: Callable[[Asked], Given], asked: Sequence[Asked]) -> list[Given]:
-    """The answers to several requests, in their order: a bucket answers late, and many at once."""
-    if len(asked) == 1:
-        return [request(asked[0])]
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-        return list(threads.map(request, asked))

@@ -1,13 +1,8 @@
 """The URL of a remote: what it names, and how it is shown without its secrets."""
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from blend.errors import ConfigError
-
-if TYPE_CHECKING:
-    from blend.store.remote.client import RemoteClient
 
 SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "s3")
 _URL = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?P<rest>[^\s]+)")
@@ -52,35 +47,3 @@ def hide_in(text: str, url: str) -> str:
     for secret in filter(None, secrets):
         text = text.replace(secret, HIDDEN) if len(secret) > 2 else text
     return text
-
-
-def make_client(url: str, mark: str, timeout_s: float) -> "RemoteClient":
-    """The client of one model's chunks on a remote. It connects when it is used.
-
-    Raises:
-        ConfigError: the URL names no remote, or the package that it needs is not installed.
-    """
-    check_url(url)
-    if url.startswith("s3://"):
-        from blend.store.remote.s3_client import S3Client
-
-        return S3Client(url, mark, timeout_s)
-    from blend.store.remote.redis_client import RedisClient
-
-    return RedisClient(url, mark, timeout_s)
-
-
-def list_remote_marks(url: str, timeout_s: float) -> list[str]:
-    """Marks of all models that have stored something on a remote, sorted.
-
-    Raises:
-        ConfigError: as `make_client`.
-        Exception: whatever the client raises when the server cannot be reached.
-    """
-    check_url(url)
-    connect: Callable[[str, float], Any]
-    if url.startswith("s3://"):
-        from blend.store.remote.s3_client import connect, list_marks
-    else:
-        from blend.store.remote.redis_client import connect, list_marks
-    return list_marks(connect(url, timeout_s))

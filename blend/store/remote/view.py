@@ -1,4 +1,4 @@
-"""What is on a remote, as of a moment ago: who asks waits for no server."""
+"""The chunks of a remote as of a moment ago, for callers that must not wait for a server."""
 
 import logging
 import time
@@ -13,16 +13,16 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 RELIST_S = 60.0
-"""Chunks that a server or a bucket drops of itself are noticed so late."""
+"""Interval of a full listing, which notices chunks that the server removed by itself."""
 AT_ONCE = 200
-"""Records read between two looks at what is known; chunks are found as they come in."""
+"""Records read before those chunks are shown."""
 
 
 class RemoteView:
-    """Ids and records of a remote's chunks, kept up to date by a thread of its own.
+    """Ids and records of a remote's chunks; a thread of the view keeps them up to date.
 
-    Its methods return at once, from memory. While the remote is left alone it holds nothing; what is known
-    of its chunks stays known, and counts again when it works again.
+    Its methods return at once, from memory. While the circuit is open it shows no chunks. It keeps their
+    records, and shows them again when the circuit closes.
 
     Args:
         remote: whose chunks these are.
@@ -66,7 +66,7 @@ class RemoteView:
             try:
                 self._look()
             except Exception:  # a view that has stopped would hide new chunks for good
-                logger.exception("cannot list remote %s", self._remote.line.name)
+                logger.exception("cannot list remote %s", self._remote.connection.name)
             self._first.set()
             if self._stopped.wait(EVERY_S):
                 return
@@ -95,7 +95,7 @@ class RemoteView:
             self._show(self._records)
 
     def _works(self) -> bool:
-        return self._remote.line.breaker.state == CLOSED
+        return self._remote.connection.breaker.state == CLOSED
 
     def _show(self, records: dict[str, ChunkRecord]) -> None:
         if records.keys() != self._shown.keys():

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from queue import Full, Queue
 from threading import Lock, Thread
 
@@ -12,14 +11,14 @@ from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile
 from blend.store.file_format.chunk_header import BadFileError
 from blend.store.handle import ChunkHandle
+from blend.store.remote.exchange import lower_thread_priority
 from blend.store.remote.remote import RemoteStore
-from blend.store.tiers.background import give_way
 from blend.store.tiers.disk import DiskStore
 
 logger = logging.getLogger(__name__)
 
 WAITING_CHUNKS = 8
-"""Whose files were read from afar and wait to be written near; more are not kept, and read there again."""
+"""Files of `far` that wait to be written to `near`; chunks beyond are not kept, and read from `far` again."""
 
 
 class BackedStore:
@@ -65,13 +64,13 @@ class BackedStore:
             chunk, damage = None, error
         if chunk is not None:
             return chunk
-        chunk = self.far.get(record, partial(self._promote, record.chunk_id))
-        if chunk is None and damage is not None:
+        far = self._open_far(record)
+        if far is None and damage is not None:
             raise damage
-        return chunk
+        return None if far is None else far.chunk()
 
     def open(self, record: ChunkRecord) -> ChunkHandle | None:
-        """The same layer by layer; a chunk of `far` is promoted once all its bytes have come.
+        """The same layer by layer; a chunk of `far` is promoted.
 
         Raises:
             CorruptChunk: as `get`.
@@ -90,7 +89,11 @@ class BackedStore:
         return None
 
     def _open_far(self, record: ChunkRecord) -> ChunkHandle | None:
-        return self.far.open(record, partial(self._promote, record.chunk_id))
+        file = self.far.read_file(record)
+        if file is None:
+            return None
+        self._promote(record.chunk_id, file.data)
+        return self.far.handle(file)
 
     def record(self, chunk_id: str) -> ChunkRecord | None:
         """What is stored under an id, without reading its tensors; None when absent or unreadable."""
@@ -158,7 +161,7 @@ class BackedStore:
             logger.debug("too many chunks wait to be promoted; %s is not", chunk_id)
 
     def _keep_all(self) -> None:
-        give_way()  # the blend that the chunk was read for is being computed
+        lower_thread_priority()  # the blend that reads the chunk is being computed
         while True:
             chunk_id, data = self._waiting.get()
             try:
@@ -170,7 +173,7 @@ class BackedStore:
                 self._waiting.task_done()
 
     def _keep(self, chunk_id: str, data: memoryview) -> None:
-        # As it is: packed again it would lose more. Who read it has not yet verified all of it.
+        # As it is: packed again it would lose more. Its reader has not yet verified all of it.
         file = ChunkFile(HeldBytes(data), chunk_id)
         file.check()
         self.near.put_file(chunk_id, [data], file.num_bytes)

@@ -10,7 +10,7 @@ HITS = Metric("kvblend_store_hits", Kind.COUNTER, "Chunks that were asked for an
 MISSES = Metric(
     "kvblend_store_misses",
     Kind.COUNTER,
-    "Chunks that were asked for, and absent or not to be used.",
+    "Chunks that were asked for, and were absent or unusable.",
     ("tier",),
 )
 BYTES = Metric(
@@ -22,12 +22,22 @@ BYTES = Metric(
 TIME = Metric(
     "kvblend_store_seconds", Kind.COUNTER, "Seconds that reading or writing took.", ("tier", "direction")
 )
-EVICTIONS = Metric("kvblend_store_evictions", Kind.COUNTER, "Chunks that went for want of room.", ("tier",))
+EVICTIONS = Metric("kvblend_store_evictions", Kind.COUNTER, "Chunks that were evicted.", ("tier",))
 CORRUPT = Metric("kvblend_store_corrupt", Kind.COUNTER, "Stored chunks that failed a check.", ("tier",))
 HELD = Metric("kvblend_store_held_bytes", Kind.GAUGE, "Bytes of tensors that a tier holds now.", ("tier",))
 
-METRICS = (HITS, MISSES, BYTES, TIME, EVICTIONS, CORRUPT, HELD)
-"""Of all tiers."""
+FAILURES = Metric(
+    "kvblend_remote_failures", Kind.COUNTER, "Calls to the remote that failed or missed their deadline."
+)
+SKIPPED = Metric(
+    "kvblend_remote_skipped", Kind.COUNTER, "Calls to the remote that the open circuit breaker rejected."
+)
+CIRCUIT_OPEN = Metric(
+    "kvblend_remote_circuit_open", Kind.GAUGE, "1 while the circuit breaker rejects calls to the remote."
+)
+
+METRICS = (HITS, MISSES, BYTES, TIME, EVICTIONS, CORRUPT, HELD, FAILURES, SKIPPED, CIRCUIT_OPEN)
+"""Of all tiers; here rather than with the remote, which a process without one does not import."""
 
 
 class TierMeter:

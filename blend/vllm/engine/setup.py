@@ -16,8 +16,7 @@ from blend.plan.sharing import Sharing
 from blend.settings.defaults import DEFAULT_MODEL
 from blend.settings.load import load
 from blend.store.config import StoreConfig
-from blend.store.remote.url import make_client
-from blend.vllm.settings import ATTENTIONS, Settings, remember_remote
+from blend.vllm.settings import ATTENTIONS, Settings, redact_remote
 from blend.vllm.version import check_vllm_version
 
 CONNECTOR = "KVBlendConnector"
@@ -124,8 +123,10 @@ def _ask_no_hub_for(folder: ModelFolder) -> None:
 def _without_secrets(store: StoreConfig) -> StoreConfig:
     """The store's settings as the engine is told them; a remote's secrets stay in the environment."""
     if store.remote is not None:
-        make_client(store.remote, "", 1.0).close()  # a missing package is an error here, not in a worker
-    return store.model_copy(update={"remote": remember_remote(store.remote)})
+        from blend.store.remote.client import make_client
+
+        make_client(store.remote, "", 1.0)  # a missing package is an error here, not in a worker
+    return store.model_copy(update={"remote": redact_remote(store.remote)})
 
 
 def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:

@@ -127,7 +127,6 @@ def test_a_path_in_a_file_starts_at_the_files_folder(
         ),
         ("remote_deadline_ms: true", "got True, expected a number"),
         ("remote_deadline_ms: 0", "got 0, expected greater than 0"),
-        ("remote_piece_bytes: 0", "got 0, expected greater than 0"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_an_error_that_names_it(write: Write, text: str, message: str) -> None:

@@ -24,16 +24,9 @@ from tests.support.storage_servers import cluster_url, mark_of_path, redis_url, 
 MakeChunk = Callable[..., ChunkKV]
 
 
-def remote(
-    url: Callable[[], str], budget_bytes: int | None = None, piece_bytes: int = 100
-) -> Callable[[Path], RemoteStore]:
-    """A remote of a model of its own, in pieces smaller than the chunks of these tests."""
-
-    def make(path: Path) -> RemoteStore:
-        sizes = {"piece_bytes": piece_bytes, "inline_bytes": 80}
-        return RemoteStore(url(), mark_of_path(path), budget_bytes, deadline_ms=20_000, **sizes)
-
-    return make
+def remote(url: Callable[[], str], budget_bytes: int | None = None) -> Callable[[Path], RemoteStore]:
+    """A remote of a model of its own."""
+    return lambda path: RemoteStore(url(), mark_of_path(path), budget_bytes, deadline_ms=20_000)
 
 
 def on_device(kind: str) -> Callable[[Path], DeviceStore]:
@@ -57,7 +50,7 @@ STORES: dict[str, Callable[[Path], ChunkStore]] = {
     "redis": remote(redis_url),
     "redis with a budget": remote(redis_url, 1 << 20),
     "redis cluster": remote(cluster_url),
-    "s3": remote(s3_url, piece_bytes=300),  # each is a request
+    "s3": remote(s3_url),
     "disk before redis": lambda root: BackedStore(DiskStore(root), remote(redis_url)(root)),
     "memory before redis": lambda root: CachedStore(remote(redis_url)(root), budget_bytes=1500),
 }

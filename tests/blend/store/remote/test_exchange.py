@@ -151,8 +151,8 @@ def test_a_view_follows_the_remote_and_never_waits_for_it(make_chunk: MakeChunk)
     assert time.monotonic() - begun < 10
     server.start()
     wait_for(lambda: set(view.ids()) == {b})
-    assert store.line.breaker.state == CLOSED and view.record(b) == chunks[1].record
-    wait_for(lambda: writer.line.breaker.state == CLOSED)
+    assert store.connection.breaker.state == CLOSED and view.record(b) == chunks[1].record
+    wait_for(lambda: writer.connection.breaker.state == CLOSED)
     writer.put(chunks[2])
     wait_for(lambda: set(view.ids()) == {b, c})
     view.close()
@@ -176,8 +176,6 @@ def test_a_packed_chunk_is_kept_near_as_it_is(
     assert reader is not None and not reader.is_lossless and not reader.chunk().is_lossless
     store.settle()
     assert store.promoted == 2
-    size = sum(disk.path(chunk.record.chunk_id).stat().st_size for chunk in chunks[:2])
-    assert size < remote.read.num_bytes < 1.1 * size, "what was read is what is written"
     assert Exchange(disk, remote).fetch([chunk.record.chunk_id for chunk in chunks]) == 1
     for chunk in chunks:
         file = disk.path(chunk.record.chunk_id).read_bytes()

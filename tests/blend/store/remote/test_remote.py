@@ -1,4 +1,4 @@
-"""What the remote tier does with half-written chunks, damage, ranges and budgets, on real servers."""
+"""What the remote tier does with half-written chunks, damage, long files and budgets, on real servers."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,21 +16,28 @@ import torch
 from blend.chunks.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreFull
 from blend.store.codecs import NAMES, codec
-from blend.store.file_format.byte_source import HeldBytes
-from blend.store.file_format.chunk_file import encode, read_parts
+from blend.store.file_format.chunk_file import encode
 from blend.store.file_format.recoding import recoded
-from blend.store.remote import entry as remote_entry
+from blend.store.remote import redis_client
+from blend.store.remote import remote as remote_module
 from blend.store.remote.remote import RemoteStore
 from tests.blend.store.test_contract import same
 from tests.support.processes import wait_for
-from tests.support.storage_servers import mark_of_path, redis_server, redis_url, s3_url
+from tests.support.storage_servers import cluster_url, mark_of_path, redis_server, redis_url, s3_url
 
 MakeChunk = Callable[..., ChunkKV]
+MakeStore = Callable[..., RemoteStore]
 ROOT = Path(__file__).parents[4]
 
 
-def size_of(chunk: ChunkKV) -> int:
-    return len(b"".join(encode(chunk)))
+def file_of(chunk: ChunkKV) -> bytes:
+    return b"".join(encode(chunk))
+
+
+def put_file(store: RemoteStore, chunk: ChunkKV, data: bytes) -> None:
+    """Replace what the server has of a chunk, whatever it is."""
+    store.drop(chunk.record.chunk_id)
+    store.connection.write(lambda client: client.put(chunk.record.chunk_id, memoryview(data)))
 
 
 @pytest.fixture
@@ -38,62 +46,66 @@ def mark(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def small(mark: str) -> Callable[..., RemoteStore]:
-    """Stores of one model, in pieces of 100 bytes."""
-    return lambda url=None, **more: RemoteStore(
-        url or redis_url(), mark, **{"piece_bytes": 100, "inline_bytes": 80, "deadline_ms": 20_000, **more}
-    )
+def make_store(mark: str) -> MakeStore:
+    """Stores of one model."""
+    return lambda url=None, **more: RemoteStore(url or redis_url(), mark, **{"deadline_ms": 20_000, **more})
 
 
-def names(mark: str, pattern: str) -> list[bytes]:
+def names(mark: str, pattern: str = "*") -> list[bytes]:
     with redis_server().client as client:
         return sorted(client.keys(f"kvblend:{mark}:{pattern}"))
 
 
-def test_values_stay_under_the_piece_size_and_expire_no_more(
-    small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk
+def test_a_chunk_is_one_value_that_does_not_expire(
+    make_store: MakeStore, mark: str, make_chunk: MakeChunk
 ) -> None:
-    store, chunk = small(), make_chunk(1, tokens=50)
+    store, chunk = make_store(), make_chunk(1, tokens=50)
     store.put(chunk)
-    pieces = names(mark, "*}:*")
-    assert len(pieces) == -(-(chunk.num_bytes + 50 * 4) // 100), (
-        "keys, values and ids: more than the head takes"
-    )
+    store.put(chunk)
+    (name,) = names(mark)
     with redis_server().client as client:
-        assert max(client.strlen(name) for name in pieces) == 100
-        assert {client.ttl(name) for name in pieces} == {-1}
-    store.put(chunk)
-    assert names(mark, "*}:*") == pieces, "a second writer leaves nothing"
-    assert store.written.chunks == 1
+        assert client.get(name) == file_of(chunk) and client.ttl(name) == -1
+    assert store.copy_file(chunk.record.chunk_id) == file_of(chunk)
 
 
-@pytest.mark.parametrize(("ahead_bytes", "layers"), [(1, 1), (1 << 20, 3)])
-def test_a_layer_is_read_by_range_and_with_it_what_follows_and_nothing_twice(
-    small: Callable[..., RemoteStore],
+@pytest.mark.parametrize("range_bytes", [100, 1000, 10_000])
+@pytest.mark.parametrize("url", [redis_url, cluster_url])
+def test_a_long_file_comes_in_ranges(
+    make_store: MakeStore,
     make_chunk: MakeChunk,
     monkeypatch: pytest.MonkeyPatch,
-    ahead_bytes: int,
-    layers: int,
+    range_bytes: int,
+    url: Callable[[], str],
 ) -> None:
-    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", ahead_bytes)
-    for url in (redis_url(), s3_url()):
-        store, chunk = small(url, piece_bytes=30_000), make_chunk(1, tokens=2000)
+    monkeypatch.setattr(redis_client, "RANGE_BYTES", range_bytes)
+    for tokens in (1, 20, 100):
+        store, chunk = make_store(url()), make_chunk(tokens, tokens=tokens)
         store.put(chunk)
-        before, size = store.read.num_bytes, 2 * chunk.keys[0].nbytes
-        reader = store.open(chunk.record)
-        assert reader is not None
-        keys, _ = reader.layer(0)
-        read = (store.read.num_bytes - before) / size
-        assert layers <= read < layers + 0.1, "the ids stand behind the last layer"
-        assert torch.equal(keys, chunk.keys[0])
-        assert same(reader.chunk(), chunk)
-        assert store.read.num_bytes - before < (reader.num_layers + 0.1) * size
+        assert same(store.get(chunk.record), chunk)
+        handle = store.open(chunk.record)
+        assert handle is not None and torch.equal(handle.layer(1)[0], chunk.keys[1])
+
+
+@pytest.mark.parametrize("url", [redis_url, cluster_url, s3_url])
+def test_records_are_read_whatever_the_length_of_their_ids(
+    make_store: MakeStore, make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch, url: Callable[[], str]
+) -> None:
+    monkeypatch.setattr(remote_module, "HEAD_BYTES", 1000)
+    store = make_store(url())
+    chunks = [make_chunk(1), make_chunk(2, tokens=300), make_chunk(3, prefix=900), make_chunk(4)]
+    for chunk in chunks[:3]:
+        store.put(chunk)
+    ids = [chunk.record.chunk_id for chunk in chunks]
+    expected = {chunk.record.chunk_id: chunk.record for chunk in chunks[:3]}
+    for num_bytes in (4, 100, 1000, 1 << 20):
+        assert store.records([*ids, "../no id"], num_bytes) == expected
 
 
 def test_no_reader_sees_half_a_chunk_while_it_comes_and_goes(
-    small: Callable[..., RemoteStore], make_chunk: MakeChunk
+    make_store: MakeStore, make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, chunk = small(), make_chunk(1, tokens=300)
+    monkeypatch.setattr(redis_client, "RANGE_BYTES", 20_000)
+    writer, chunk = make_store(), make_chunk(1, tokens=300)
     stop = threading.Event()
 
     def come_and_go() -> None:
@@ -102,7 +114,7 @@ def test_no_reader_sees_half_a_chunk_while_it_comes_and_goes(
             time.sleep(0.005)
             writer.delete(chunk.record.chunk_id)
 
-    thread, store, seen = threading.Thread(target=come_and_go), small(), {True: 0, False: 0}
+    thread, store, seen = threading.Thread(target=come_and_go), make_store(), {True: 0, False: 0}
     thread.start()
     enough, until = time.monotonic() + 2, time.monotonic() + 60
     try:
@@ -113,87 +125,84 @@ def test_no_reader_sees_half_a_chunk_while_it_comes_and_goes(
     finally:
         stop.set()
         thread.join()
-    assert store.corrupt_found == store.line.failures == 0 and min(seen.values()) > 5
+    assert store.corrupt_found == store.connection.failures == 0 and min(seen.values()) > 5
 
 
 WRITER = """
-import sys, torch
+import asyncio, sys, torch
 from blend.chunks.chunk import ChunkKV, make_record
 from blend.store.remote.remote import RemoteStore
 rows = torch.zeros(3, 5000, 2, 4)
-store = RemoteStore(sys.argv[1], sys.argv[2], piece_bytes=20, inline_bytes=10)
-print("ready", flush=True)
+store = RemoteStore(sys.argv[1], sys.argv[2])
+client = store.connection._client
+write = client._redis.set
+async def write_and_wait(*args, **more):
+    await write(*args, **more)
+    print("written", flush=True)
+    await asyncio.sleep(60)
+client._redis.set = write_and_wait
 store.put(ChunkKV(make_record("model", (), range(5000)), rows, rows))
 """
 
 
 def test_what_a_killed_writer_left_is_no_chunk_and_expires(
-    small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk
+    make_store: MakeStore, mark: str, make_chunk: MakeChunk
 ) -> None:
     command = [sys.executable, "-c", WRITER, redis_url(), mark]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
-        wait_for(lambda: len(names(mark, "*}:*")) > 20)
+        assert writer.stdout is not None and writer.stdout.readline() == b"written\n"
         writer.send_signal(signal.SIGKILL)
-    left = names(mark, "*}:*")
-    assert 20 < len(left) < 48_000
+    (left,) = names(mark)
     with redis_server().client as client:
-        assert all(0 < client.ttl(name) <= 3600 for name in left)
-    assert names(mark, "*}") == [] and list(small().ids()) == []
-
-
-def test_in_a_bucket_what_a_killed_writer_left_is_swept(
-    small: Callable[..., RemoteStore], make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, chunk, other = small(s3_url()), make_chunk(1, tokens=20), make_chunk(2)
-    store.put(chunk)
-    store.put(other)
-    client = store._client
-    client._remove([client._name("heads", chunk.record.chunk_id)])  # as if its writer had not come so far
-    store.shrink(1 << 30)
-    assert [*client._list("pieces")], "young pieces may belong to a writer at work"
-    monkeypatch.setattr("blend.store.remote.s3_client.LEFTOVER_AGE_S", -10)
-    store.shrink(1 << 30)
-    assert {name.partition(".")[0] for name, _ in client._list("pieces")} == {other.record.chunk_id}
-    assert same(store.get(other.record), other)
-
-
-def test_every_changed_value_is_detected_and_dropped(
-    small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
-) -> None:
-    store, chunk = small(), make_chunk(1)
-    store.put(chunk)
-    num_values, head_bytes = len(names(mark, "*")), len(store._client.head(chunk.record.chunk_id))
-    flips = [(0, place) for place in range(0, head_bytes, 5)] + [(n, 50) for n in range(1, num_values)]
-    cuts = [(n, None) for n in range(num_values)]
+        assert 0 < client.ttl(left) <= 3600
+    store = make_store()
+    assert list(store.ids()) == []
+    key = left.decode().rpartition("{")[2].rstrip("}")
+    store.put_file(key, b"another writer goes on where the first has died")
+    assert list(store.ids()) == [key]
     with redis_server().client as client:
-        for index, place in flips + cuts:
-            client.delete(*names(mark, "*"))  # pieces of before stay readable for a while
-            store.put(chunk)
-            name = names(mark, "*")[index]
-            value = bytearray(client.get(name))
-            if place is None:
-                value.pop()
-            else:
-                value[place] ^= 4
-            client.set(name, bytes(value))
-            with pytest.raises(CorruptChunk, match="compute it again"):
-                store.get(chunk.record)
-            assert chunk.record.chunk_id not in store and list(store.ids()) == []
-        client.delete(*names(mark, "*"))
-        store.put(chunk)
-        client.delete(names(mark, "*}:*")[-1])
-        with pytest.raises(CorruptChunk, match="missing"):
+        assert client.ttl(left) == -1
+
+
+@pytest.mark.parametrize("url", [redis_url, s3_url])
+def test_every_changed_byte_and_every_cut_is_detected_and_dropped(
+    make_store: MakeStore, make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture, url: Callable[[], str]
+) -> None:
+    store, chunk = make_store(url()), make_chunk(1)
+    data = file_of(chunk)
+    step = 5 if url is redis_url else 150
+    flips = range(0, len(data), step)
+    damaged = [data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :] for place in flips]
+    damaged += [data[:size] for size in range(1, len(data), 10 * step)] + [data + b"x"]
+    for each in damaged:
+        put_file(store, chunk, each)
+        with pytest.raises(CorruptChunk, match="compute it again"):
             store.get(chunk.record)
-    assert store.corrupt_found == len(caplog.records) == len(flips + cuts) + 1
+        assert chunk.record.chunk_id not in store and list(store.ids()) == []
+    assert store.corrupt_found == len(caplog.records) == len(damaged)
+    store.put(chunk)
+    assert same(store.get(chunk.record), chunk)
+
+
+def test_a_file_that_the_server_evicted_by_itself_is_absent(
+    make_store: MakeStore, mark: str, make_chunk: MakeChunk
+) -> None:
+    store, chunk = make_store(), make_chunk(1)
+    store.put(chunk)
+    with redis_server().client as client:
+        client.delete(*names(mark))
+    assert store.get(chunk.record) is None and store.record(chunk.record.chunk_id) is None
+    assert chunk.record.chunk_id not in store and store.corrupt_found == 0
+    store.put(chunk)
+    assert same(store.get(chunk.record), chunk)
 
 
 def test_the_budget_evicts_what_was_used_longest_ago_and_pins_last(
-    small: Callable[..., RemoteStore], make_chunk: MakeChunk
+    make_store: MakeStore, make_chunk: MakeChunk
 ) -> None:
     chunks = [make_chunk(seed) for seed in range(6)]
-    size = size_of(chunks[0])
-    store, other = small(budget_bytes=3 * size), small()
+    size = len(file_of(chunks[0]))
+    store, other = make_store(budget_bytes=3 * size), make_store()
     for chunk in chunks[:3]:
         store.put(chunk)
     a, b, c, d, e, f = (chunk.record.chunk_id for chunk in chunks)
@@ -205,18 +214,17 @@ def test_the_budget_evicts_what_was_used_longest_ago_and_pins_last(
     store.put(chunks[4])
     assert set(store.ids()) == {b, d, e}
     assert store.uses.evicted == 2
-    assert store._client.used_bytes() == 3 * size
+    assert store.connection.write(lambda client: client.num_bytes()) == 3 * size
     with pytest.raises(StoreFull, match="over the budget .* raise remote_bytes"):
-        small(budget_bytes=10).put(chunks[5])
+        make_store(budget_bytes=10).put(chunks[5])
     assert f not in store
     assert store.shrink(size) == [d, e] and set(store.ids()) == {b}
 
 
-def test_a_buckets_budget_is_kept_by_shrinking(
-    small: Callable[..., RemoteStore], make_chunk: MakeChunk
-) -> None:
+def test_a_buckets_budget_is_kept_by_shrinking(make_store: MakeStore, make_chunk: MakeChunk) -> None:
     chunks = [make_chunk(seed) for seed in range(4)]
-    store = small(s3_url(), budget_bytes=2 * size_of(chunks[0]))
+    size = len(file_of(chunks[0]))
+    store = make_store(s3_url(), budget_bytes=2 * size)
     for chunk in chunks:
         store.put(chunk)
         time.sleep(1.1)  # a bucket's clock counts seconds
@@ -224,45 +232,40 @@ def test_a_buckets_budget_is_kept_by_shrinking(
     assert store.get(chunks[0].record) is not None
     store.uses.tell()
     assert len(set(store.ids())) == 4
-    # Heads and file names cost something beside the files.
-    assert store.shrink(2 * size_of(chunks[0]) + 1000) == [chunks[n].record.chunk_id for n in (2, 3)]
+    assert store.shrink(2 * size) == [chunks[n].record.chunk_id for n in (2, 3)]
     store.close()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_packed_chunks_lie_in_pieces_and_their_ids_in_the_head(
-    small: Callable[..., RemoteStore], mark: str, make_chunk: MakeChunk, name: str
+def test_packed_chunks_lie_there_as_they_were_packed(
+    make_store: MakeStore, make_chunk: MakeChunk, name: str
 ) -> None:
     chunk, packer = make_chunk(1, tokens=100), codec(name)
-    store = small(codec=packer, inline_bytes=500)
+    store = make_store(codec=packer)
     store.put(chunk)
-    data = bytearray(b"".join(encode(chunk, packer)))
-    parts = read_parts(HeldBytes(data), chunk.record.chunk_id)
-    assert len(names(mark, "*}:*")) == -(-(parts["kv"].stop - parts["kv"].start) // 100)
     assert store.record(chunk.record.chunk_id) == chunk.record
     expected = recoded(chunk, packer)
     got = store.get(chunk.record)
     assert same(got, expected) and got is not None and got.is_lossless == packer.is_lossless
-    reader = store.open(chunk.record)
-    assert reader is not None and reader.is_lossless == packer.is_lossless
-    assert torch.equal(reader.layer(1)[0], expected.keys[1])
-    assert store.read_file(chunk.record.chunk_id) == data
+    handle = store.open(chunk.record)
+    assert handle is not None and handle.is_lossless == packer.is_lossless
+    assert torch.equal(handle.layer(1)[0], expected.keys[1])
+    assert store.copy_file(chunk.record.chunk_id) == b"".join(encode(chunk, packer))
 
 
-def test_models_on_one_server_do_not_see_each_other(
-    small: Callable[..., RemoteStore], make_chunk: MakeChunk
-) -> None:
+def test_models_on_one_server_do_not_see_each_other(make_store: MakeStore, make_chunk: MakeChunk) -> None:
     chunk, other = make_chunk(1), RemoteStore(redis_url(), "another-model")
-    small().put(chunk)
+    make_store().put(chunk)
     assert chunk.record.chunk_id not in other and list(other.ids()) == []
 
 
-def test_uses_are_told_in_the_background(small: Callable[..., RemoteStore], make_chunk: MakeChunk) -> None:
-    store, chunks = small(), [make_chunk(seed) for seed in range(2)]
+def test_uses_are_told_in_the_background(make_store: MakeStore, make_chunk: MakeChunk) -> None:
+    store, chunks = make_store(), [make_chunk(seed) for seed in range(2)]
     for chunk in chunks:
         store.put(chunk)
     assert store.get(chunks[0].record) is not None
-    wait_for(lambda: store.line.client.entries()[-1].chunk_id == chunks[0].record.chunk_id)
+    entries = partial(store.connection.write, lambda client: client.entries())
+    wait_for(lambda: entries()[-1].chunk_id == chunks[0].record.chunk_id)
 
 
 @pytest.fixture(autouse=True)

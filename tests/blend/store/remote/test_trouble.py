@@ -1,5 +1,6 @@
 """A dead, slow or lying remote: chunks are absent within the deadline, and nothing is raised to who reads."""
 
+import asyncio
 import logging
 import socket
 import threading
@@ -11,9 +12,10 @@ import pytest
 
 from blend.chunks.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreError
-from blend.store.remote import entry as remote_entry
+from blend.store.remote import redis_client
 from blend.store.remote.breaker import CLOSED
-from blend.store.remote.line import UnreachableRemote
+from blend.store.remote.connection import UnreachableRemote
+from blend.store.remote.redis_client import RedisClient
 from blend.store.remote.remote import RemoteStore
 from tests.blend.store.test_contract import same
 from tests.support import broken_servers
@@ -27,8 +29,8 @@ SLACK_S = 3.0
 PATIENCE_S = 60.0
 
 
-def remote(port: int, **more: int) -> RemoteStore:
-    return RemoteStore(f"redis://127.0.0.1:{port}", "m", deadline_ms=DEADLINE_MS, **more)
+def remote(port: int) -> RemoteStore:
+    return RemoteStore(f"redis://127.0.0.1:{port}", "m", deadline_ms=DEADLINE_MS)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> None:
@@ -49,7 +51,7 @@ def assert_costs_one_deadline(
     assert store.get(chunk.record) is None
     first_s = time.monotonic() - begun
     assert first_s < deadline_s + SLACK_S
-    opened = store.line.breaker.opened
+    opened = store.connection.breaker.opened
     begun = time.monotonic()
     for _ in range(2500):
         assert store.get(chunk.record) is None
@@ -58,8 +60,8 @@ def assert_costs_one_deadline(
         assert chunk.record.chunk_id not in store
     assert time.monotonic() - begun < 30.0  # a hundredth of 10,000 deadlines
     assert list(store.ids()) == []
-    assert store.line.breaker.state != CLOSED and store.line.breaker.skipped >= 10_000
-    assert store.line.failures == store.line.breaker.opened == opened == 1
+    assert store.connection.breaker.state != CLOSED and store.connection.breaker.skipped >= 10_000
+    assert store.connection.failures == store.connection.breaker.opened == opened == 1
     assert [record.name for record in caplog.records] == ["blend.store.remote.breaker"], (
         "one line for one change"
     )
@@ -100,29 +102,56 @@ def test_an_s3_service_that_does_not_answer_as_it_should(
         assert_costs_one_deadline(store, make_chunk(1), caplog)
 
 
-def test_a_slow_server_costs_a_chunk_that_is_read_layer_by_layer_one_deadline(
+def test_a_chunk_that_comes_in_slow_ranges_costs_one_deadline(
     make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", 1)  # each layer by itself
+    monkeypatch.setattr(redis_client, "RANGE_BYTES", 1000)
     server, chunk = RedisServer(), make_chunk(1, tokens=500)
-    store = remote(server.port, piece_bytes=100, inline_bytes=100)
+    store = remote(server.port)
     store.put(chunk)
-    reader = store.open(chunk.record)
-    assert reader is not None
-    fetch = type(store.line.client).fetch
+    client = store.connection._client
+    assert isinstance(client, RedisClient)
+    getrange = client._redis.getrange
 
-    def slowly(*asked: Any) -> Any:
-        time.sleep(0.7 * DEADLINE_MS / 1e3)
-        return fetch(store.line.client, *asked)
+    async def slowly(*asked: Any) -> Any:
+        await asyncio.sleep(0.3 * DEADLINE_MS / 1e3)  # each is within the deadline, all together are not
+        return await getrange(*asked)
 
-    store.line.client.fetch = slowly  # type: ignore[method-assign]
+    monkeypatch.setattr(client._redis, "getrange", slowly)
     begun = time.monotonic()
-    reader.layer(0)
-    time.sleep(DEADLINE_MS / 1e3)  # a layer is computed: that costs nothing
-    with pytest.raises(CorruptChunk, match="cannot be read"):
-        reader.layer(1)
-    assert time.monotonic() - begun < 3 * DEADLINE_MS / 1e3 + SLACK_S
-    assert store.line.breaker.state != CLOSED and store.line.failures == 1
+    assert store.get(chunk.record) is None
+    assert time.monotonic() - begun < DEADLINE_MS / 1e3 + SLACK_S
+    assert store.connection.breaker.state != CLOSED and store.connection.failures == 1
+    store.close()
+
+
+def test_a_missed_deadline_costs_no_call_beside_it(make_chunk: MakeChunk) -> None:
+    server, chunks = RedisServer(), [make_chunk(seed, tokens=500) for seed in range(2)]
+    store, at_once = remote(server.port), threading.Barrier(2)
+    for chunk in chunks:
+        store.put(chunk)
+    raised, got = list[BaseException](), list[Any]()
+
+    async def hang(client: Any) -> None:
+        await client._redis.blpop("kvblend:nobody", 60)
+
+    def late() -> None:
+        at_once.wait()
+        try:
+            store.connection.call(hang, 0.2)
+        except UnreachableRemote as error:
+            raised.append(error)
+
+    async def slow_get(client: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await client.get(chunks[1].record.chunk_id)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    at_once.wait()
+    got.append(store.connection.call(slow_get, 20))
+    thread.join()
+    assert len(raised) == 1 and len(got[0]) > 1000
     store.close()
 
 
@@ -130,7 +159,7 @@ def test_a_killed_server_costs_no_reader_more_than_the_deadline_and_is_used_agai
     make_chunk: MakeChunk, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, chunks = RedisServer(), [make_chunk(seed, tokens=500) for seed in range(5)]
-    store = remote(server.port, piece_bytes=10_000, inline_bytes=100)
+    store = remote(server.port)
     for chunk in chunks:
         store.put(chunk)
     stop, slowest, raised, served = threading.Event(), [0.0], list[BaseException](), [0]
@@ -154,12 +183,12 @@ def test_a_killed_server_costs_no_reader_more_than_the_deadline_and_is_used_agai
         for _ in range(3):
             wait_until(lambda before=served[0]: served[0] > before + 20, PATIENCE_S)
             server.kill()
-            wait_until(lambda: store.line.breaker.state != CLOSED, PATIENCE_S)
+            wait_until(lambda: store.connection.breaker.state != CLOSED, PATIENCE_S)
             server.start()
             before = served[0]
             wait_until(lambda before=before: served[0] > before, PATIENCE_S)
         server.freeze()
-        wait_until(lambda: store.line.breaker.state != CLOSED, PATIENCE_S)
+        wait_until(lambda: store.connection.breaker.state != CLOSED, PATIENCE_S)
         server.thaw()
         wait_until(lambda before=served[0]: served[0] > before, PATIENCE_S)
     finally:
@@ -169,37 +198,34 @@ def test_a_killed_server_costs_no_reader_more_than_the_deadline_and_is_used_agai
     assert raised == []
     assert slowest[0] < DEADLINE_MS / 1e3 + SLACK_S
     store.close()
-    opened = store.line.breaker.opened  # given up and used again, a line each; it may be given up just now
+    opened = store.connection.breaker.opened  # a line each for opening and closing; it may be open now
     assert 2 * opened - 1 <= len(caplog.records) <= 2 * opened
 
 
 def test_what_answers_trials_and_nothing_else_is_used_less_and_less(make_chunk: MakeChunk) -> None:
     server, chunk = RedisServer(), make_chunk(1, tokens=100)
-    store = remote(server.port, inline_bytes=10)
+    store = remote(server.port)
     store.put(chunk)
     with server.client as client:
-        for name in client.keys("kvblend:*}:*"):
+        for name in client.keys("kvblend:m:*"):
             client.rename(name, "elsewhere")
-            client.lpush(name, "a list is no piece: GET of it is an error")
+            client.lpush(name, "a list is no file: reading it is an error")
     begun = time.monotonic()
     while time.monotonic() - begun < 3.2:
         assert store.get(chunk.record) is None
         time.sleep(0.005)
-    assert store.line.breaker.opened <= 3  # after 0, 0.5, 1.5 and 3.5 s
+    assert store.connection.breaker.opened <= 3  # after 0, 0.5, 1.5 and 3.5 s
 
 
-def test_an_open_reader_whose_server_dies_says_so_and_drops_nothing(
-    make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_entry, "AHEAD_BYTES", 1)  # or all of so small a chunk came with its ids
+def test_an_open_chunk_whose_server_dies_stays_readable(make_chunk: MakeChunk) -> None:
     server, chunk = RedisServer(), make_chunk(1)
-    store = remote(server.port, inline_bytes=10)
+    store = remote(server.port)
     store.put(chunk)
-    reader = store.open(chunk.record)
-    assert reader is not None
+    handle = store.open(chunk.record)
+    assert handle is not None
     server.kill()
-    with pytest.raises(CorruptChunk, match="cannot be read"):
-        reader.layer(1)
+    assert same(handle.chunk(), chunk)
+    assert store.get(chunk.record) is None
     server.start()
     wait_until(lambda: store.get(chunk.record) is not None, PATIENCE_S)
     assert store.corrupt_found == 0
@@ -226,5 +252,5 @@ def test_no_secret_is_logged_or_raised(make_chunk: MakeChunk, caplog: pytest.Log
     assert store.get(make_chunk(1).record) is None
     with pytest.raises(UnreachableRemote) as raised:
         store.put(make_chunk(1))
-    text = f"{caplog.text} {raised.value} {store.line.name}"
+    text = f"{caplog.text} {raised.value} {store.connection.name}"
     assert "redis://***@127.0.0.1" in text and "swordfish" not in text and "someone" not in text

@@ -168,7 +168,7 @@ def test_what_memory_cannot_hold_is_no_write_to_it(tmp_path: Path, make_chunk: M
     assert counts(meter.take()) == {"misses memory": 2}
 
 
-def test_a_remote_counts_what_goes_through_it_and_when_it_is_left_alone(
+def test_a_remote_counts_what_goes_through_it_and_whether_its_circuit_is_open(
     tmp_path: Path, make_chunk: MakeChunk
 ) -> None:
     server, meter, chunks = RedisServer(), Meter("rank 0"), [make_chunk(seed) for seed in range(3)]
@@ -178,7 +178,7 @@ def test_a_remote_counts_what_goes_through_it_and_when_it_is_left_alone(
     assert isinstance(store, BackedStore)
     chunk, other, absent = chunks
     size = chunk.num_bytes
-    state = "kvblend_remote_left_alone", ("rank 0",)
+    state = "kvblend_remote_circuit_open", ("rank 0",)
     assert meter.take().levels[state] == 0
     store.far.put(chunk)
     store.far.put(other)

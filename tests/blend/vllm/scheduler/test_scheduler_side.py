@@ -35,7 +35,7 @@ from blend.vllm.scheduler.controller import Rates
 from blend.vllm.scheduler.known_chunks import KnownChunks
 from blend.vllm.scheduler.lineage import KeptNames
 from blend.vllm.scheduler.scheduler_side import SchedulerSide
-from blend.vllm.settings import Settings, remember_remote
+from blend.vllm.settings import Settings, redact_remote
 from blend.vllm.version import installed_vllm
 from tests.support.storage_servers import RedisServer
 
@@ -236,10 +236,10 @@ def test_a_remotes_secrets_are_not_in_what_vllm_logs(
 ) -> None:
     url = "redis://me:swordfish@host:1/0"
     monkeypatch.delenv("KVBLEND_STORE_REMOTE", raising=False)
-    plain = replace(settings, store=StoreConfig(remote=remember_remote("redis://host:1/0")))
+    plain = replace(settings, store=StoreConfig(remote=redact_remote("redis://host:1/0")))
     assert plain.tiers.remote == "redis://host:1/0" and "KVBLEND_STORE_REMOTE" not in os.environ
     monkeypatch.setenv("KVBLEND_STORE_REMOTE", "other")  # so that it is put back afterwards
-    held = replace(settings, store=StoreConfig(remote=remember_remote(url)))
+    held = replace(settings, store=StoreConfig(remote=redact_remote(url)))
     secret = Settings.from_extra_config(held.to_extra_config())
     assert "swordfish" not in str(secret.to_extra_config())
     assert secret.tiers.remote == url

@@ -1,4 +1,4 @@
-"""A thread whose work can wait gives way to the others of its process, and they keep their priority."""
+"""A thread that lowers its priority leaves the priority of all others as it was."""
 
 import os
 import sys
@@ -6,16 +6,16 @@ from threading import Thread, get_native_id
 
 import pytest
 
-from blend.store.tiers.background import give_way
+from blend.store.remote.exchange import lower_thread_priority
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
-def test_only_the_thread_that_asks_gives_way() -> None:
+def test_only_the_calling_thread_runs_at_a_lower_priority() -> None:
     before = os.getpriority(os.PRIO_PROCESS, get_native_id())
     seen: list[int] = []
 
     def work() -> None:
-        give_way()
+        lower_thread_priority()
         seen.append(os.getpriority(os.PRIO_PROCESS, get_native_id()))
 
     thread = Thread(target=work)
