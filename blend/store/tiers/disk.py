@@ -19,7 +19,7 @@ from blend.report.metrics import Meter
 from blend.settings.sizes import check_fits
 from blend.store.codecs.base import RAW, Codec
 from blend.store.file_format.chunk_file import ChunkFile, encode, map_chunk, read_record
-from blend.store.file_format.chunk_header import BadFileError
+from blend.store.file_format.chunk_header import BadFileError, UnknownFormatError
 from blend.store.file_format.durable import make_folder, remove_leftovers, sync_folder, write_durably
 from blend.store.handle import ChunkHandle
 from blend.store.layout import check_id, is_id
@@ -253,7 +253,9 @@ class DiskStore:
         return file
 
     def _damaged(self, chunk_id: str, reason: BadFileError | str) -> CorruptChunk:
-        """Drop a chunk that failed a check; returns what is to be raised."""
+        """Drop a chunk that failed a check; returns what is raised. Files of other versions stay."""
+        if isinstance(reason, UnknownFormatError):
+            return CorruptChunk(f"stored chunk {chunk_id} cannot be read: {reason}")
         self._meter.found_corrupt()
         logger.warning("dropped stored chunk %s: %s", self.path(chunk_id), reason)
         with suppress(OSError):

@@ -19,8 +19,10 @@ from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile, encode, map_chunk, read_parts, read_record
 from blend.store.file_format.chunk_header import BadFileError, Part
 from blend.store.file_format.recoding import LossyError, recode, recoded
+from blend.store.remote.remote import RemoteStore
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.disk import DiskStore
+from tests.support.servers import mark_of_path, redis_url
 
 MakeChunk = Callable[..., ChunkKV]
 LOSSY = [codec(name) for name in NAMES if not codec(name).is_lossless]
@@ -103,23 +105,27 @@ def test_changed_bytes_are_detected_before_anything_is_decoded(
     assert set(decoded) == payloads
 
 
-def test_a_file_of_an_unknown_codec_is_an_error_that_says_so_and_absent_for_a_request(
+def test_a_file_of_another_version_stays_and_is_absent_for_a_request(
     tmp_path: Path, make_chunk: MakeChunk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     chunk, store = make_chunk(1), DiskStore(tmp_path, codec=codec("uniform"))
+    remote = RemoteStore(redis_url(), mark_of_path(tmp_path), codec=codec("uniform"), deadline_ms=20_000)
     with monkeypatch.context() as later:
         later.setattr(Uniform, "version", 99)
         store.put(chunk)
+        remote.put(chunk)
     path = store.path(chunk.record.chunk_id)
     for read in (map_chunk, parts_of, read_record):
         with pytest.raises(
             BadFileError, match="packed by codec uniform/99, which this version .* raw, uniform"
         ):
             read(path, chunk.record.chunk_id)
-    with pytest.raises(CorruptChunk, match="uniform/99"):
-        store.get(chunk.record)
-    assert store.record(chunk.record.chunk_id) is None
+    for reading in (store, remote):
+        with pytest.raises(CorruptChunk, match="uniform/99"):
+            reading.get(chunk.record)
+        assert reading.record(chunk.record.chunk_id) is None
+        assert chunk.record.chunk_id in reading and reading.corrupt_found == 0, "the other version reads it"
     store.put(chunk)
     assert store.get(chunk.record) is not None
 
