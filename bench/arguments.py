@@ -19,6 +19,21 @@ def add_chunks(parser: argparse.ArgumentParser, pool: int) -> None:
     add("--chunk-tokens", type=positive, default=512, metavar="N", help="of each (default: %(default)s)")
 
 
+def add_questions(parser: argparse.ArgumentParser, num: int, *, required: bool) -> None:
+    """The model, and the questions of a data file that it is asked.
+
+    Args:
+        num: most questions, unless the user says so.
+    """
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
+    add("--data", type=Path, required=required, metavar="FILE", help="questions as JSON lines, or gzipped")
+    add("--questions", type=positive, default=num, metavar="N", help="most questions (default: %(default)s)")
+    add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
+    add("--passages", type=positive, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
+    add("--max-tokens", type=positive, default=16, help="of an answer (default: %(default)s)")
+
+
 def add_ending(parser: argparse.ArgumentParser) -> None:
     """The seed, and where results go."""
     add = parser.add_argument

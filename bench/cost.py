@@ -68,7 +68,7 @@ def full_flops(shape: ModelShape, num_tokens: int) -> int:
 def blend_flops(
     shape: ModelShape,
     selector: Selector | None,
-    by_layer: Sequence[Sequence[int]],
+    selected: Sequence[int],
     num_context: int,
     num_suffix: int,
 ) -> int:
@@ -80,14 +80,14 @@ def blend_flops(
 
     Args:
         selector: None when only gaps are recomputed.
-        by_layer: context positions that were computed at each layer.
+        selected: context positions that were computed.
     """
     probe_layer = 0 if selector is None else min(selector.probe_layer or 0, shape.num_layers - 1)
     flops = _pass(shape, range(num_context), probe_layer)
     if probe_layer:
         flops += 2 * shape.projection_weights * num_context
-    flops += sum(_pass(shape, selected, 1) for selected in by_layer[probe_layer:-1])
-    flops += 2 * shape.projection_weights * len(by_layer[-1])
+    flops += _pass(shape, selected, shape.num_layers - 1 - probe_layer)
+    flops += 2 * shape.projection_weights * len(selected)
     if selector is not None and selector.question_layers is not None:
         deepest = layers_of(selector.question_layers, shape.num_layers)[-1]
         asking = _last(num_context, num_suffix, MAX_PROBE_TOKENS)

@@ -1,69 +1,66 @@
-"""Two ways to show how far a run has come, on standard error: a bar on a terminal, plain lines elsewhere."""
+"""How far a run has come, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
-from bench.fidelity.run import Step
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 15.0
-"""Least time between two plain lines, so that logs stay short."""
+"""Least time between two plain lines of a count, so that logs stay short."""
+
+Count = Callable[[int, int, str], None]
+"""Takes how many are done, how many there are, and what is done."""
+
+
+def tell(line: str) -> None:
+    """A line of its own."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def open_progress() -> Iterator[Callable[[Step], None]]:
-    """The renderer that suits where standard error goes."""
-    if not sys.stderr.isatty():
-        yield PlainLines(sys.stderr)
+def open_progress() -> Iterator[Count]:
+    """What shows a count; the first and the last call are always shown."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield PlainLines()
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("measuring", left="")
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
 
-        def show(step: Step) -> None:
-            bar.update(
-                task, description=where(step), completed=step.done, total=step.total, left=time_left(step)
-            )
+        def show(done: int, total: int, what: str) -> None:
+            bar.update(task, description=f"{done}/{total} {what}", completed=done, total=total)
 
         yield show
 
 
 class PlainLines:
-    """A line for the first step, for the last one, and every few seconds between."""
+    """A line for the first count, for the last one, and every few seconds between."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._last_s = -float("inf")
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+        self._told_s = -float("inf")
 
-    def __call__(self, step: Step) -> None:
-        now = time.monotonic()
-        if step.done < step.total and now - self._last_s < LINE_EVERY_S:
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = self._clock()
+        first_s, first_done = self._first = self._first or (now, done)
+        if done < total and now - self._told_s < LINE_EVERY_S:
             return
-        self._last_s = now
-        print(f"{where(step)}, {time_left(step)}", file=self._out, flush=True)
+        self._told_s = now
+        measured = done - first_done
+        left = f", {duration((total - done) * (now - first_s) / measured)} left" if measured else ""
+        tell(f"{done}/{total} {what}{left}")
 
 
-def where(step: Step) -> str:
-    """Question and measurements.
-
-    >>> where(Step(2, 4, done=30, total=40, measured=10, seconds=20.0))
-    'question 2/4, 30/40 measurements'
-    """
-    return f"question {step.question}/{step.questions}, {step.done}/{step.total} measurements"
-
-
-def time_left(step: Step) -> str:
+def duration(seconds: float) -> str:
     """Hours, minutes, seconds.
 
-    >>> time_left(Step(2, 4, done=30, total=40, measured=10, seconds=20.0))
-    '0:00:20 left'
+    >>> duration(3725.4)
+    '1:02:05'
     """
-    if not step.measured:
-        return "nothing left" if step.done == step.total else "no pace yet"
-    minutes, seconds = divmod(round(step.left_s), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
+    minutes, whole = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{whole:02d}"

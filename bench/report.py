@@ -2,19 +2,48 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from blend.errors import RequestError
 from retriever.durable import write_durably
 
+MAX_WIDTH = 1000
+"""Columns of characters; a table is never wrapped."""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], labels: int = 1) -> str:
+    """Rows under each other; None is shown as a dash.
+
+    Args:
+        labels: columns at the left that hold text; the others hold numbers and are aligned to the right.
+
+    >>> print(table(["arm", "ms"], [["blend", 7], ["full", None]]))
+    arm    ms
+    blend   7
+    full    -
+    """
+    columns = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, name in enumerate(head):
+        columns.add_column(Text(name), justify="left" if number < labels else "right", no_wrap=True)
+    for row in rows:
+        columns.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    out = StringIO()
+    Console(file=out, width=MAX_WIDTH, color_system=None).print(columns)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
 
 def prepare_out(folder: Path | None) -> None:
-    """Make the folder, before anything is measured.
+    """Create the folder of the results, before anything is measured.
 
     Raises:
-        RequestError: it cannot be made.
+        RequestError: the folder cannot be created.
     """
     if folder is not None:
         try:
@@ -25,41 +54,29 @@ def prepare_out(folder: Path | None) -> None:
 
 def finish(
     args: argparse.Namespace,
-    table: str,
+    text: str,
     line: Mapping[str, Any],
-    details: Mapping[str, Any],
+    details: Mapping[str, Any] | None = None,
     draw: Callable[[Path], None] = lambda folder: None,
 ) -> None:
-    """Print the table and the line, and keep them where `--out` says.
+    """Print the table and the JSON line; write both to the folder of `--out`, replacing an earlier run's.
 
     Args:
-        line: what is printed as the JSON line.
+        text: the table, for people.
+        line: the object of the JSON line.
         details: what `result.json` holds besides.
-        draw: puts pictures into the folder.
+        draw: writes plots into the folder.
 
     Raises:
         RequestError: the folder cannot be written to.
     """
-    print(json.dumps(line) if args.json else f"{table}\n\n{json.dumps(line)}")
-    if args.out is not None:
-        keep(args.out, table, {**line, **details}, draw)
-
-
-def keep(folder: Path, table: str, whole: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
-    """`table.txt`, `result.json` and pictures, in place of those of an earlier run.
-
-    Args:
-        folder: made where it is missing.
-        whole: all figures, for `result.json`.
-        draw: puts pictures into the folder.
-
-    Raises:
-        RequestError: they cannot be written.
-    """
+    print(json.dumps(line) if args.json else f"{text}\n\n{json.dumps(line)}")
+    if args.out is None:
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / "result.json", json.dumps(whole, indent=1).encode())
-        write_durably(folder / "table.txt", f"{table}\n".encode())
-        draw(folder)
+        whole = json.dumps({**line, **(details or {})}, indent=1)
+        write_durably(args.out / "result.json", whole.encode())
+        write_durably(args.out / "table.txt", f"{text}\n".encode())
+        draw(args.out)
     except OSError as error:
-        raise RequestError(f"cannot write the result to {folder}: {error.strerror}") from error
+        raise RequestError(f"cannot write the result to {args.out}: {error.strerror}") from error

@@ -22,7 +22,7 @@ _RUN = {
     "store": "api.store_tool",
     "config": "api.cli.config",
 }
-_BENCH_NEEDS = ("bench", "matplotlib")
+_BENCH_NEEDS = ("bench", "matplotlib", "scipy")
 """What `kvblend bench` imports and no other command does: its own code, and packages of the extra `bench`."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from bench.fidelity.question import LabPrompt
 
 

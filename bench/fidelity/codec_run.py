@@ -1,21 +1,16 @@
-"""What codecs cost a blend: its distance to full prefill with packed chunks, and with unpacked ones.
+"""What codecs cost a blend: its distance to full prefill with packed chunks, and with unpacked ones."""
 
-A score is a line of a journal as it comes, so that a run that was stopped goes on.
-"""
-
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from bench.fidelity.backend import Reference
+from bench.fidelity.journal import Journal
 from bench.fidelity.question import LabPrompt
 from blend.chunks.chunk import ChunkKV
-from blend.errors import RequestError
 from blend.maths.kl import check_logprobs, kl_per_token
 
 Recode = Callable[[ChunkKV], ChunkKV]
@@ -36,9 +31,9 @@ class CodecScore:
     """One codec on one question; means over the tokens of full prefill's answer, in nats.
 
     Attributes:
-        kl: of the blend of packed chunks to full prefill.
-        kl_unpacked: of the blend of the same chunks as they were computed.
-        kl_between: of the first of these blends to the second.
+        kl: from full prefill to the blend of packed chunks.
+        kl_unpacked: from full prefill to the blend of the same chunks as they were computed.
+        kl_between: from the blend of unpacked chunks to that of packed ones.
     """
 
     question: str
@@ -47,16 +42,28 @@ class CodecScore:
     kl_unpacked: float
     kl_between: float
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.question, self.codec
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of the journal."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "CodecScore":
+        """Inverse of `to_json`."""
+        return cls(**data)
+
 
 @dataclass(frozen=True, slots=True)
 class CodecCost:
-    """Means over questions.
+    """Means over `num` questions.
 
     Attributes:
-        kl_blend: of the blend of unpacked chunks to full prefill.
-        kl_added: by the codec.
+        kl_blend: from full prefill to the blend of unpacked chunks.
+        kl_added: what the codec adds to it.
         kl_between: see `CodecScore`.
-        num: of questions.
     """
 
     kl_blend: float
@@ -69,40 +76,43 @@ def run(
     backend: CodingBackend,
     prompts: Sequence[LabPrompt],
     codecs: Mapping[str, Recode],
-    journal: "CodecJournal",
+    journal: Journal[CodecScore],
     max_tokens: int,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[CodecScore]:
-    """Measure what the journal does not know yet; returns all scores of these prompts and codecs.
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> dict[str, list[CodecScore]]:
+    """Measure what the journal lacks; returns the scores of these prompts by codec.
 
     Args:
         codecs: by name, what a codec makes of a chunk.
-        progress: called with the number of prompts that are done.
+        progress: see `bench.progress`.
 
     Raises:
         RequestError: a prompt is too long for the model, or the journal cannot be written.
     """
     for done, prompt in enumerate(prompts):
-        progress(done)
-        missing = [name for name in codecs if (prompt.key, name) not in journal.scores]
+        progress(done, len(prompts), "questions with every codec")
+        missing = {name: recode for name, recode in codecs.items() if (prompt.key, name) not in journal}
         if missing:
-            _measure(backend, prompt, {name: codecs[name] for name in missing}, journal, max_tokens)
-    progress(len(prompts))
-    return [journal.scores[prompt.key, name] for name in codecs for prompt in prompts]
+            _measure(backend, prompt, missing, journal, max_tokens)
+    progress(len(prompts), len(prompts), "questions with every codec")
+    return {name: journal.scores((prompt.key, name) for prompt in prompts) for name in codecs}
 
 
 def cost_of(scores: Sequence[CodecScore]) -> CodecCost:
     """Means of one codec's scores; one at least."""
-    added = fmean(one.kl - one.kl_unpacked for one in scores)
-    between = fmean(one.kl_between for one in scores)
-    return CodecCost(fmean(one.kl_unpacked for one in scores), added, between, len(scores))
+    return CodecCost(
+        kl_blend=fmean(one.kl_unpacked for one in scores),
+        kl_added=fmean(one.kl - one.kl_unpacked for one in scores),
+        kl_between=fmean(one.kl_between for one in scores),
+        num=len(scores),
+    )
 
 
 def _measure(
     backend: CodingBackend,
     prompt: LabPrompt,
     codecs: Mapping[str, Recode],
-    journal: "CodecJournal",
+    journal: Journal[CodecScore],
     max_tokens: int,
 ) -> None:
     reference = backend.reference(prompt, max_tokens)
@@ -112,41 +122,3 @@ def _measure(
         packed = check_logprobs(backend.forced(prompt, reference, recode), *shape)
         pairs = (reference.logprobs, packed), (reference.logprobs, unpacked), (unpacked, packed)
         journal.add(CodecScore(prompt.key, name, *(float(kl_per_token(*pair).mean()) for pair in pairs)))
-
-
-class CodecJournal:
-    """Scores in a file, or in memory alone.
-
-    Args:
-        path: the file; None for no file.
-        header: what scores depend on beside question and codec.
-
-    Attributes:
-        scores: by question and codec.
-
-    Raises:
-        RequestError: the file is another run's, or cannot be read or written.
-    """
-
-    def __init__(self, path: Path | None, header: dict[str, object]) -> None:
-        self.scores: dict[tuple[str, str], CodecScore] = {}
-        self._path = path
-        if path is None:
-            return
-        # A last line without its end was being written when the run was killed.
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
-        if lines and json.loads(lines[0]) != header:
-            raise RequestError(f"{path} is another run's: got {lines[0]}, expected {json.dumps(header)}")
-        for line in lines[1:]:
-            self._remember(CodecScore(**json.loads(line)))
-        path.write_text("".join(f"{line}\n" for line in (lines or [json.dumps(header)])))
-
-    def add(self, score: CodecScore) -> None:
-        """Remember, and write a line."""
-        self._remember(score)
-        if self._path is not None:
-            with open(self._path, "a") as file:
-                file.write(json.dumps(asdict(score)) + "\n")
-
-    def _remember(self, score: CodecScore) -> None:
-        self.scores[score.question, score.codec] = score

@@ -1,23 +1,24 @@
 """`kvblend bench fidelity`: how close methods come to full prefill on a file of questions, and their cost."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench.arguments import names, not_negative, positive, ratios
+from bench.arguments import add_ending, add_questions, names, positive, ratios
+from bench.progress import open_progress
+from bench.report import finish, prepare_out
 from blend.errors import RequestError
-from blend.settings.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from bench.fidelity.backend import Backend
-    from bench.fidelity.journal import Header, Journal
-    from bench.fidelity.method import Method
-    from bench.fidelity.questions import DataFile
-    from bench.fidelity.run import LabSettings
+    from bench.fidelity.methods import Method
+    from bench.fidelity.question import LabPrompt
+    from bench.fidelity.scores import Scores
+    from bench.fidelity.summary import Summary
 
 BACKENDS = {
     "hf": "bench.fidelity.hf_backend:HFBackend",
@@ -38,53 +39,31 @@ def add_parser(subparsers: Any) -> None:
         "teacher-forced. With --out, a run that was stopped goes on where it was.",
         allow_abbrev=False,
     )
+    add_questions(parser, num=100, required=True)
     add, count = parser.add_argument, positive
-    add("--data", type=Path, required=True, metavar="FILE", help="questions as JSON lines, gzipped or not")
-    add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
-    add("--questions", type=count, default=100, metavar="N", help="most questions (default: %(default)s)")
-    add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
-    add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
-    add(
-        "--join",
-        type=count,
-        default=1,
-        metavar="N",
-        help="passages that are one chunk (default: %(default)s)",
-    )
-    add(
-        "--methods",
-        type=names,
-        default=None,
-        metavar="NAME,...",
-        help="or NAME@R; a default set unless given",
-    )
+    add("--join", type=count, default=1, metavar="N", help="passages per chunk (default: %(default)s)")
+    add("--methods", type=names, metavar="NAME,...", help="NAME or NAME@RATIO; a default set unless given")
     add("--ratios", type=ratios, default=RATIOS, metavar="R,...", help="to recompute (default: 0.02 to 0.5)")
-    add("--baseline", default=None, metavar="NAME", help=f"method to compare with (default: {BASELINE})")
-    add("--question-first", action="store_true", help="the question stands before the documents")
-    add("--max-tokens", type=count, default=16, help="of an answer (default: %(default)s)")
-    add(
-        "--backend", choices=sorted(BACKENDS), default="hf", help="what runs the model (default: %(default)s)"
-    )
+    add("--baseline", metavar="NAME", help=f"method to compare with (default: {BASELINE})")
+    add("--question-first", action="store_true", help="put the question before the documents")
+    add("--backend", choices=sorted(BACKENDS), default="hf", help="runs the model (default: %(default)s)")
     add("--threads", type=count, default=None, metavar="N", help="of the model, with the hf backend")
-    add("--seed", type=not_negative, default=0, help="of what is drawn (default: %(default)s)")
-    add("--out", type=Path, default=None, metavar="FOLDER", help="for journal, table, plots and result.json")
-    add("--json", action="store_true", help="print the JSON line alone")
+    add_ending(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write, print; returns the exit status."""
+    """Measure, print, write; returns the exit status."""
     # Imported here, since they bring torch: --help must not.
+    from bench.fidelity.journal import Header, open_journal
     from bench.fidelity.methods import methods
     from bench.fidelity.questions import read_questions
     from bench.fidelity.run import LabSettings, prompt_builder
     from bench.fidelity.run import run as measure
+    from bench.fidelity.scores import Scores
     from bench.fidelity.summary import summarise
-    from bench.plot import check_plots
-    from bench.progress import open_progress
-    from bench.result import Result, json_line, write_result
+    from bench.fidelity.table import as_object, render_table
 
-    if args.out is not None:
-        check_plots()  # before hours of measuring, not after
+    prepare_out(args.out)
     data = read_questions(
         args.data,
         num=args.questions,
@@ -97,29 +76,64 @@ def run(args: argparse.Namespace) -> int:
     baseline = _baseline(args.baseline, chosen)
     settings = LabSettings(question_first=args.question_first, max_tokens=args.max_tokens)
     with closing(_backend(args)) as backend:
-        header = _header(args, backend, data, settings)
-        with _journal(args.out, header) as journal, open_progress() as progress:
+        header = Header(
+            model=backend.model_name,
+            fingerprint=backend.fingerprint,
+            backend=backend.name,
+            data=data.name,
+            data_digest=data.digest,
+            passages=args.passages,
+            join=args.join,
+            **asdict(settings),
+            seed=args.seed,
+            threads=args.threads,
+        )
+        with open_journal(args.out, header, Scores.from_json) as journal, open_progress() as progress:
             scores = measure(backend, data.questions, chosen, journal, settings, progress)
-        result = Result(header, baseline, scores, summarise(scores, baseline, args.seed))
-        if args.out is not None:
-            build = prompt_builder(backend.tokenizer, settings)
-            write_result(args.out, result, build(data.questions[0]))
-    print(json_line(result) if args.json else f"{result.table}\n\n{json_line(result)}")
+        first_prompt = prompt_builder(backend.tokenizer, settings)(data.questions[0])
+    summaries = summarise(scores, baseline, args.seed)
+    line = {
+        "bench": "fidelity",
+        "model": header.model,
+        "data": header.data,
+        "n": len({one.question for one in scores}),
+        "full_f1": summaries[0].full_f1,
+        "methods": [as_object(one) for one in summaries],
+    }
+    details = {
+        "header": asdict(header),
+        "baseline": baseline,
+        "summaries": [asdict(one) for one in summaries],
+    }
+    text = render_table(summaries, baseline)
+    finish(args, text, line, details, lambda folder: _draw(folder, summaries, scores, first_prompt))
     return 0
+
+
+def _draw(
+    folder: Path, summaries: "Sequence[Summary]", scores: "Sequence[Scores]", prompt: "LabPrompt"
+) -> None:
+    from bench.fidelity.plots import plot_kl, plot_layer_errors, plot_picks
+
+    plot_kl(summaries, folder / "kl_by_ratio.png")
+    plot_picks(prompt, [one for one in scores if one.question == prompt.key], folder / "picks.png")
+    if any(one.key_error for one in summaries):  # the engine does not show its keys and values
+        plot_layer_errors(summaries, folder / "layer_errors.png")
 
 
 def _backend(args: argparse.Namespace) -> "Backend":
     module, _, name = BACKENDS[args.backend].partition(":")
+    backend: Backend
     if args.backend == "hf":
-        backend: Backend = getattr(import_module(module), name)(args.model, args.threads)
+        backend = getattr(import_module(module), name)(args.model, args.threads)
         return backend
     if args.threads is not None:
         raise RequestError(
             "got --threads with --backend engine, which takes its threads from VLLM_CPU_OMP_THREADS_BIND; "
             "set that instead"
         )
-    engine: Backend = getattr(import_module(module), name)(args.model)
-    return engine
+    backend = getattr(import_module(module), name)(args.model)
+    return backend
 
 
 def _with_random(methods: Sequence[str] | None) -> Sequence[str] | None:
@@ -129,7 +143,7 @@ def _with_random(methods: Sequence[str] | None) -> Sequence[str] | None:
 
 
 def _baseline(name: str | None, methods: "Sequence[Method]") -> str | None:
-    """The method to compare with; the usual one only where it is measured."""
+    """The method to compare with; the default one only where it is measured."""
     known = {method.name for method in methods}
     if name is None:
         return BASELINE if BASELINE in known else None
@@ -138,34 +152,3 @@ def _baseline(name: str | None, methods: "Sequence[Method]") -> str | None:
             f"got baseline {name!r}, expected a method of this run: {', '.join(sorted(known))}"
         )
     return name
-
-
-def _header(
-    args: argparse.Namespace, backend: "Backend", data: "DataFile", settings: "LabSettings"
-) -> "Header":
-    from bench.fidelity.journal import Header
-
-    return Header(
-        model=backend.model_name,
-        fingerprint=backend.fingerprint,
-        backend=backend.name,
-        data=data.name,
-        data_digest=data.digest,
-        passages=args.passages,
-        join=args.join,
-        prefix=settings.prefix,
-        question_first=settings.question_first,
-        max_tokens=settings.max_tokens,
-        seed=args.seed,
-        threads=args.threads,
-    )
-
-
-@contextmanager
-def _journal(folder: Path | None, header: "Header") -> "Iterator[Journal]":
-    """A journal in a folder that stays, or in one that does not."""
-    from bench.fidelity.journal import Journal
-
-    with ExitStack() as stack:
-        kept = folder or Path(stack.enter_context(TemporaryDirectory()))
-        yield stack.enter_context(Journal(kept / "journal.jsonl", header))

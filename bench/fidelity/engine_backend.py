@@ -11,8 +11,7 @@ import torch
 from bench.cost import blend_flops, full_flops, shape_of_folder
 from bench.fidelity.backend import Outcome, Reference
 from bench.fidelity.engine_chunks import EngineChunks
-from bench.fidelity.method import NONE, Method
-from bench.fidelity.narrowing import Narrowing
+from bench.fidelity.methods import NONE, Method
 from bench.fidelity.oracle import Oracle
 from bench.fidelity.question import Ids, LabPrompt
 from blend.errors import NotBlendable, RequestError
@@ -79,9 +78,7 @@ class EngineBackend:
 
     def measure(self, prompt: LabPrompt, reference: Reference, method: Method) -> Outcome:
         """One method on one prompt; see `Backend`."""
-        if method.corrector is not None:
-            raise RequestError(f"got corrector {method.corrector!r}, expected none: there is none yet")
-        if method.selector in (Oracle.name, Narrowing.name):
+        if method.selector == Oracle.name:
             raise RequestError(
                 f"got method {method.name!r}, a rule of the laboratory that the engine does not know; "
                 "use --backend hf"
@@ -126,9 +123,7 @@ class EngineBackend:
         if params.enabled:
             rule = None if method.selector is None else selector_of(method.selector)
             suffix = len(prompt.suffix_ids)
-            flops = blend_flops(
-                self._shape, rule, [selected] * self._shape.num_layers, prompt.context_tokens, suffix
-            )
+            flops = blend_flops(self._shape, rule, selected, prompt.context_tokens, suffix)
         else:
             flops = full_flops(self._shape, len(ids))
         return flops / full_flops(self._shape, len(prompt.prompt_ids))

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.fidelity.kinds import prefixes_of, records_of
-from bench.fidelity.method import WRONG
-from bench.fidelity.methods import ECHOED, LED
+from bench.fidelity.methods import ECHOED, LED, WRONG
 from bench.fidelity.question import Ids, LabPrompt
 from blend.chunks.chunk import ChunkKV, ChunkRecord, chunk_id, computable_batches, make_record
 from blend.store.tiers.disk import DiskStore

@@ -11,10 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from bench.cost import blend_flops, full_flops, shape_of
 from bench.fidelity.backend import Outcome, Reference
 from bench.fidelity.decoding import Teacher, crop
-from bench.fidelity.lab_chunks import ChunkSource
-from bench.fidelity.method import NONE, Method
-from bench.fidelity.methods import LED
-from bench.fidelity.narrowing import Narrowing
+from bench.fidelity.hf_chunks import ChunkSource
+from bench.fidelity.methods import LED, NONE, Method
 from bench.fidelity.oracle import Oracle, true_deviation
 from bench.fidelity.question import LabPrompt
 from blend.chunks.chunk import ChunkKV
@@ -77,8 +75,6 @@ class HFBackend:
     def measure(self, prompt: LabPrompt, reference: Reference, method: Method) -> Outcome:
         """One method on one prompt; see `Backend`."""
         self._loaded()
-        if method.corrector is not None:
-            raise RequestError(f"got corrector {method.corrector!r}, expected none: there is none yet")
         if method.chunks == NONE:
             return self._without_context(prompt, reference)
         assert self._full is not None, "the reference comes first"
@@ -90,8 +86,7 @@ class HFBackend:
         ms = (time.perf_counter() - started) * 1e3
         key_error, value_error = _errors(blended.cache, self._full, prompt.context_tokens)
         selected = tuple(blended.selected.tolist())
-        by_layer = [rows.tolist() for rows in blended.by_layer]
-        flops = blend_flops(self._shape, rule, by_layer, prompt.context_tokens, len(prompt.suffix_ids))
+        flops = blend_flops(self._shape, rule, selected, prompt.context_tokens, len(prompt.suffix_ids))
         outcome = self._outcome(
             prompt, reference, blended.cache, first, ms, flops, selected, key_error, value_error
         )
@@ -123,8 +118,6 @@ class HFBackend:
     def _rule(self, prompt: LabPrompt, method: Method) -> Selector | None:
         if method.selector is None:
             return None
-        if method.selector == Narrowing.name:
-            return selector_of(Narrowing.selector)
         if method.selector != Oracle.name:
             return selector_of(method.selector)
         assert self._full is not None
@@ -136,12 +129,7 @@ class HFBackend:
     ) -> HFBlend:
         ratio = 0.0 if rule is None else method.ratio
         chosen: str | Selector = "first" if rule is None else rule
-        keep = None
-        if method.selector == Narrowing.name:
-            ratio, keep = Narrowing.start(ratio), Narrowing(self._shape.num_layers)
-        return blend(
-            self._loaded(), prompt.prompt_ids, chunks, recompute_ratio=ratio, selector=chosen, keep=keep
-        )
+        return blend(self._loaded(), prompt.prompt_ids, chunks, recompute_ratio=ratio, selector=chosen)
 
     def _without_context(self, prompt: LabPrompt, reference: Reference) -> Outcome:
         started = time.perf_counter()

@@ -1,21 +1,21 @@
-"""The scores of a run as they come, one JSON line each, so that a run that was stopped goes on.
+"""The scores of a run, one JSON line each, written as they come: a run that was stopped goes on from them.
 
-The first line is the header: what was measured, and how. It says nothing of which questions and methods, so a
-journal can be gone on with for more of them.
+The first line is the header: what was measured, and how. It does not name questions and methods, so that a
+later run can add more of them.
 """
 
 import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Generic, Protocol, TypeVar
 
-from bench.fidelity.method import Method
-from bench.fidelity.scores import Scores
 from blend.errors import RequestError
 
-VERSION = 1
+VERSION = 2
 """Of the lines, and of what their numbers mean."""
 
 
@@ -25,6 +25,7 @@ class Header:
 
     Attributes:
         fingerprint: of the model.
+        backend: what ran the model, and what was compared if not methods.
         data: name of the data file.
         data_digest: SHA-256 of its bytes.
         passages, join: chunks of a prompt, and passages that each is made of.
@@ -46,7 +47,7 @@ class Header:
     version: int = VERSION
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """Where another header, as JSON, says something else; names do not count where digests do."""
+        """Where another header, as JSON, has other values; names do not count where digests do."""
         return [
             f"{field.name} {getattr(self, field.name)!r} (there: {other.get(field.name)!r})"
             for field in fields(self)
@@ -54,22 +55,40 @@ class Header:
         ]
 
 
-class Journal:
-    """The file of a run, held by one process. Use as a context manager, or call `close`.
+class Line(Protocol):
+    """A frozen dataclass that can be written to a journal.
 
-    A last line without its end (the run was killed while it wrote) is dropped.
-
-    Args:
-        path: the file; made with its folder when it is not there.
-        header: of this run.
-
-    Raises:
-        RequestError: the file is another run's, is damaged, is in use, or cannot be written.
+    Attributes:
+        key: identifies what was measured.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    @property
+    def key(self) -> Hashable: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready object."""
+
+
+Score = TypeVar("Score", bound=Line)
+
+
+class Journal(Generic[Score]):
+    """The file of a run, locked for one process. Use as a context manager, or call `close`.
+
+    A last line without a line end is dropped: the process was killed while it wrote.
+
+    Args:
+        path: the file; created with its folder when it is missing.
+        header: of this run.
+        read: the inverse of a score's `to_json`.
+
+    Raises:
+        RequestError: the file belongs to another run, is damaged, is in use, or cannot be written.
+    """
+
+    def __init__(self, path: Path, header: Header, read: Callable[[dict[str, Any]], Score]) -> None:
         self._path = path
-        self._known: dict[tuple[str, Method], Scores] = {}
+        self._known: dict[Hashable, Score] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+b")  # noqa: SIM115 (closed below)
@@ -77,34 +96,33 @@ class Journal:
             raise RequestError(f"cannot write {path}: {error.strerror}") from error
         try:
             self._lock()
-            self._read(header)
+            self._read(header, read)
         except BaseException:
             self._file.close()
             raise
 
-    def __contains__(self, key: tuple[str, Method]) -> bool:
-        """Whether a question's key and a method have been measured."""
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether the score of this key is known."""
         return key in self._known
 
-    def add(self, scores: Scores) -> None:
-        """Write a line; it is on its way to the disk when this returns.
+    def add(self, score: Score) -> None:
+        """Write a line; it is handed to the operating system when this returns.
 
         Raises:
-            RequestError: it cannot be written.
+            RequestError: the file cannot be written.
         """
-        self._write(scores.to_json())
-        self._known[scores.question, scores.method] = scores
+        self._write(score.to_json())
+        self._known[score.key] = score
 
-    def scores(self, questions: Sequence[str], methods: Sequence[Method]) -> list[Scores]:
-        """What is known of some questions under some methods, method by method."""
-        keys = ((question, method) for method in methods for question in questions)
+    def scores(self, keys: Iterable[Hashable]) -> list[Score]:
+        """The known scores among these keys, in their order."""
         return [self._known[key] for key in keys if key in self._known]
 
     def close(self) -> None:
-        """Let go of the file; a second call does nothing."""
+        """Close the file; a second call does nothing."""
         self._file.close()
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "Journal[Score]":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -116,7 +134,7 @@ class Journal:
         except BlockingIOError as error:
             raise RequestError(f"another run is writing {self._path}: wait for it to end") from error
 
-    def _read(self, header: Header) -> None:
+    def _read(self, header: Header, read: Callable[[dict[str, Any]], Score]) -> None:
         self._file.seek(0)
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
@@ -127,7 +145,14 @@ class Journal:
             return
         self._check(first, header)
         for number, line in enumerate(rest, start=2):
-            self._remember(number, line)
+            try:
+                score = read(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise RequestError(
+                    f"line {number} of {self._path} is damaged, expected scores: remove that line, and it is "
+                    "measured again"
+                ) from error
+            self._known[score.key] = score
 
     def _check(self, line: bytes, header: Header) -> None:
         try:
@@ -137,19 +162,9 @@ class Journal:
         different = header.differences(found)
         if different:
             raise RequestError(
-                f"{self._path} is the journal of another run: got {', '.join(different)}; give the settings "
-                "that it was begun with, or another folder"
+                f"{self._path} is the journal of another run: got {', '.join(different)}; use the settings "
+                "of that run, or another folder"
             )
-
-    def _remember(self, number: int, line: bytes) -> None:
-        try:
-            scores = Scores.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RequestError(
-                f"line {number} of {self._path} is damaged, expected scores: remove that line, and it is "
-                "measured again"
-            ) from error
-        self._known[scores.question, scores.method] = scores
 
     def _write(self, content: dict[str, Any]) -> None:
         try:
@@ -157,3 +172,15 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise RequestError(f"cannot write {self._path}: {error.strerror}") from error
+
+
+@contextmanager
+def open_journal(
+    folder: Path | None, header: Header, read: Callable[[dict[str, Any]], Score]
+) -> Iterator[Journal[Score]]:
+    """The journal in a folder; in a temporary one when that is None."""
+    with (
+        TemporaryDirectory() as temporary,
+        Journal((folder or Path(temporary)) / "journal.jsonl", header, read) as journal,
+    ):
+        yield journal

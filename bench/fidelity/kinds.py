@@ -2,8 +2,7 @@
 
 import sys
 
-from bench.fidelity.method import WRONG
-from bench.fidelity.methods import ALONE, ECHOED, LED, PREFIXED
+from bench.fidelity.methods import ALONE, ECHOED, LED, PREFIXED, WRONG
 from bench.fidelity.question import Ids, LabPrompt
 from blend.chunks.chunk import ChunkRecord, make_record
 from blend.chunks.versions import Prefixes

@@ -1,50 +1,67 @@
 """The laboratory's methods by name: how chunk KV is computed, and which rule picks what is recomputed.
 
-One line a method, with the paper it comes from; its ratios are asked for by the run.
+One line a method, with the paper it comes from. The run says at which ratios a method is measured.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.fidelity.method import NONE, WRONG, Method
 from blend.errors import RequestError
 from blend.plan.ratio import parse_ratio
 
 ALONE, PREFIXED, LED, ECHOED = "alone", "prefixed", "led", "echoed"
-"""Chunk KV computed behind nothing, behind the prefix, or behind the prefix and the lead; and this with
+"""Chunk KV computed behind nothing, behind the prefix, or behind the prefix and the lead; `ECHOED` adds
 echoes, for text that a prompt holds twice."""
+WRONG = "wrong"
+"""A floor: the KV of wrong documents, in the places of the right ones."""
+NONE = "none"
+"""A floor: no context at all."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Method:
+    """A way to come by a prompt's context KV: one line of the table.
+
+    Attributes:
+        name: what users write and read.
+        chunks: how chunk KV is computed, or one of the floors.
+        selector: name in `blend.select`; None when nothing but gaps is recomputed.
+        ratio: recompute ratio, in [0, 1].
+    """
+
+    name: str
     chunks: str
     selector: str | None
-    corrector: str | None = None
+    ratio: float
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether the method only shows how bad things can be."""
+        return self.chunks in (WRONG, NONE)
 
 
-_RULES = {
+_RULES: dict[str, tuple[str, str]] = {
     # https://arxiv.org/abs/2405.16444, as published: chunks alone, value deviation at layer 1
-    "cacheblend": _Rule(ALONE, "deviation-values"),
-    "cacheblend-keys": _Rule(ALONE, "deviation-keys"),
-    "cacheblend-both": _Rule(ALONE, "deviation"),
-    "cacheblend-narrowing": _Rule(ALONE, "narrowing"),
+    "cacheblend": (ALONE, "deviation-values"),
+    "cacheblend-keys": (ALONE, "deviation-keys"),
+    "cacheblend-both": (ALONE, "deviation"),
     # https://arxiv.org/abs/2410.15332
-    "epic": _Rule(ALONE, "first"),
+    "epic": (ALONE, "first"),
     # https://arxiv.org/abs/2602.02579
-    "prophetkv": _Rule(ALONE, "question"),
+    "prophetkv": (ALONE, "question"),
     # https://arxiv.org/abs/2603.05353
-    "infoflow": _Rule(ALONE, "question-late"),
-    "prefixed-deviation": _Rule(PREFIXED, "deviation-values"),
-    "prefixed-question-deviation": _Rule(PREFIXED, "question-deviation"),
-    "prefixed-question-late": _Rule(PREFIXED, "question-late"),
-    "led-deviation": _Rule(LED, "deviation-values"),
-    "led-question": _Rule(LED, "question"),
-    "led-last-token": _Rule(LED, "last-token"),
-    "led-question-late": _Rule(LED, "question-late"),
-    "led-question-deviation": _Rule(LED, "question-deviation"),
-    "led-oracle": _Rule(LED, "oracle"),
-    "echoed-question-late": _Rule(ECHOED, "question-late"),
-    "random": _Rule(LED, "random"),
+    "infoflow": (ALONE, "question-late"),
+    "prefixed-deviation": (PREFIXED, "deviation-values"),
+    "prefixed-question-deviation": (PREFIXED, "question-deviation"),
+    "prefixed-question-late": (PREFIXED, "question-late"),
+    "led-deviation": (LED, "deviation-values"),
+    "led-question": (LED, "question"),
+    "led-last-token": (LED, "last-token"),
+    "led-question-late": (LED, "question-late"),
+    "led-question-deviation": (LED, "question-deviation"),
+    "led-oracle": (LED, "oracle"),
+    "echoed-question-late": (ECHOED, "question-late"),
+    "random": (LED, "random"),
 }
 _REUSE = {"reuse-alone": ALONE, "reuse-prefixed": PREFIXED, "reuse-led": LED, "reuse-echoed": ECHOED}
 _FLOORS = {"wrong-document": WRONG, "no-context": NONE}
@@ -89,12 +106,11 @@ def _methods(wanted: str, ratios: Sequence[float]) -> list[Method]:
     name, at, ratio = wanted.partition("@")
     once = {**_FLOORS, **_REUSE}
     if name in once and not at:
-        return [Method(name, once[name], None, None, 0.0)]
+        return [Method(name, once[name], None, 0.0)]
     if name not in _RULES:
         raise RequestError(f"got method {wanted!r}, expected one of: {', '.join([*once, *_RULES])}")
-    rule = _RULES[name]
-    own = [_number(wanted, ratio)] if at else ratios
-    return [Method(name, rule.chunks, rule.selector, rule.corrector, each) for each in own]
+    chunks, selector = _RULES[name]
+    return [Method(name, chunks, selector, each) for each in ([_number(wanted, ratio)] if at else ratios)]
 
 
 def _number(wanted: str, text: str) -> float:

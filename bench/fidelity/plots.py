@@ -1,4 +1,4 @@
-"""The laboratory's pictures. matplotlib is optional, and imported only when a picture is drawn."""
+"""The laboratory's pictures."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,9 +27,6 @@ def plot_kl(summaries: Sequence[Summary], path: Path) -> None:
 
     Args:
         path: a PNG to write.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     figure, (axes,) = figure_of(1, width=8.5)
     for number, (name, own) in enumerate(_by_name(summaries).items()):
@@ -58,9 +55,6 @@ def plot_layer_errors(
     Args:
         path: a PNG to write.
         ratio: of a method that was measured at several, the nearest to this one is drawn.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     figure, panels = figure_of(2, width=13)
     nearest = _nearest(summaries, ratio)
@@ -84,9 +78,6 @@ def plot_picks(
         scores: of one question; methods that pick nothing are left out.
         path: a PNG to write.
         ratio: of a method that was measured at several, the nearest to this one is drawn.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     import numpy as np
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.fidelity.backend import Outcome, Reference
 from bench.fidelity.measures import greedy_agreement, is_catastrophic, match_length
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from bench.fidelity.question import LabPrompt
 from bench.fidelity.text_scores import exact_match, token_f1
 from blend.maths.kl import check_logprobs, kl_per_token
@@ -54,6 +54,11 @@ class Scores:
     full_text: str
     selected: tuple[int, ...]
     residual: float | None = None
+
+    @property
+    def key(self) -> tuple[str, Method]:
+        """What a journal tells scores apart by."""
+        return self.question, self.method
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object with one key per attribute."""

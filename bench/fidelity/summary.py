@@ -2,12 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
-from bench.fidelity.method import Method
-from bench.fidelity.resample import Interval, mean_interval, ratio_interval, sign_flip_p
+from bench.fidelity.intervals import Interval, mean_interval, ratio_interval, sign_flip_p
+from bench.fidelity.methods import Method
 from bench.fidelity.scores import Scores
 
 
@@ -67,10 +66,6 @@ class Summary:
     ms: float
     full_ms: float
     against: Against | None
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready object with one key per attribute."""
-        return asdict(self)
 
 
 def summarise(scores: Iterable[Scores], baseline: str | None = None, seed: int = 0) -> list[Summary]:

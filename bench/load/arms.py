@@ -1,6 +1,5 @@
-"""The runs of a benchmark of load: blending on and off on the same server, in turn."""
+"""The runs of a benchmark of load: blending on and off on the same server, alternating."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +7,12 @@ from random import Random
 from uuid import uuid4
 
 from bench.combinations import Combination, novel_combinations
-from bench.load.beside import Beside, decode_beside
 from bench.load.client import Call, LoadClient, Outcome
+from bench.load.decoding import Observation, watch_decoding
 from bench.load.figures import LoadFigures, figures
 from bench.load.open_loop import Phase, open_loop
 from bench.load.workload import Arrival, Corpus, Mix, workload
+from bench.progress import tell
 from blend.errors import EngineNotReady
 
 ARMS = ("blend", "full")
@@ -41,13 +41,13 @@ class Schedule:
 
 
 async def run_load(url: str, corpus: Corpus, schedule: Schedule, timeout_s: float) -> list[LoadFigures]:
-    """Both arms at each rate; they get the same requests, and neither finds the other's blocks.
+    """Both arms at each rate, with the same requests; neither finds the other's blocks in the prefix cache.
 
     Raises:
         EngineNotReady: the server does not answer.
     """
     found: list[LoadFigures] = []
-    run = uuid4().hex  # a server that was up before has nothing of ours in its cache
+    run = uuid4().hex  # a server that was running before has no blocks of these salts
     async with LoadClient(url, timeout_s) as client:
         await _warm(client, corpus, schedule.mix.passages)
         for number, rate in enumerate(schedule.rates):
@@ -57,11 +57,12 @@ async def run_load(url: str, corpus: Corpus, schedule: Schedule, timeout_s: floa
                 salt = f"{run}-{number}-{arm}"
                 phase = await _phase(client, corpus, arrivals, arm, salt, schedule.max_tokens)
                 found.append(figures(arm, rate, phase))
-                print(_progress(found[-1]), file=sys.stderr, flush=True)
+                one = found[-1]
+                tell(f"{one.rate:g} requests/s, {one.arm}: {one.finished} of {one.sent} answered")
     return found
 
 
-async def run_beside(
+async def run_one_blend(
     url: str,
     corpus: Corpus,
     passages: int,
@@ -69,8 +70,8 @@ async def run_beside(
     decode_tokens: int,
     seed: int,
     timeout_s: float,
-) -> dict[str, list[Beside]]:
-    """Watch one request decode: alone, beside a blend, beside a full prefill of the same prompt, in turn.
+) -> dict[str, list[Observation]]:
+    """Watch one request decode: alone, beside a blend, and beside a full prefill of the same prompt.
 
     Args:
         decode_tokens: of the answer that is watched.
@@ -79,7 +80,7 @@ async def run_beside(
         EngineNotReady: the server does not answer.
         RequestError: `decode_tokens` are too few.
     """
-    found: dict[str, list[Beside]] = {kind: [] for kind in (ALONE, *ARMS)}
+    found: dict[str, list[Observation]] = {kind: [] for kind in (ALONE, *ARMS)}
     combinations = novel_combinations(len(corpus.texts), passages, Random(seed))
     async with LoadClient(url, timeout_s) as client:
         await _warm(client, corpus, passages)
@@ -87,8 +88,8 @@ async def run_beside(
             for kind in (ALONE, *ARMS):
                 long = Call(corpus.messages(STORY, ()), False, uuid4().hex, decode_tokens)
                 other = None if kind == ALONE else _call(corpus, chunks, kind, uuid4().hex, 1)
-                found[kind].append(await decode_beside(client, long, other))
-            print(f"repetition {number + 1}/{repetitions}", file=sys.stderr, flush=True)
+                found[kind].append(await watch_decoding(client, long, other))
+            tell(f"repetition {number + 1}/{repetitions}")
     return found
 
 
@@ -107,7 +108,7 @@ def _call(corpus: Corpus, chunks: Combination, arm: str, salt: str, max_tokens: 
 
 
 async def _warm(client: LoadClient, corpus: Corpus, passages: int) -> None:
-    """One request of each arm: what an engine does once is done before anything is measured.
+    """One request of each arm, so that what an engine does only once is not measured.
 
     Raises:
         EngineNotReady: one failed.
@@ -117,7 +118,3 @@ async def _warm(client: LoadClient, corpus: Corpus, passages: int) -> None:
         outcome = await client.answer(call, time.perf_counter())
         if outcome.error is not None:
             raise EngineNotReady(f"the first request failed: {outcome.error}")
-
-
-def _progress(one: LoadFigures) -> str:
-    return f"{one.rate:g} requests/s, {one.arm}: {one.finished} of {one.sent} answered"

@@ -1,4 +1,4 @@
-"""How smoothly a client's chats are answered, one after the other, alone or while something else goes on."""
+"""How smoothly a client's chats are answered, one after the other, alone or during other work."""
 
 import asyncio
 import time
@@ -38,18 +38,18 @@ class Chats:
 
 
 async def chats_alone(client: LoadClient, num_chats: int, tokens: int) -> Chats:
-    """So many chats, and nothing else goes on."""
+    """So many chats, without other work."""
     left = iter(range(num_chats))
     return await _chats(client, tokens, lambda: next(left, None) is not None)
 
 
-async def chats_beside(
+async def chats_during(
     client: LoadClient, other: Coroutine[Any, Any, Done], tokens: int
 ) -> tuple[Chats, Done]:
-    """Chats until something else that begins with them is done, and what came of that.
+    """Start other work, chat until it is done; returns both results.
 
     Raises:
-        Exception: what that raises.
+        Exception: whatever the other work raises.
     """
     going = asyncio.create_task(other)
     chats = await _chats(client, tokens, lambda: not going.done())

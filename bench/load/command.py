@@ -1,4 +1,4 @@
-"""`kvblend bench load`: a server under requests that do not wait for each other, blending on and off."""
+"""`kvblend bench load`: a server under an open loop of requests, blending on and off."""
 
 import argparse
 import asyncio
@@ -25,15 +25,15 @@ def add_parser(subparsers: Any) -> None:
     """The subcommand's arguments."""
     parser = subparsers.add_parser(
         "load",
-        help="a server under requests that do not wait for each other, blending on and off",
+        help="a server under an open loop of requests, blending on and off",
         description="Starts `kvblend serve` on chunks that it precomputes, and sends requests at rising "
-        "rates, each once with blending on and once off.",
+        "rates (Poisson arrivals), once with blending on and once off.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--base-url", default=None, metavar="URL", help="of a running `kvblend serve` of --collection")
-    add("--collection", default=None, metavar="NAME", help="take its chunks, in place of precomputing some")
-    add("--store", type=Path, default=None, help="of the collection; of precomputed chunks, to keep them")
+    add("--base-url", metavar="URL", help="of a running `kvblend serve` of --collection")
+    add("--collection", metavar="NAME", help="use its chunks instead of precomputing some")
+    add("--store", type=Path, help="of the collection, or to keep the precomputed chunks in")
     add_chunks(parser, pool=24)
     add("--passages", type=positive, default=6, metavar="K", help="chunks of a prompt (default: %(default)s)")
     add(
@@ -41,22 +41,22 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--seconds", type=seconds, default=60.0, metavar="S", help="of arrivals (default: %(default)g)")
     add("--share", type=share, default=0.5, help="of requests that have chunks (default: %(default)s)")
-    add("--zipf", type=exponent, default=1.0, help="exponent of chunks' popularity (default: %(default)s)")
+    add(
+        "--zipf", type=exponent, default=1.0, help="exponent of the chunks' popularity (default: %(default)s)"
+    )
     add("--max-tokens", type=positive, default=32, help="of each answer (default: %(default)s)")
     add("--timeout", type=seconds, default=300.0, metavar="S", help="of an answer (default: %(default)g)")
-    add("--one-blend", action="store_true", help="instead: one request that decodes, beside one that blends")
-    add(
-        "--repetitions", type=positive, default=5, metavar="N", help="with --one-blend (default: %(default)s)"
-    )
-    add("--decode-tokens", type=positive, default=512, metavar="N", help="with --one-blend, of its answer")
-    add("--write-prompts", type=Path, default=None, metavar="FILE", help="instead: for `vllm bench serve`")
+    add("--one-blend", action="store_true", help="instead: a request that decodes, beside one that blends")
+    add("--repetitions", type=positive, default=5, metavar="N", help="of --one-blend (default: %(default)s)")
+    add("--decode-tokens", type=positive, default=512, metavar="N", help="of the answer of --one-blend")
+    add("--write-prompts", type=Path, metavar="FILE", help="instead: write prompts for `vllm bench serve`")
     add_ending(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
     from bench.collection import NAME
-    from bench.load.serve_process import serve_process
+    from bench.processes import kvblend_server
 
     if args.collection is None and (args.base_url is not None or args.write_prompts is not None):
         raise RequestError(
@@ -74,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
         if args.write_prompts is not None:
             return _write_prompts(args, corpus)
         log = (args.out or place) / "serve.log"
-        url = args.base_url or stack.enter_context(serve_process(store, name, log))
+        url = args.base_url or stack.enter_context(
+            kvblend_server(log, "--collection", name, "--store", str(store))
+        )
         _measure(args, url, corpus)
     return 0
 
@@ -87,7 +89,7 @@ def _precompute(args: argparse.Namespace, store: Path) -> None:
     from retriever.embed import open_embedder
 
     embedder = open_embedder(DEFAULTS.embedder)
-    # With its self-check, so that the server finds a verdict and starts one engine only.
+    # With the self-check, so that the server finds its verdict and starts no engine of its own for it.
     with Engine(args.model, store) as engine:
         texts = cut_pool(args.data, args.pool, args.chunk_tokens, lambda text: len(engine.encode(text)))
         make_collection(engine, embedder, texts, store, args.chunk_tokens)
@@ -123,7 +125,7 @@ def _schedule(args: argparse.Namespace) -> "Schedule":
 
 def _measure(args: argparse.Namespace, url: str, corpus: "Corpus") -> None:
     if args.one_blend:
-        _measure_beside(args, url, corpus)
+        _measure_one_blend(args, url, corpus)
         return
     from bench.load.arms import run_load
     from bench.load.table import render_load
@@ -134,25 +136,25 @@ def _measure(args: argparse.Namespace, url: str, corpus: "Corpus") -> None:
         **{name: getattr(args, name) for name in ("seconds", "share", "zipf", "max_tokens")},
         "runs": [asdict(one) for one in found],
     }
-    finish(args, render_load(found), line, {})
+    finish(args, render_load(found), line)
 
 
-def _measure_beside(args: argparse.Namespace, url: str, corpus: "Corpus") -> None:
-    from bench.load.arms import run_beside
-    from bench.load.table import beside_figures, render_beside
+def _measure_one_blend(args: argparse.Namespace, url: str, corpus: "Corpus") -> None:
+    from bench.load.arms import run_one_blend
+    from bench.load.figures import decoding_figures
+    from bench.load.table import render_decoding
 
-    found = asyncio.run(
-        run_beside(url, corpus, args.passages, args.repetitions, args.decode_tokens, args.seed, args.timeout)
-    )
-    kinds = beside_figures(found)
+    size = args.passages, args.repetitions, args.decode_tokens
+    found = asyncio.run(run_one_blend(url, corpus, *size, args.seed, args.timeout))
+    kinds = decoding_figures(found)
     line = {
         **_header("load --one-blend", args, corpus),
         "repetitions": args.repetitions,
         "decode_tokens": args.decode_tokens,
-        "kinds": [one.to_json() for one in kinds],
+        "kinds": [asdict(one) for one in kinds],
     }
     details = {"observations": {kind: [asdict(one) for one in own] for kind, own in found.items()}}
-    finish(args, render_beside(kinds), line, details)
+    finish(args, render_decoding(kinds), line, details)
 
 
 def _header(bench: str, args: argparse.Namespace, corpus: "Corpus") -> dict[str, Any]:

@@ -1,18 +1,20 @@
-"""What a run of load comes to in numbers."""
+"""The figures of runs of load."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from statistics import median
 
 import numpy as np
 
 from bench.load.client import Outcome
+from bench.load.decoding import Observation
 from bench.load.open_loop import Phase
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Milliseconds that 50, 90 and 99 of 100 stay within, and the most there was."""
+    """Milliseconds: the 50th, 90th and 99th percentile of `num` values, and the largest."""
 
     num: int
     p50: float
@@ -22,7 +24,7 @@ class Percentiles:
 
 
 def percentiles(ms: Sequence[float]) -> Percentiles | None:
-    """Percentiles, interpolated between neighbours; None of nothing.
+    """Percentiles, interpolated between neighbours; None without values.
 
     >>> percentiles([float(n) for n in range(101)])
     Percentiles(num=101, p50=50.0, p90=90.0, p99=99.0, max=100.0)
@@ -44,18 +46,18 @@ def gaps_ms(times_s: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """One arm at one rate. Requests that failed count as far as they came.
+    """One arm at one rate. Of failed requests, the tokens that came count.
 
     Attributes:
         arm: "blend" or "full".
-        rate: requests a second, as asked for.
+        rate: requests a second, as scheduled.
         failed: with an error, or not within the time limit.
         ttft_ms: of requests with chunks, from when they were due.
-        short_ttft_ms: of the others.
-        itl_ms: inter-token latencies of all requests, taken together.
-        tokens_per_s: of whole answers, from the begin of the schedule to the end of the last answer.
-        blended_share: requests that were blended, of all that finished.
-        errors: what went wrong, each kind once.
+        short_ttft_ms: of requests without chunks.
+        itl_ms: inter-token latencies of all requests together.
+        tokens_per_s: of complete answers, from the start of the schedule to the end of the last answer.
+        blended_share: share of the finished requests that were blended.
+        errors: different error messages.
     """
 
     arm: str
@@ -94,3 +96,38 @@ def figures(arm: str, rate: float, phase: Phase) -> LoadFigures:
 
 def _ttft(outcomes: Sequence[Outcome]) -> Percentiles | None:
     return percentiles([one.ttft_ms for one in outcomes if one.ttft_ms is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingFigures:
+    """A request that decodes beside one kind of other request.
+
+    Attributes:
+        kind: "alone", "blend" or "full".
+        p99_over_alone: its p99 inter-token latency over that of "alone"; None where there were no tokens.
+        ttft_ms: median of the other requests'.
+        blended: how many of the others were.
+    """
+
+    kind: str
+    itl_ms: Percentiles | None
+    p99_over_alone: float | None
+    ttft_ms: float | None
+    blended: int
+
+
+def decoding_figures(found: Mapping[str, Sequence[Observation]]) -> list[DecodingFigures]:
+    """Figures of each kind; the others are compared with the first."""
+    itls = {
+        kind: percentiles(list(chain.from_iterable(one.itls_ms for one in own)))
+        for kind, own in found.items()
+    }
+    alone = next(iter(itls.values()))
+    rows = []
+    for kind, own in found.items():
+        itl = itls[kind]
+        ttfts = [one.ttft_ms for one in own if one.ttft_ms is not None]
+        over = itl.p99 / alone.p99 if itl and alone else None
+        blended = sum(one.was_blended for one in own)
+        rows.append(DecodingFigures(kind, itl, over, median(ttfts) if ttfts else None, blended))
+    return rows

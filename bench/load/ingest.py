@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.arguments import add_ending, positive, share
-from bench.report import finish, prepare_out
+from bench.report import finish, prepare_out, table
 from blend.settings.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -23,47 +22,38 @@ def add_parser(subparsers: Any) -> None:
     """The subcommand's arguments."""
     parser = subparsers.add_parser(
         "ingest",
-        help="uploads beside the chats of another client: times between tokens, alone and meanwhile",
-        description="Starts `kvblend serve` on an empty store, streams chats one after the other, and then "
-        "does so again while files are uploaded and put into a vector store. Then each file is searched for, "
-        "and some are deleted and looked for again.",
+        help="uploads beside the chats of another client: times between tokens, with and without",
+        description="Starts `kvblend serve` on an empty store and streams chats one after the other: first "
+        "alone, then while files are uploaded into a vector store. Then searches for each file, deletes "
+        "some, and searches for these again.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("--base-url", default=None, metavar="URL", help="of a running `kvblend serve`")
-    add("--model", default=DEFAULT_MODEL, help="served model (default: %(default)s)")
-    add("--files", type=positive, default=50, metavar="N", help="uploaded (default: %(default)s)")
-    add("--delete", type=positive, default=3, metavar="N", help="of the files (default: %(default)s)")
+    add("--model", default=DEFAULT_MODEL, help="to serve (default: %(default)s)")
+    add("--files", type=positive, default=50, metavar="N", help="to upload (default: %(default)s)")
+    add("--delete", type=positive, default=3, metavar="N", help="files to delete (default: %(default)s)")
     add("--words", type=positive, default=60, metavar="N", help="of a file (default: %(default)s)")
-    add("--chats", type=positive, default=4, metavar="N", help="alone (default: %(default)s)")
+    add("--chats", type=positive, default=4, metavar="N", help="without uploads (default: %(default)s)")
     add("--decode-tokens", type=positive, default=192, metavar="N", help="of a chat (default: %(default)s)")
-    add("--ingest-share", type=share, default=0.25, help="the server's (default: %(default)s)")
+    add("--ingest-share", type=share, default=0.25, help="of the server (default: %(default)s)")
     add_ending(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
-    from bench.load.serve_process import HOST, http_process
+    from bench.processes import kvblend_server
 
     prepare_out(args.out)
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory()))
-        command = [
-            sys.executable,
-            "-m",
-            "api.cli",
-            "serve",
-            "--store",
-            str(place / "store"),
-            "--host",
-            HOST,
-        ]
-        command += ["--model", args.model, "--ingest-share", str(args.ingest_share)]
+        flags = ["--store", str(place / "store"), "--model", args.model]
+        flags += ["--ingest-share", str(args.ingest_share)]
         log = (args.out or place) / "serve.log"
-        url = args.base_url or stack.enter_context(http_process(command, log))
+        url = args.base_url or stack.enter_context(kvblend_server(log, *flags))
         measured = asyncio.run(_measure(args, url))
     details = {"itls_ms": {"alone": measured.alone.itls_ms, "beside": measured.beside.itls_ms}}
-    finish(args, _table(measured), _line(args, measured), details)
+    finish(args, _render(measured), _line(args, measured), details)
     return 0
 
 
@@ -83,7 +73,7 @@ class _Measured(NamedTuple):
 
 
 async def _measure(args: argparse.Namespace, url: str) -> _Measured:
-    from bench.load.chats import chats_alone, chats_beside
+    from bench.load.chats import chats_alone, chats_during
     from bench.load.client import LoadClient
     from bench.load.uploads import delete, found, upload
 
@@ -92,7 +82,7 @@ async def _measure(args: argparse.Namespace, url: str) -> _Measured:
         to = client.sdk
         await chats_alone(client, 1, args.decode_tokens)
         alone = await chats_alone(client, args.chats, args.decode_tokens)
-        beside, busy = await chats_beside(client, upload(to, first, "beside chats"), args.decode_tokens)
+        beside, busy = await chats_during(client, upload(to, first, "beside chats"), args.decode_tokens)
         num_found = await found(to, busy, first)
         numbers = range(min(args.delete, args.files))
         gone = [await delete(to, client.model, busy, first, number) for number in numbers]
@@ -133,24 +123,22 @@ def _texts(num: int, num_words: int, salt: str) -> list[str]:
     ]
 
 
-def _table(measured: _Measured) -> str:
+def _render(measured: _Measured) -> str:
     alone, beside, busy, gone = measured.alone, measured.beside, measured.busy, measured.gone
     rows = [
-        f"{name:<22} {len(chats.ttfts_ms):>5}  {chats.percentile_ms(50):>7.0f} "
-        f"{chats.percentile_ms(99):>7.0f} {max(chats.itls_ms):>7.0f}"
-        for name, chats in (("alone", alone), ("beside the uploads", beside))
+        (name, len(one.ttfts_ms), *(f"{one.percentile_ms(percent):.0f}" for percent in (50, 99, 100)))
+        for name, one in (("alone", alone), ("beside the uploads", beside))
     ]
-    num = len(busy.file_ids)
+    num, over = len(busy.file_ids), beside.percentile_ms(99) / alone.percentile_ms(99)
     return "\n".join(
         [
-            f"{'':<22} chats  p50, ms p99, ms max, ms   (between tokens)",
-            *rows,
-            f"p99 {beside.percentile_ms(99) / alone.percentile_ms(99):.2f} times; {busy.completed} of {num} "
-            f"files taken in within {busy.seconds:.0f} s, as many others by an idle server within "
-            f"{measured.idle.seconds:.0f} s",
-            f"{measured.found} of {num} files are the first that a search for their text finds; of "
-            f"{len(gone)} deleted ones {sum(one.was_cited for one in gone)} were cited before, and "
-            f"straight after {sum(one.is_found for one in gone)} are found and "
-            f"{sum(one.is_cited for one in gone)} cited",
+            table(("ms between tokens", "chats", "p50", "p99", "max"), rows),
+            "",
+            f"p99 beside the uploads over p99 alone: {over:.2f}.",
+            f"Ingested: {busy.completed} of {num} files within {busy.seconds:.0f} s beside the chats; as "
+            f"many other files by an idle server within {measured.idle.seconds:.0f} s.",
+            f"Found first by a search for their own text: {measured.found} of {num} files.",
+            f"Deleted: {len(gone)} files, {sum(one.was_cited for one in gone)} of them cited before; after "
+            f"that, {sum(one.is_found for one in gone)} found and {sum(one.is_cited for one in gone)} cited.",
         ]
     )

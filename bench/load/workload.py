@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from api.server.chat.retrieval import Message, lay_out
-from bench.ttft.stream import draw
+from bench.combinations import draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Mix:
     Attributes:
         passages: chunks of a request that has some.
         share: of the requests that have chunks, in [0, 1]; the others are short, and only decode.
-        exponent: of the chunks' popularity, see `bench.ttft.stream.draw`.
+        exponent: of the chunks' popularity, see `bench.combinations.draw`.
     """
 
     passages: int

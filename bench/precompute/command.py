@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_chunks, add_ending, positive
+from bench.progress import open_progress
 from bench.report import finish, prepare_out
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "precompute",
         help="the precompute job against the engine's own batched prefill of the same chunks",
-        description="Both run in one engine, in turn; the job fills an empty store each time.",
+        description="Both run in one engine, alternating; the job fills an empty store each time.",
         allow_abbrev=False,
     )
     add_chunks(parser, pool=32)
@@ -62,14 +62,19 @@ def _measure(args: argparse.Namespace) -> "tuple[Material, list[Job], list[Prefi
     embedder = open_embedder(DEFAULTS.embedder)
     jobs: list[Job] = []
     prefills: list[Prefill] = []
-    with TemporaryDirectory() as folder, Engine(args.model, folder, self_check=False) as engine:
+    with (
+        open_progress() as progress,
+        TemporaryDirectory() as folder,
+        Engine(args.model, folder, self_check=False) as engine,
+    ):
         texts = cut_pool(args.data, args.pool, args.chunk_tokens, lambda text: len(engine.encode(text)))
         material = make_material(engine, texts, args.chunk_tokens)
         for number in range(args.repetitions):
+            progress(number, args.repetitions, "repetitions")
             if number % 2:  # each arm comes first as often as last
                 prefills.append(run_prefill(engine, material))
             jobs.append(run_job(engine, embedder, material, Path(folder)))
             if number % 2 == 0:
                 prefills.append(run_prefill(engine, material))
-            print(f"repetition {number + 1}/{args.repetitions}", file=sys.stderr, flush=True)
+        progress(args.repetitions, args.repetitions, "repetitions")
     return material, jobs, prefills

@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from api.cli.columns import aligned
+from bench.report import table
 
 if TYPE_CHECKING:
     from bench.precompute.precomputing import Job, Material, Prefill
 
 _LEGEND = """\
 {chunks} chunks of {chunk_tokens} tokens, each stored in two versions; medians of {repetitions} repetitions,
-both arms in turn. Document tokens count once, computed tokens once for each version. computing: storing
-taken off, as long as it took by itself; computing and storing: the job's own clock; whole job: also reading,
-embedding, publishing. The engine's own prefill: the same chunks behind the same text, all at once and not
-blended, with what stands before them in its cache."""
+both arms alternating. Document tokens count once, computed tokens once for each version. computing: the time
+less that of storing, measured by itself; computing and storing: the job's own clock; whole job: with reading,
+embedding and publishing. The engine's own prefill: the same chunks behind the same text, in one batch, with
+the text before them in the prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,7 @@ def make_rates(material: "Material", jobs: "Sequence[Job]", prefills: "Sequence[
 
 def render_rates(rates: Rates, material: "Material", repetitions: int) -> str:
     """What was computed, at which rate, against the engine's own prefill."""
-    head = ("", "document tokens/s", "computed tokens/s", "over prefill")
     rows = [
-        head,
         ("computing", "", f"{rates.computing:.0f}", f"{rates.computing_over_prefill:.3f}"),
         (
             *("computing and storing", f"{rates.document:.0f}"),
@@ -76,7 +74,8 @@ def render_rates(rates: Rates, material: "Material", repetitions: int) -> str:
         chunks=len(material.texts), chunk_tokens=material.chunk_tokens, repetitions=repetitions
     )
     once = f"Document tokens/s against the engine's, which reads them once: {rates.document_over_prefill:.3f}"
-    return f"{aligned(rows, right=head[1:])}\n\n{once}\n{legend}"
+    text = table(("", "document tokens/s", "computed tokens/s", "over prefill"), rows)
+    return f"{text}\n\n{once}\n{legend}"
 
 
 def as_object(rates: Rates) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """`kvblend bench retrieval`: how often the passage that answers is found, and how soon, by each method."""
 
 import argparse
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.arguments import add_ending, positive
+from bench.progress import open_progress
 from bench.report import finish, prepare_out
 from retriever.config import DEFAULTS
 
@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "retrieval",
         help="how often the passage that answers is found, and how soon",
-        description="Every row of the data is a question with the passage that answers it. All passages, and "
-        "others until there are enough, become one collection, which is asked each question by each method.",
+        description="Every row of the data is a question with the passage that answers it. These passages, "
+        "and others up to --passages, become one collection; each method searches it for each question.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     embedder = open_embedder(args.embedder)
     rerankers = [open_reranker(name) for name in args.reranker]
     with TemporaryDirectory() as folder:
-        made = make_collection(Path(folder), material, embedder, _tell, args.keep)
+        with open_progress() as progress:
+            made = make_collection(Path(folder), material, embedder, progress, args.keep)
         arms = find_all(made, material, rerankers)
     line = {
         "bench": "retrieval",
@@ -70,7 +71,3 @@ def run(args: argparse.Namespace) -> int:
     }
     finish(args, render(arms), line, {"ranks": {arm.name: arm.ranks for arm in arms}})
     return 0
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Passages in one collection, asked the questions that they answer: ranks and milliseconds of each method."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from api.cli.columns import aligned
 from bench.fidelity.questions import read_passages
+from bench.progress import Count
+from bench.report import table
 from bench.retrieval.kept_vectors import KeptVectors
 from blend.errors import RequestError
 from retriever.collection import Collection
@@ -27,7 +28,7 @@ from retriever.search import Method, Search
 NAME = "bench"
 DEPTH = 10
 EMBED_AT_ONCE = 320
-"""Passages between two lines of progress."""
+"""Passages between two reports of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def make_collection(
     store: Path,
     material: Material,
     embedder: Embedder,
-    tell: Callable[[str], None],
+    progress: Count,
     keep: Path | None = None,
 ) -> Made:
     """Embed everything, and publish the passages, each a document of its own.
@@ -130,7 +131,7 @@ def make_collection(
     ids = [f"{row:06}" for row in range(len(material.passages))]
     kept = KeptVectors(embedder, store / "vectors" if keep is None else keep)
     start = time.perf_counter()
-    vectors = np.concatenate(list(_embedded(kept, material.passages, tell)))
+    vectors = np.concatenate(list(_embedded(kept, material.passages, progress)))
     passages_s = time.perf_counter() - start
     settings = Settings(NAME, "", "", "", None, 512, "", embedder.name)
     documents = [DocumentEntry(key, key, "", (key,)) for key in ids]
@@ -145,10 +146,10 @@ def make_collection(
     return Made(opened, exact, remembered, rate, question_ms)
 
 
-def _embedded(embedder: Embedder, texts: Sequence[str], tell: Callable[[str], None]) -> Iterator[Vectors]:
+def _embedded(embedder: Embedder, texts: Sequence[str], progress: Count) -> Iterator[Vectors]:
     for start in range(0, len(texts), EMBED_AT_ONCE):
         yield embedder.embed(texts[start : start + EMBED_AT_ONCE])
-        tell(f"embedded {min(start + EMBED_AT_ONCE, len(texts))} of {len(texts)} passages")
+        progress(min(start + EMBED_AT_ONCE, len(texts)), len(texts), "passages embedded")
 
 
 def find_all(made: Made, material: Material, rerankers: Sequence[Reranker] = ()) -> list[Arm]:
@@ -212,16 +213,15 @@ def as_object(arm: Arm) -> dict[str, Any]:
 
 def render(arms: Sequence[Arm]) -> str:
     """The table."""
-    head = ("method", "recall@5", "recall@10", "of exact's 10", "ms", "ms, p90")
     rows = [
         (
             arm.name,
             f"{arm.recall(5):.1%}",
             f"{arm.recall(10):.1%}",
-            "" if arm.of_exact is None else f"{arm.of_exact:.1%}",
+            None if arm.of_exact is None else f"{arm.of_exact:.1%}",
             f"{median(arm.ms):.2f}",
             f"{np.quantile(arm.ms, 0.9):.2f}",
         )
         for arm in arms
     ]
-    return aligned([head, *rows], right=head[1:])
+    return table(("method", "recall@5", "recall@10", "of exact's 10", "ms", "ms, p90"), rows)

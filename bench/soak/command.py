@@ -1,9 +1,8 @@
 """`kvblend bench soak`: many novel combinations in a row, and what becomes of time, memory and the store."""
 
 import argparse
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from math import perm
@@ -12,9 +11,9 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from api.cli.columns import aligned
 from bench.arguments import add_chunks, add_ending, positive
-from bench.report import finish, prepare_out
+from bench.progress import open_progress
+from bench.report import finish, prepare_out, table
 from blend.errors import RequestError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from blend.vllm.engine.engine import Engine
 
 QUESTION = "What do these pages say about memory?"
-TELL_EVERY_S = 15.0
 _GIB = 2**30
 
 
@@ -45,31 +43,27 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
-    from bench.plot import check_plots
     from bench.soak.plot import plot_soak
+    from bench.soak.soaking import drifts
 
     _check(args)
     prepare_out(args.out)
-    if args.out is not None:
-        check_plots()
     samples = _measure(args)
-    figures = _figures(samples)
+    figures = drifts(samples)
+    details = {"samples": [asdict(one) for one in samples]}
+    line = _line(args, samples, figures)
     finish(
-        args,
-        _table(samples, figures),
-        _line(args, samples, figures),
-        {"samples": [asdict(one) for one in samples]},
-        lambda folder: plot_soak(samples, folder / "soak.png"),
+        args, _table(samples, figures), line, details, lambda folder: plot_soak(samples, folder / "soak.png")
     )
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    there = perm(args.pool, args.passages)
-    if there < args.combinations:
+    possible = perm(args.pool, args.passages)
+    if possible < args.combinations:
         raise RequestError(
-            f"got {args.combinations} combinations to make, expected at most {there}: so many are there of "
-            f"{args.passages} chunks out of {args.pool}; give a larger --pool"
+            f"got {args.combinations} combinations, expected at most {possible}: {args.passages} chunks out "
+            f"of {args.pool} make no more; use a larger --pool"
         )
 
 
@@ -85,14 +79,19 @@ def _measure(args: argparse.Namespace) -> "list[Sample]":
         combinations = islice(
             novel_combinations(args.pool, args.passages, Random(args.seed)), args.combinations
         )
-        _ask(engine, chunk_ids, tuple(range(args.passages)), args.max_tokens)  # what is done once, is done
-        samples = soak(
-            combinations,
-            lambda chunks: _ask(engine, chunk_ids, chunks, args.max_tokens),
-            lambda: read_gauge(Path(folder)),
-            time.monotonic,
-        )
-        return _told(samples, args.combinations)
+        _ask(engine, chunk_ids, tuple(range(args.passages)), args.max_tokens)  # warm-up
+        found = []
+        with open_progress() as progress:
+            for sample in soak(
+                combinations,
+                lambda chunks: _ask(engine, chunk_ids, chunks, args.max_tokens),
+                lambda: read_gauge(Path(folder)),
+                time.monotonic,
+            ):
+                found.append(sample)
+                now = f"{sample.ttft_ms:.0f} ms, {sample.gauge.memory_bytes / _GIB:.2f} GiB"
+                progress(len(found), args.combinations, f"combinations, {now}")
+        return found
 
 
 def _ask(
@@ -102,47 +101,16 @@ def _ask(
     return answer.ttft_ms, answer.stats.fallback
 
 
-def _told(samples: "Iterable[Sample]", total: int) -> "list[Sample]":
-    """All samples, with a line on standard error now and then."""
-    found: list[Sample] = []
-    last_s = -float("inf")
-    for sample in samples:
-        found.append(sample)
-        if time.monotonic() - last_s >= TELL_EVERY_S or len(found) == total:
-            last_s = time.monotonic()
-            print(
-                f"{len(found)}/{total}: {sample.ttft_ms:.0f} ms, {sample.gauge.memory_bytes / _GIB:.2f} GiB",
-                file=sys.stderr,
-                flush=True,
-            )
-    return found
-
-
-def _figures(samples: "Sequence[Sample]") -> "dict[str, Drift]":
-    from bench.soak.soaking import drift
-
-    gauges = [one.gauge for one in samples]
-    return {
-        "ttft_ms": drift([one.ttft_ms for one in samples]),
-        "memory_bytes": drift([one.memory_bytes for one in gauges]),
-        "own_bytes": drift([one.own_bytes for one in gauges]),
-        "engine_bytes": drift([one.engine_bytes for one in gauges]),
-        "store_bytes": drift([one.store_bytes for one in gauges]),
-        "store_files": drift([one.store_files for one in gauges]),
-    }
-
-
 def _table(samples: "Sequence[Sample]", figures: "dict[str, Drift]") -> str:
-    head = ("", "first", "last", "most", "last over first")
     rows = [
         (name, f"{one.first:,.0f}", f"{one.last:,.0f}", f"{one.max:,.0f}", f"{one.ratio:.3f}")
         for name, one in figures.items()
     ]
     blended = sum(one.fallback is None for one in samples)
     return (
-        f"{aligned([head, *rows], right=head[1:])}\n\n"
+        f"{table(('', 'first', 'last', 'max', 'last over first'), rows)}\n\n"
         f"{len(samples)} novel combinations, {blended} blended. "
-        "first, last: medians of up to 100 requests at either end."
+        "first, last: medians of the first and of the last 100 requests (at most half of them)."
     )
 
 

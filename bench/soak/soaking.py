@@ -11,8 +11,7 @@ import psutil
 from bench.combinations import Combination
 
 WINDOW = 100
-"""Requests at either end that are held against each other; half of them where there are fewer than twice
-as many."""
+"""Requests at either end that are compared; half of them where there are fewer than twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ class Sample:
     """One request.
 
     Attributes:
-        at_s: when its answer was there, since the soak's begin.
-        fallback: why it was not blended, or None.
+        at_s: seconds from the soak's start to the end of the answer.
+        fallback: why the request was not blended, or None.
     """
 
     number: int
@@ -55,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A figure at both ends of a soak: medians of the first and of the last requests, and the most."""
+    """A figure at both ends of a soak: medians of the first and of the last requests, and the maximum."""
 
     first: float
     last: float
@@ -67,7 +66,7 @@ class Drift:
 
 
 def read_gauge(store: Path) -> Gauge:
-    """Look at this process, all its children, and a store's folder."""
+    """Memory of this process and its children, and the size of a store's folder."""
     own = psutil.Process()
     sizes = [path.stat().st_size for path in _files(store)]
     return Gauge(
@@ -84,10 +83,11 @@ def soak(
     gauge: Callable[[], Gauge],
     clock: Callable[[], float],
 ) -> Iterator[Sample]:
-    """Ask one after another; a sample is there before the next is asked.
+    """Ask one combination after another; each sample is yielded before the next request is sent.
 
     Args:
-        ask: answers from chunks; returns milliseconds to the first token, and why it was not blended.
+        ask: answers from chunks; returns milliseconds to the first token, and why the request was not
+            blended, or None.
         clock: seconds.
     """
     begin = clock()
@@ -97,13 +97,23 @@ def soak(
 
 
 def drift(values: Sequence[float]) -> Drift:
-    """How a figure was at the begin and at the end.
+    """A figure at the start and at the end.
 
     >>> drift([4.0, 2.0, 2.0, 3.0])
     Drift(first=3.0, last=2.5, max=4.0)
     """
     window = max(1, min(WINDOW, len(values) // 2))
     return Drift(median(values[:window]), median(values[-window:]), max(values))
+
+
+def drifts(samples: Sequence[Sample]) -> dict[str, Drift]:
+    """Every figure of a soak, by its name in the JSON line."""
+    gauges = [one.gauge for one in samples]
+    names = ("memory_bytes", "own_bytes", "engine_bytes", "store_bytes", "store_files")
+    return {
+        "ttft_ms": drift([one.ttft_ms for one in samples]),
+        **{name: drift([getattr(one, name) for one in gauges]) for name in names},
+    }
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,7 +1,6 @@
 """`kvblend bench store`: tiers beside plain reads, and codecs by size, speed and what they cost a blend."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
@@ -10,17 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench.arguments import add_ending, names, not_negative, positive
-from bench.redis_process import redis_at, redis_program
+from bench.arguments import add_ending, add_questions, names, positive
+from bench.processes import redis_program, redis_server
+from bench.progress import open_progress
 from bench.report import finish, prepare_out
 from blend.errors import RequestError
-from blend.settings.defaults import DEFAULT_MODEL
 
 TIERS = ("memory", "disk", "redis", "s3")
-WITHOUT = "unless given all that can be had"
+ALL = "all that are available"
 
 if TYPE_CHECKING:
-    from bench.fidelity.codec_run import CodecCost, CodecJournal
+    from bench.fidelity.codec_run import CodecCost
     from bench.fidelity.hf_backend import HFBackend
     from bench.store.codecs import CodecFigures
     from bench.store.tiers import TierFigures
@@ -33,45 +32,31 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "store",
         help="how fast each tier reads and writes, and what each codec saves and costs",
-        description="Tiers and codecs are measured on chunks of the demo's documents; with --data, every "
-        "codec also on blends of a file of questions. With --out, that part goes on where it was stopped.",
+        description="Measures tiers and codecs on chunks of the demo's documents; with --data, measures "
+        "every codec on blends of a file of questions too. With --out, a run that was stopped goes on.",
         allow_abbrev=False,
     )
+    add_questions(parser, num=20, required=False)
     add, count = parser.add_argument, positive
-    add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
-    add("--data", type=Path, default=None, metavar="FILE", help="questions as JSON lines, gzipped or not")
-    add("--questions", type=count, default=20, metavar="N", help="most questions (default: %(default)s)")
-    add("--skip", type=not_negative, default=0, metavar="N", help="rows left out at the start of the file")
-    add("--passages", type=count, default=8, metavar="K", help="chunks of a prompt (default: %(default)s)")
-    add("--max-tokens", type=count, default=16, help="of an answer (default: %(default)s)")
-    add(
-        "--tiers",
-        type=names,
-        default=None,
-        metavar="NAME,...",
-        help=f"{', '.join(TIERS)}, or none; {WITHOUT}",
-    )
-    add("--redis", default=None, metavar="URL", help="of a server; one is started unless given")
+    add("--tiers", type=names, metavar="NAME,...", help=f"of {', '.join(TIERS)}; or none (default: {ALL})")
+    add("--redis", default=None, metavar="URL", help="of a running server; one is started unless given")
     add("--s3", default=None, metavar="URL", help="s3://BUCKET/PREFIX; endpoint and keys in AWS_* variables")
-    add("--codecs", type=names, default=None, metavar="NAME,...", help="all that there are unless given")
+    add("--codecs", type=names, default=None, metavar="NAME,...", help="(default: all)")
     add("--pool", type=count, default=4, metavar="N", help="chunks of the tiers (default: %(default)s)")
     add("--chunk-tokens", type=count, default=512, metavar="N", help="of each (default: %(default)s)")
     add("--repetitions", type=count, default=5, metavar="N", help="of each read (default: %(default)s)")
-    add("--folder", type=Path, default=None, help="where files are written; the system's own unless given")
+    add("--folder", type=Path, default=None, help="for the files (default: the system's temporary folder)")
     add("--threads", type=count, default=None, metavar="N", help="of torch")
     add_ending(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
-    from bench.plot import check_plots
     from bench.store.plot import plot_frontier
     from bench.store.table import as_object, render
     from blend.store.codecs import NAMES, codec
 
     prepare_out(args.out)
-    if args.out is not None:
-        check_plots()
     codecs = [codec(name) for name in args.codecs or NAMES]
     args.tiers = tiers_of(args)
     tiers, figures = _measure(args, codecs)
@@ -110,7 +95,7 @@ def _servers(args: argparse.Namespace) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         servers = {}
         if "redis" in args.tiers:
-            servers["redis"] = stack.enter_context(redis_at(args.redis))
+            servers["redis"] = stack.enter_context(redis_server(args.redis))
         if "s3" in args.tiers:
             servers["s3"] = args.s3
         yield servers
@@ -147,7 +132,8 @@ def _chunks(args: argparse.Namespace, backend: "HFBackend") -> "list[ChunkKV]":
 
 def _costs(args: argparse.Namespace, backend: "HFBackend", codecs: "list[Codec]") -> "dict[str, CodecCost]":
     """What each codec adds to the default blend's KL, by its name."""
-    from bench.fidelity.codec_run import CodecJournal, cost_of, run
+    from bench.fidelity.codec_run import CodecScore, cost_of, run
+    from bench.fidelity.journal import Header, open_journal
     from bench.fidelity.questions import read_questions
     from bench.fidelity.run import LabSettings, prompt_builder
     from blend.store.codecs import tag_of
@@ -158,27 +144,21 @@ def _costs(args: argparse.Namespace, backend: "HFBackend", codecs: "list[Codec]"
     )
     settings = LabSettings(max_tokens=args.max_tokens)
     build = prompt_builder(backend.tokenizer, settings)
-    header = {
-        "fingerprint": backend.fingerprint,
-        "data": data.digest,
-        "passages": args.passages,
-        "max_tokens": args.max_tokens,
-        "seed": args.seed,
-    }
-    journal = CodecJournal(None if args.out is None else args.out / "journal.jsonl", header)
-    lossy = [each for each in codecs if not each.is_lossless]  # the others add nothing
-    recodes = {tag_of(each): partial(recoded, codec=each) for each in lossy}
+    header = Header(
+        model=backend.model_name,
+        fingerprint=backend.fingerprint,
+        backend=f"{backend.name}, codecs",
+        data=data.name,
+        data_digest=data.digest,
+        passages=args.passages,
+        join=1,
+        **asdict(settings),
+        seed=args.seed,
+        threads=None,  # no times among the scores
+    )
+    lossy = {tag_of(each): each for each in codecs if not each.is_lossless}  # the others add nothing
+    recodes = {tag: partial(recoded, codec=each) for tag, each in lossy.items()}
     prompts = [build(question) for question in data.questions]
-    tell = partial(_tell, journal, {each.name: tag_of(each) for each in lossy}, len(prompts))
-    scores = run(backend, prompts, recodes, journal, args.max_tokens, tell)
-    return {each.name: cost_of([one for one in scores if one.codec == tag_of(each)]) for each in lossy}
-
-
-def _tell(journal: "CodecJournal", tags: dict[str, str], total: int, done: int) -> None:
-    """How far it has come, and what has been found so far."""
-    from bench.fidelity.codec_run import cost_of
-
-    found = {name: [one for one in journal.scores.values() if one.codec == tag] for name, tag in tags.items()}
-    costs = {name: cost_of(scores) for name, scores in found.items() if scores}
-    so_far = [f"{name} {one.kl_added:+.5f} of {one.kl_blend:.4f}" for name, one in costs.items()]
-    print(f"question {done}/{total}" + "; ".join(["", *so_far]), file=sys.stderr, flush=True)
+    with open_journal(args.out, header, CodecScore.from_json) as journal, open_progress() as progress:
+        scores = run(backend, prompts, recodes, journal, args.max_tokens, progress)
+    return {each.name: cost_of(scores[tag]) for tag, each in lossy.items()}

@@ -15,9 +15,6 @@ def plot_frontier(codecs: Sequence[CodecFigures], path: Path) -> None:
 
     Args:
         path: a PNG to write; nothing is written where no codec was measured on questions.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     costs = [(one, one.cost) for one in codecs if one.cost is not None]
     if not costs:

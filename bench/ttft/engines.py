@@ -13,7 +13,7 @@ from bench.cost import shape_of_folder
 from bench.ttft.arm import BLEND, PLAIN, Arm
 from bench.ttft.backend import Reply, Request
 from bench.ttft.case import DEVICE, DISK_COLD, DISK_WARM, MEMORY, REDIS
-from bench.ttft.processes import children
+from bench.ttft.cpu import children
 from bench.ttft.prompts import Ids
 from blend.chunks.chunk import ChunkRecord, computable_batches
 from blend.chunks.versions import Prefixes

@@ -1,12 +1,11 @@
-"""The bench's pictures."""
+"""The plots of time to first token."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.plot import figure_of, finish
 from bench.ttft.summary import Summary
-from bench.ttft.table import ALL_STAGES
+from bench.ttft.table import ALL_STAGES, CASE, varied
 
 
 def plot_stages(rows: Sequence[Summary], path: Path) -> None:
@@ -14,15 +13,15 @@ def plot_stages(rows: Sequence[Summary], path: Path) -> None:
 
     Args:
         path: a PNG to write.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     figure, (axes,) = figure_of(1, width=9, height=1.5 + 0.3 * len(rows))
-    names = [_name(row, rows) for row in rows]
+    parts = varied(rows)
+    names = [
+        ", ".join([row.arm.label, *(f"{part} {CASE[part](row.case)}" for part in parts)]) for row in rows
+    ]
     left = [0.0] * len(rows)
     for number, stage in enumerate(ALL_STAGES):
-        # What is left of a request may come out a little below nothing: two processes' clocks were read.
+        # The remainder can be slightly negative: the clocks of two processes differ.
         widths = [max(0.0, row.stages_ms.get(stage, 0.0)) for row in rows]
         if any(widths):
             axes.barh(range(len(rows)), widths, left=left, color=f"C{number}", label=stage)
@@ -38,9 +37,6 @@ def plot_lengths(rows: Sequence[Summary], path: Path) -> None:
 
     Args:
         path: a PNG to write.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     figure, (axes,) = figure_of(1, width=8)
     sizes = {row.case.tokens for row in rows}
@@ -65,9 +61,6 @@ def plot_known(rows: Sequence[Summary], path: Path) -> None:
 
     Args:
         path: a PNG to write.
-
-    Raises:
-        RequestError: matplotlib is not installed.
     """
     figure, (axes,) = figure_of(1, width=8)
     for label, own in _lines(rows, lambda row: row.case.known):
@@ -88,15 +81,3 @@ def _lines(
         size = f", chunks of {row.case.tokens}" if several else ""
         lines.setdefault(f"{row.arm.label}{size}", []).append(row)
     return list(lines.items())
-
-
-def _name(row: Summary, rows: Sequence[Summary]) -> str:
-    """The arm's, and what of its case is not the same in all rows."""
-    case = row.case
-    parts: dict[str, set[Any]] = {
-        f"{case.chunks}x{case.tokens}": {(one.case.chunks, one.case.tokens) for one in rows},
-        f"{case.known:.0%} known": {one.case.known for one in rows},
-        case.tier: {one.case.tier for one in rows},
-        f"{case.at_once} at once": {one.case.at_once for one in rows},
-    }
-    return ", ".join([row.arm.label, *(text for text, values in parts.items() if len(values) > 1)])

@@ -3,20 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 from bench.ttft.arm import FULL
 from bench.ttft.backend import Backend
-from bench.ttft.binding import check_binding
 from bench.ttft.case import HELD, Case
-from bench.ttft.measured import Measured
-from bench.ttft.meter import Meter
-from bench.ttft.processes import Threads, ThreadWatch, parent_of
+from bench.ttft.cpu import Threads, ThreadWatch, check_binding, parent_of
+from bench.ttft.meter import Measured, Meter
 from bench.ttft.profile import profiled
 from bench.ttft.prompts import Ids, PromptMaker, pool_size
 from bench.ttft.script import Script
-from bench.ttft.stream import shares
 
 WARM_UPS = 1
 """Repetitions of a case that are not counted."""
@@ -154,3 +151,13 @@ def _warm_up(backend: Backend, script: Script, plan: Plan, case: Case, pool: Seq
     touched = script.touch(case, pool) if case.tier in HELD and case.known_chunks else []
     for step in [*touched, *script.of(plan.sweep)(case, pool, WARM_UPS)]:
         meter.measure(case, step)
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """A number cut into as equal whole parts as can be.
+
+    >>> shares(7, 3)
+    [2, 2, 3]
+    """
+    edges = [total * part // parts for part in range(parts + 1)]
+    return [b - a for a, b in pairwise(edges)]

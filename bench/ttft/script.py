@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import numpy as np
 
+from bench.combinations import draw
 from bench.ttft.arm import AS_GIVEN, BLEND, FULL, PLAIN, RATIOS, REUSE, SORTED, Arm, blend_at, middle
 from bench.ttft.backend import Request
 from bench.ttft.case import Case
 from bench.ttft.prompts import Ids, Prompt, PromptMaker
-from bench.ttft.stream import draw
 from bench.ttft.sweeps import COMPARE, CONVERSATION
 from blend.settings.defaults import DEFAULTS
 

@@ -10,8 +10,7 @@ import numpy as np
 from bench.cost import ModelShape
 from bench.ttft.arm import FULL, Arm
 from bench.ttft.case import Case
-from bench.ttft.growth import exponent
-from bench.ttft.measured import Measured, flops_share, stages_ms
+from bench.ttft.meter import Measured, flops_share, stages_ms
 from blend.errors import RequestError
 
 
@@ -122,3 +121,21 @@ def _row(case: Case, arm: Arm, own: Sequence[Measured], full_ms: float, shape: M
 
 def _median_ms(own: Sequence[Measured]) -> float:
     return median(one.reply.ttft_ms for one in own)
+
+
+def exponent(lengths: Sequence[float], times: Sequence[float]) -> float | None:
+    """The `e` of `time ~ length ** e` that fits best, by least squares of the logarithms.
+
+    Args:
+        lengths, times: positive, as many of one as of the other.
+
+    Returns:
+        None with fewer than two different lengths.
+
+    >>> round(exponent([1000, 2000, 4000], [3.0, 12.0, 48.0]), 6)
+    2.0
+    """
+    if len(set(lengths)) < 2:
+        return None
+    slope, _ = np.polyfit(np.log(np.asarray(lengths)), np.log(np.asarray(times)), 1)
+    return float(slope)

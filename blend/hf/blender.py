@@ -1,11 +1,11 @@
-"""The blend of one context on a Hugging Face model: realign, select, recompute, correct. The main path.
+"""The blend of one context on a Hugging Face model: realign, select, recompute. The main path.
 
 Axes: `L` layers, `N` context tokens, `H` key/value heads, `D` head size.
 
 Reference: CacheBlend, https://arxiv.org/abs/2405.16444
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from blend.errors import RequestError
 from blend.hf.context import Context, realign_chunks
 from blend.hf.decoder import KVLayout, kv_layout, project, run
 from blend.hf.probe import question_attention
-from blend.maths.correct import Corrector, Identity
 from blend.models.blendable import check_blendable
 from blend.plan.match import ChunkMatcher
 from blend.plan.plan import BlendPlan, make_plan
@@ -28,10 +27,6 @@ from blend.select.base import Selector, SelectorInput
 from blend.select.choose import open_inexact
 from blend.select.selection import Selection, select
 from blend.settings.defaults import DEFAULTS
-
-Keep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a layer and the cached and fresh values [S, H, D] of the selected rows to bool [S]: the rows whose
-fresh values are used at this layer. For rules that drop rows on the way; cold rows are never dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,6 @@ class HFBlend:
         selected: int64 [S], context positions that were computed, ascending, on the CPU.
         computed: bool [N], the same, plus those of the blend that this one tops up.
         exact: bool [N], rows that were taken from chunks and equal a full prefill's.
-        by_layer: positions whose fresh rows were used at each layer: `selected`, unless some were dropped.
     """
 
     cache: DynamicCache
@@ -52,7 +46,6 @@ class HFBlend:
     selected: torch.Tensor
     computed: torch.Tensor
     exact: torch.Tensor
-    by_layer: tuple[torch.Tensor, ...]
 
 
 @torch.no_grad()
@@ -63,8 +56,6 @@ def blend(
     *,
     recompute_ratio: Ratio = DEFAULTS.recompute_ratio,
     selector: str | Selector = DEFAULTS.selector,
-    corrector: Corrector | None = None,
-    keep: Keep | None = None,
     onto: HFBlend | None = None,
 ) -> HFBlend:
     """Blend the KV of a prompt's chunks into context KV. Not thread-safe: one blend at a time.
@@ -75,8 +66,6 @@ def blend(
         chunks: chunk KV, never changed. A chunk of the plan that is missing here is computed cold.
         recompute_ratio: share of context tokens that are computed again, in [0, 1], or "auto".
         selector: rule that picks them, by name or itself.
-        corrector: rule that adjusts the others; none by default.
-        keep: rule that drops selected rows on the way through the layers; none by default.
         onto: a blend of the same context for another question, to be topped up: its computed rows are kept,
             and the rows that the selector picks in addition are computed. It is not changed.
 
@@ -101,10 +90,10 @@ def blend(
         chosen = _select(model, layout, plan, cached, computed, rule, recompute_ratio)
         selected = chosen.positions
     with clock.time("recompute"):
-        blended, by_layer = _recompute(model, plan, cached, selected, corrector or Identity(), keep)
+        blended = _recompute(model, plan, cached, selected)
     stats = _stats(plan, cached, chosen, rule, clock)
     computed = computed.index_fill(0, selected, True)
-    return HFBlend(_cache(model, blended), stats, selected, computed, cached.exact, by_layer)
+    return HFBlend(_cache(model, blended), stats, selected, computed, cached.exact)
 
 
 def _layout(model: PreTrainedModel, plan: BlendPlan) -> KVLayout:
@@ -154,36 +143,23 @@ def _select(
     return select(inputs, rule, cached.cold, computed, ratio, DEFAULTS.max_residual)
 
 
-def _recompute(
-    model: PreTrainedModel,
-    plan: BlendPlan,
-    cached: Context,
-    selected: torch.Tensor,
-    corrector: Corrector,
-    keep: Keep | None,
-) -> tuple[Context, tuple[torch.Tensor, ...]]:
-    """The context with the selected rows computed afresh, layer by layer, and the others corrected."""
+def _recompute(model: PreTrainedModel, plan: BlendPlan, cached: Context, selected: torch.Tensor) -> Context:
+    """The context with the selected rows computed afresh, layer by layer."""
     if not selected.numel():
-        return cached, (selected,) * len(cached.keys)
+        return cached
     keys, values = list(cached.keys), list(cached.values)
-    by_layer: list[torch.Tensor] = []
-    rows, cold = selected.to(cached.keys.device), cached.cold[selected].to(cached.keys.device)
+    rows = selected.to(cached.keys.device)
 
     def attend(
         layer: int, fresh_keys: torch.Tensor, fresh_values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        old_keys, old_values = corrector.correct(
-            plan, keys[layer], values[layer], rows, fresh_keys, fresh_values
-        )
-        fresh = slice(None) if keep is None else cold | keep(layer, values[layer][rows], fresh_values)
-        by_layer.append(rows[fresh].cpu())
-        keys[layer] = old_keys.index_copy(0, rows[fresh], fresh_keys[fresh])
-        values[layer] = old_values.index_copy(0, rows[fresh], fresh_values[fresh])
+        keys[layer] = keys[layer].index_copy(0, rows, fresh_keys)
+        values[layer] = values[layer].index_copy(0, rows, fresh_values)
         return keys[layer], values[layer]
 
     token_ids = torch.tensor(plan.token_ids)[selected]
     run(model, token_ids, selected, torch.arange(plan.num_tokens), attend)
-    return replace(cached, keys=torch.stack(keys), values=torch.stack(values)), tuple(by_layer)
+    return replace(cached, keys=torch.stack(keys), values=torch.stack(values))
 
 
 def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
@@ -196,7 +172,7 @@ def _cache(model: PreTrainedModel, blended: Context) -> DynamicCache:
 def _nothing_known(model: PreTrainedModel, rule: Selector) -> HFBlend:
     stats = BlendStats(selector=rule.name, fallback="no known chunk in the prompt")
     nothing = torch.empty(0, dtype=torch.int64)
-    return HFBlend(DynamicCache(config=model.config), stats, nothing, nothing.bool(), nothing.bool(), ())
+    return HFBlend(DynamicCache(config=model.config), stats, nothing, nothing.bool(), nothing.bool())
 
 
 def _stats(

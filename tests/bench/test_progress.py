@@ -1,42 +1,43 @@
 """How far a run has come, where there is a terminal and where there is none."""
 
-import io
 import sys
 
 import pytest
 
 from bench import progress
-from bench.fidelity.run import Step
 from bench.progress import PlainLines, open_progress
 
-STEPS = [Step(min(1 + n // 2, 5) if n else 0, 5, n, 10, n, 2.0 * n) for n in range(11)]
+
+def shown(capsys: pytest.CaptureFixture[str], counts: list[int], step_s: float = 2.0) -> list[str]:
+    """Lines of a run that has reached these counts, so many seconds apart."""
+    times = iter(step_s * number for number in range(len(counts)))
+    show = PlainLines(lambda: next(times))
+    for done in counts:
+        show(done, 10, "measurements")
+    return capsys.readouterr().err.splitlines()
 
 
-def test_plain_lines_are_few_and_the_first_and_the_last_are_among_them() -> None:
-    out = io.StringIO()
-    show = PlainLines(out)
-    for step in STEPS:
-        show(step)
-    assert out.getvalue().splitlines() == [
-        "question 0/5, 0/10 measurements, no pace yet",
-        "question 5/5, 10/10 measurements, 0:00:00 left",
+def test_plain_lines_are_few_and_the_first_and_the_last_are_among_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 15.0)
+    assert shown(capsys, list(range(11))) == [
+        "0/10 measurements",
+        "8/10 measurements, 0:00:04 left",
+        "10/10 measurements, 0:00:00 left",
     ]
 
 
-def test_every_step_gets_a_line_where_steps_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
-    out = io.StringIO()
-    show = PlainLines(out)
-    for step in STEPS:
-        show(step)
-    assert len(out.getvalue().splitlines()) == len(STEPS)
-    assert "question 3/5, 4/10 measurements, 0:00:12 left\n" in out.getvalue()
+def test_the_pace_is_that_of_this_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, [6, 7, 8], step_s=20.0) == [
+        "6/10 measurements",
+        "7/10 measurements, 0:01:00 left",
+        "8/10 measurements, 0:00:40 left",
+    ]
 
 
-def test_a_run_with_nothing_to_do_says_so() -> None:
-    out = io.StringIO()
-    PlainLines(out)(Step(0, 5, 10, 10, 0, 0.0))
-    assert out.getvalue() == "question 0/5, 10/10 measurements, nothing left\n"
+def test_a_run_with_nothing_to_do_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, [10]) == ["10/10 measurements"]
 
 
 def test_a_terminal_gets_a_bar_and_standard_output_stays_clean(
@@ -47,5 +48,5 @@ def test_a_terminal_gets_a_bar_and_standard_output_stays_clean(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with open_progress() as show:
         assert not isinstance(show, PlainLines)
-        show(STEPS[5])
+        show(5, 10, "measurements")
     assert capsys.readouterr().out == ""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bench.fidelity.backend import Outcome, Reference
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from bench.fidelity.question import LabPrompt
 from tests.blend.text.conftest import byte_level
 

@@ -1,6 +1,5 @@
 """What a codec adds: measured once for each question, and never twice."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,17 +7,17 @@ import pytest
 import torch
 
 from bench.fidelity.backend import Reference
-from bench.fidelity.codec_run import CodecJournal, CodecScore, cost_of, run
-from bench.fidelity.measures import kl_per_token
+from bench.fidelity.codec_run import CodecScore, cost_of, run
+from bench.fidelity.journal import Journal
 from bench.fidelity.question import LabPrompt
 from blend.chunks.chunk import ChunkKV, make_record
-from blend.errors import RequestError
+from blend.maths.kl import kl_per_token
+from tests.bench.fidelity.conftest import HEADER
 
 PROMPTS = [
     LabPrompt(key, (1,), ((2, 3),), (4,), (), (5,), ("yes",), ((6, 7),)) for key in ("one", "two", "three")
 ]
 CHUNK = ChunkKV(make_record("m", (1,), (2, 3)), torch.ones(1, 2, 1, 2), torch.ones(1, 2, 1, 2))
-HEADER: dict[str, object] = {"seed": 0}
 
 
 class Scaling:
@@ -56,12 +55,22 @@ def scaled(factor: float) -> Callable[[ChunkKV], ChunkKV]:
 CODECS = {"same": scaled(1.0), "less": scaled(0.5), "more": scaled(1.5)}
 
 
-def test_distances_are_those_between_the_two_blends_and_full_prefill() -> None:
-    scores = run(Scaling(), PROMPTS, CODECS, CodecJournal(None, HEADER), 4)
-    assert [(one.question, one.codec) for one in scores] == [
-        (prompt.key, name) for name in CODECS for prompt in PROMPTS
-    ]
-    by_codec = {name: cost_of([one for one in scores if one.codec == name]) for name in CODECS}
+def measured(backend: Scaling, path: Path) -> dict[str, list[CodecScore]]:
+    with Journal(path, HEADER, CodecScore.from_json) as journal:
+        return run(backend, PROMPTS, CODECS, journal, 4)
+
+
+def known(path: Path) -> int:
+    with Journal(path, HEADER, CodecScore.from_json) as journal:
+        return len(journal.scores((prompt.key, name) for prompt in PROMPTS for name in CODECS))
+
+
+def test_distances_are_those_between_the_two_blends_and_full_prefill(tmp_path: Path) -> None:
+    scores = measured(Scaling(), tmp_path / "journal.jsonl")
+    assert {name: [one.question for one in own] for name, own in scores.items()} == {
+        name: [prompt.key for prompt in PROMPTS] for name in CODECS
+    }
+    by_codec = {name: cost_of(own) for name, own in scores.items()}
     full, unpacked = logprobs(2.0, 1), logprobs(1.0, 1)
     for name, weight in (("same", 1.0), ("less", 0.5), ("more", 1.5)):
         packed, cost = logprobs(weight, 1), by_codec[name]
@@ -77,22 +86,13 @@ def test_distances_are_those_between_the_two_blends_and_full_prefill() -> None:
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path, stop: int, torn: bool) -> None:
     path = tmp_path / "journal.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        run(Scaling(stop), PROMPTS, CODECS, CodecJournal(path, HEADER), 4)
+        measured(Scaling(stop), path)
     if torn:
         path.write_text(path.read_text()[:-3])
-    known = len(CodecJournal(path, HEADER).scores)
+    num_known = known(path)
     backend = Scaling()
-    scores = run(backend, PROMPTS, CODECS, CodecJournal(path, HEADER), 4)
-    assert scores == run(Scaling(), PROMPTS, CODECS, CodecJournal(None, HEADER), 4)
-    assert len(backend.asked) <= len(PROMPTS) * len(CODECS) - known + len(PROMPTS)
+    assert measured(backend, path) == measured(Scaling(), tmp_path / "whole.jsonl")
+    assert len(backend.asked) <= len(PROMPTS) * len(CODECS) - num_known + len(PROMPTS)
     again = Scaling()
-    run(again, PROMPTS, CODECS, CodecJournal(path, HEADER), 4)
+    measured(again, path)
     assert not again.asked
-
-
-def test_the_journal_of_another_run_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    CodecJournal(path, HEADER).add(CodecScore("one", "raw", 0.1, 0.1, 0.0))
-    with pytest.raises(RequestError, match="is another run's: got .*0.*, expected .*1"):
-        CodecJournal(path, {"seed": 1})
-    assert len(path.read_text().splitlines()) == 2 and json.loads(path.read_text().splitlines()[0]) == HEADER

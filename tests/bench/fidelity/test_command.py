@@ -1,16 +1,14 @@
 """`kvblend bench fidelity` from its arguments to its files, with a backend that has no model."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from api.cli.main import main
 from bench.fidelity import command as fidelity
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from blend.errors import RequestError
 from tests.bench.fidelity.test_questions import NQ, write
 
@@ -22,15 +20,13 @@ def registry(names: Sequence[str] | None, ratios: Sequence[float]) -> list[Metho
     chosen = names or ("random", "cacheblend")
     if "nonsense" in chosen:
         raise RequestError("got method 'nonsense', expected another")
-    floor = Method("no context", "none", None, None, 0.0)
-    return [floor, *(Method(name, "alone", name, None, ratio) for name in chosen for ratio in ratios)]
+    floor = Method("no context", "none", None, 0.0)
+    return [floor, *(Method(name, "alone", name, ratio) for name in chosen for ratio in ratios)]
 
 
 @pytest.fixture(autouse=True)
 def without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("bench.fidelity.methods")
-    module.methods = registry  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bench.fidelity.methods", module)
+    monkeypatch.setattr("bench.fidelity.methods.methods", registry)
     monkeypatch.setitem(fidelity.BACKENDS, "hf", "tests.reference.random_backend:RandomBackend")
 
 
@@ -86,7 +82,7 @@ def test_the_folder_holds_everything_and_a_second_run_adds_to_it(
 
     assert main([*argv, "--out", str(out), "--questions", "5", "--methods", "random,other"]) == 0
     captured = capsys.readouterr()
-    assert "question 0/5, 9/25 measurements" in captured.err
+    assert "9/25 measurements" in captured.err
     result = json.loads((out / "result.json").read_text())
     assert {key: result[key] for key in ("n", "baseline")} == {"n": 5, "baseline": None}
     assert [one["method"]["name"] for one in result["summaries"]][1:] == [

@@ -21,8 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from bench.fidelity.backend import Outcome, Reference
 from bench.fidelity.engine_backend import EngineBackend
 from bench.fidelity.hf_backend import HFBackend
-from bench.fidelity.method import Method
-from bench.fidelity.methods import LED, methods
+from bench.fidelity.methods import LED, Method, methods
 from bench.fidelity.question import LabPrompt
 from bench.fidelity.run import LabSettings, prompt_builder
 from bench.fidelity.scores import score
@@ -211,7 +210,7 @@ def test_calibrating_the_engine_gives_the_curve_of_the_reference(lab: Lab) -> No
         prompt = build(question)
         given = lab.hf.reference(prompt, CALIBRATION_TOKENS)
         for ratio in RATIOS:
-            method = Method("calibration", LED, DEFAULTS.selector, None, ratio)
+            method = Method("calibration", LED, DEFAULTS.selector, ratio)
             scores = score(prompt, given, method, lab.hf.measure(prompt, given, method))
             expected[ratio].append(scores.kl_mean)
     print(found.curve, expected)

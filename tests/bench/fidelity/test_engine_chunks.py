@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.fidelity.engine_chunks import EngineChunks
-from bench.fidelity.lab_chunks import ChunkSource
+from bench.fidelity.hf_chunks import ChunkSource
 from bench.fidelity.question import LabPrompt
 from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.errors import RequestError
@@ -86,7 +86,7 @@ def expected(
     def compute(model: Any, records: Sequence[ChunkRecord], known: Mapping[Any, Any] | None = None) -> Any:
         return [kv(record) for record in records]
 
-    monkeypatch.setattr("bench.fidelity.lab_chunks.compute_chunks", compute)
+    monkeypatch.setattr("bench.fidelity.hf_chunks.compute_chunks", compute)
     model: Any = None
     source = ChunkSource(model, "f", TOKENIZER).of(prompt, kind)
     return {(c.record.prefix_ids, c.record.token_ids): c.keys[0, :, 0, 0].tolist() for c in source}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.fidelity.journal import Journal
+from bench.fidelity.scores import Scores
 from blend.errors import RequestError
 from tests.bench.fidelity.conftest import HEADER, METHODS
 from tests.bench.fidelity.test_summary import one
@@ -19,22 +20,22 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, *questions: str) -> None:
-    with Journal(path, HEADER) as journal:
+    with Journal(path, HEADER, Scores.from_json) as journal:
         for question in questions:
             journal.add(one(question, METHOD, 1.5, selected=(1, 2), key_error=(0.5,)))
 
 
 def keys(path: Path) -> list[str]:
-    with Journal(path, HEADER) as journal:
-        return [scores.question for scores in journal.scores(["a", "b", "c"], METHODS)]
+    with Journal(path, HEADER, Scores.from_json) as journal:
+        return [one.question for one in journal.scores((key, METHOD) for key in ("a", "b", "c"))]
 
 
 def test_what_was_written_is_known_again(path: Path) -> None:
     write(path, "a", "b")
-    with Journal(path, HEADER) as journal:
+    with Journal(path, HEADER, Scores.from_json) as journal:
         assert ("a", METHOD) in journal and ("c", METHOD) not in journal
         assert ("a", replace(METHOD, ratio=0.2)) not in journal
-        assert journal.scores(["b"], [METHOD])[0].selected == (1, 2)
+        assert journal.scores([("b", METHOD)])[0].selected == (1, 2)
     write(path, "c")
     assert keys(path) == ["a", "b", "c"]
 
@@ -56,14 +57,14 @@ def test_a_run_killed_while_it_wrote_the_header_begins_anew(path: Path) -> None:
 
 def test_a_journal_of_other_settings_is_refused_by_name(path: Path) -> None:
     write(path, "a")
-    with pytest.raises(RequestError, match=r"got max_tokens 9 \(there: 4\), seed 1 \(there: 0\); give"):
-        Journal(path, replace(HEADER, max_tokens=9, seed=1))
+    with pytest.raises(RequestError, match=r"got max_tokens 9 \(there: 4\), seed 1 \(there: 0\); use"):
+        Journal(path, replace(HEADER, max_tokens=9, seed=1), Scores.from_json)
     assert keys(path) == ["a"]
 
 
 def test_the_same_model_and_data_under_other_names_go_on(path: Path) -> None:
     write(path, "a")
-    with Journal(path, replace(HEADER, model="elsewhere", data="other.jsonl")) as journal:
+    with Journal(path, replace(HEADER, model="elsewhere", data="other.jsonl"), Scores.from_json) as journal:
         assert ("a", METHOD) in journal
 
 
@@ -73,24 +74,24 @@ def test_a_damaged_line_in_the_middle_is_named(path: Path, line: str) -> None:
     with path.open("a") as file:
         file.write(line)
     with pytest.raises(RequestError, match="line 3 of .* is damaged"):
-        Journal(path, HEADER)
+        Journal(path, HEADER, Scores.from_json)
 
 
 def test_a_file_that_is_no_journal_is_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("my notes\n")
     with pytest.raises(RequestError, match="is no journal of a run"):
-        Journal(path, HEADER)
+        Journal(path, HEADER, Scores.from_json)
     assert path.read_text() == "my notes\n"
 
 
 def test_two_runs_cannot_write_one_journal(path: Path) -> None:
-    with Journal(path, HEADER), pytest.raises(RequestError, match="another run is writing"):
-        Journal(path, HEADER)
+    with Journal(path, HEADER, Scores.from_json), pytest.raises(RequestError, match="another run is writing"):
+        Journal(path, HEADER, Scores.from_json)
     assert keys(path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_the_callers_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="cannot write"):
-        Journal(tmp_path / "file" / "journal.jsonl", HEADER)
+        Journal(tmp_path / "file" / "journal.jsonl", HEADER, Scores.from_json)

@@ -1,36 +1,30 @@
 """Pictures are written, and show what was measured."""
 
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from bench import plot as figure
 from bench.fidelity import plots
 from bench.fidelity.journal import Journal
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from bench.fidelity.plots import plot_kl, plot_layer_errors, plot_picks
 from bench.fidelity.question import Question
 from bench.fidelity.run import LabSettings, prompt_builder, run
 from bench.fidelity.scores import Scores
 from bench.fidelity.summary import summarise
-from bench.plot import check_plots
-from blend.errors import RequestError
 from tests.bench.fidelity.conftest import HEADER, METHODS
 from tests.reference.random_backend import RandomBackend
 
 MANY = [
-    Method(f"method {number}", "alone", "x", None, ratio)
-    for number in range(13)
-    for ratio in (0.05, 0.15, 1.0)
+    Method(f"method {number}", "alone", "x", ratio) for number in range(13) for ratio in (0.05, 0.15, 1.0)
 ]
 
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory, questions: list[Question]) -> list[Scores]:
-    with Journal(tmp_path_factory.mktemp("run") / "journal.jsonl", HEADER) as journal:
+    with Journal(tmp_path_factory.mktemp("run") / "journal.jsonl", HEADER, Scores.from_json) as journal:
         return run(RandomBackend(), questions, [*METHODS, *MANY], journal)
 
 
@@ -71,14 +65,3 @@ def test_a_name_with_several_kinds_of_chunks_gets_a_line_for_each(scores: list[S
         "random, chunks alone": 2,
         "random, chunks prefixed": 1,
     }
-
-
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_plots()
-
-    def find_nothing(name: str) -> ModuleSpec | None:
-        return None
-
-    monkeypatch.setattr(figure, "find_spec", find_nothing)
-    with pytest.raises(RequestError, match=r"pip install 'kvblend\[bench\]'"):
-        plot_kl([], Path("never.png"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from bench.fidelity.question import Question
 from bench.fidelity.run import LabSettings, prompt_builder
 from bench.fidelity.scores import Scores, score
@@ -14,7 +14,7 @@ from blend.errors import ModelError
 from tests.bench.fidelity.conftest import METHODS
 from tests.reference.random_backend import RandomBackend
 
-EVERYTHING = Method("all", "alone", "all", None, 1.0)
+EVERYTHING = Method("all", "alone", "all", 1.0)
 
 
 def scored(question: Question, method: Method) -> Scores:

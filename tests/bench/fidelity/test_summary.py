@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.fidelity.method import Method
+from bench.fidelity.methods import Method
 from bench.fidelity.scores import Scores
 from bench.fidelity.summary import summarise
 
-OURS, THEIRS = Method("ours", "alone", "x", None, 0.15), Method("base", "alone", "y", None, 0.15)
+OURS, THEIRS = Method("ours", "alone", "x", 0.15), Method("base", "alone", "y", 0.15)
 
 
 def one(question: str, method: Method, kl: float, **others: object) -> Scores:

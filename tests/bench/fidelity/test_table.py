@@ -7,6 +7,7 @@ import pytest
 from bench.fidelity.journal import Journal
 from bench.fidelity.question import Question
 from bench.fidelity.run import run
+from bench.fidelity.scores import Scores
 from bench.fidelity.summary import Summary, summarise
 from bench.fidelity.table import render_table
 from tests.bench.fidelity.conftest import HEADER, METHODS
@@ -16,7 +17,7 @@ from tests.reference.random_backend import RandomBackend
 
 @pytest.fixture
 def summaries(tmp_path: Path, questions: list[Question]) -> list[Summary]:
-    with Journal(tmp_path / "journal.jsonl", HEADER) as journal:
+    with Journal(tmp_path / "journal.jsonl", HEADER, Scores.from_json) as journal:
         return summarise(run(RandomBackend(), questions, METHODS, journal), "random")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from api.cli.main import main
 from bench.load import command as load
-from bench.load.arms import run_beside
+from bench.load.arms import run_one_blend
 from bench.load.workload import Corpus
 from blend.errors import EngineNotReady, RequestError
 from tests.support.fake_vllm import FakeVllm
@@ -40,7 +40,7 @@ def test_both_arms_get_the_same_requests_at_each_rate(
     assert all((one["blended_share"] > 0) == (one["arm"] == "blend") for one in runs)
     by_arm = {one["arm"]: one["ttft_ms"]["p50"] for one in runs[:2]}
     assert by_arm["full"] > by_arm["blend"]
-    assert table[0].split()[:2] == ["requests/s", "arm"]
+    assert table[0].split()[:2] == ["arm", "requests/s"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["result.json", "table.txt"]
 
     salts = [body["cache_salt"] for _, body in peer.bodies[2:]]  # the first two warm up
@@ -85,7 +85,7 @@ def test_a_long_answer_that_is_too_short_is_an_error_and_so_is_one_that_fails(
     peer.next_s = 0.005
 
     def watch(decode_tokens: int, corpus: Corpus = CORPUS) -> None:
-        asyncio.run(run_beside(url, corpus, 2, 1, decode_tokens, 0, 5.0))
+        asyncio.run(run_one_blend(url, corpus, 2, 1, decode_tokens, 0, 5.0))
 
     with pytest.raises(RequestError, match="--decode-tokens"):
         watch(17)

@@ -50,8 +50,10 @@ def test_every_question_has_its_passage_and_others_fill_up(data: Path, corpus: P
 
 def test_ranks_are_counted_for_every_method(data: Path, corpus: Path, tmp_path: Path) -> None:
     material = read_material(data, corpus, passages=40, questions=3, seed=0)
-    told: list[str] = []
-    arms = find_all(make_collection(tmp_path, material, WordEmbedder(), told.append), material)
+    told: list[tuple[int, int, str]] = []
+    arms = find_all(
+        make_collection(tmp_path, material, WordEmbedder(), lambda *count: told.append(count)), material
+    )
     assert [arm.name.split(",")[0] for arm in arms] == ["dense", "dense", "dense", "bm25", "fused"]
     by_words = next(arm for arm in arms if arm.name == "bm25")
     assert by_words.ranks == (1, 1, 1)
@@ -60,7 +62,7 @@ def test_ranks_are_counted_for_every_method(data: Path, corpus: Path, tmp_path: 
     assert flat.of_exact == 1.0
     assert flat.ranks == arms[0].ranks
     assert all(len(arm.ms) == 3 for arm in arms)
-    assert told == ["embedded 40 of 40 passages"]
+    assert told == [(40, 40, "passages embedded")]
     assert "100.0%" in render(arms)
 
 
@@ -75,11 +77,11 @@ class Echo:
 
 def test_a_re_ranker_is_an_arm_of_its_own(data: Path, corpus: Path, tmp_path: Path) -> None:
     material = read_material(data, corpus, passages=40, questions=3, seed=0)
-    made = make_collection(tmp_path, material, WordEmbedder(), lambda line: None, tmp_path / "kept")
+    made = make_collection(tmp_path, material, WordEmbedder(), lambda *count: None, tmp_path / "kept")
     *_, fused, read_again = find_all(made, material, [Echo()])
     assert (fused.name, read_again.name) == ("fused", "fused, re-ranked by echo")
     assert read_again.ranks == (1, 1, 1) and read_again.of_exact is None
-    again = make_collection(tmp_path, material, WordEmbedder(), lambda line: None, tmp_path / "kept")
+    again = make_collection(tmp_path, material, WordEmbedder(), lambda *count: None, tmp_path / "kept")
     assert made.passages_per_s and again.passages_per_s is None
 
 

@@ -92,4 +92,4 @@ def test_the_command_prints_table_and_line_and_keeps_both(
 
 def test_more_combinations_than_there_are_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "soak", "--pool", "3", "--passages", "2", "--combinations", "7"]) == 1
-    assert "got 7 combinations to make, expected at most 6" in capsys.readouterr().err
+    assert "got 7 combinations, expected at most 6" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 
 from api.cli.main import main
 from bench.fidelity.codec_run import CodecCost
-from bench.redis_process import redis_at, redis_program
+from bench.processes import redis_program, redis_server
 from bench.store.codecs import CodecFigures, measure_codecs
 from bench.store.command import TIERS, add_parser, tiers_of
 from bench.store.plot import plot_frontier
@@ -91,11 +91,11 @@ def test_which_tiers_are_measured(flags: list[str], expected: list[str] | str) -
 def test_a_redis_of_its_own_answers_and_ends() -> None:
     if redis_program() is None:
         pytest.skip("no redis-server")
-    with redis_at(None) as url, redis.Redis.from_url(url) as client:
+    with redis_server(None) as url, redis.Redis.from_url(url) as client:
         assert client.ping()
     with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
         client.ping()
-    with redis_at("redis://elsewhere") as url:
+    with redis_server("redis://elsewhere") as url:
         assert url == "redis://elsewhere"
 
 

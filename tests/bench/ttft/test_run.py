@@ -7,9 +7,9 @@ import pytest
 from bench.ttft import run as run_module
 from bench.ttft.arm import AS_GIVEN, BLEND, FULL, PLAIN, REUSE, SORTED, blend_at
 from bench.ttft.case import DISK_COLD, Case
-from bench.ttft.processes import Threads
+from bench.ttft.cpu import Threads
 from bench.ttft.prompts import PromptMaker, built_in_texts
-from bench.ttft.run import Outcome, Plan, run
+from bench.ttft.run import Outcome, Plan, run, shares
 from bench.ttft.script import Script
 from bench.ttft.summary import Summary, summarise
 from blend.errors import RequestError
@@ -144,3 +144,8 @@ def test_engines_with_different_threads_are_not_measured(monkeypatch: pytest.Mon
     monkeypatch.setattr(FakeEngines, "device", "cpu")
     with pytest.raises(RequestError, match="got engines with different threads"):
         measure(FakeEngines(), Plan("compare", (CASE,), 1, 0))
+
+
+def test_all_of_a_stream_is_asked() -> None:
+    assert sum(shares(20, 6)) == 20
+    assert shares(2, 5) == [0, 0, 1, 0, 1]

@@ -6,7 +6,7 @@ from bench.cost import blend_flops, full_flops
 from bench.ttft.arm import FULL, Arm, blend_at
 from bench.ttft.backend import Reply
 from bench.ttft.case import Case
-from bench.ttft.measured import Measured
+from bench.ttft.meter import Measured
 from bench.ttft.summary import growth, summarise
 from blend.errors import RequestError
 from blend.report.stats import BlendStats, StageTimes
@@ -57,7 +57,7 @@ def test_medians_and_what_follows_from_them() -> None:
     assert (blend.ttft_ms_median, blend.cpu_ms_median, blend.num) == (105, 52.5, 5)
     assert blend.ttft_ms_p90 == pytest.approx(110 + 0.6 * (900 - 110))
     assert blend.speedup == 10
-    flops = blend_flops(SHAPE, selector("question-late"), [range(10)] * SHAPE.num_layers, 100, 20)
+    flops = blend_flops(SHAPE, selector("question-late"), range(10), 100, 20)
     assert blend.bound == pytest.approx(full_flops(SHAPE, 120) / flops)
     # The bound of the same prompt: the counted FLOPs of both arms over the measured full prefill.
     bound_ms = full.ttft_ms_median * flops / full_flops(SHAPE, 120)

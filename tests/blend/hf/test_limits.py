@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 from blend.chunks.chunk import ChunkKV, make_record
 from blend.errors import ModelError, NotBlendable, RequestError
 from blend.hf import blend, compute_chunk, compute_chunks
-from blend.plan.plan import BlendPlan
 from tests.conftest import RandomIds
 from tests.reference.prefill import decode_selected, full_prefill, greedy, rows_of
 from tests.reference.tiny_models import ODD_FAMILIES, tiny_model
@@ -169,42 +168,6 @@ def test_chunks_are_never_written_to(model: PreTrainedModel, random_ids: RandomI
     for chunk, (keys, values) in zip(chunks, before, strict=True):
         assert torch.equal(chunk.keys, keys)
         assert torch.equal(chunk.values, values)
-
-
-class TowardsFresh:
-    """Shifts rows by the mean fresh value: a correction with an effect that is easy to see."""
-
-    name = "towards-fresh"
-
-    def correct(
-        self,
-        plan: BlendPlan,
-        cached_keys: torch.Tensor,
-        cached_values: torch.Tensor,
-        selected: torch.Tensor,
-        fresh_keys: torch.Tensor,
-        fresh_values: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return cached_keys, cached_values + fresh_values.mean(0)
-
-
-def test_a_corrector_acts_at_each_layer_before_that_layers_attention(
-    llama: PreTrainedModel, random_ids: RandomIds
-) -> None:
-    a, b = chunks_of(llama, (), random_ids(24), random_ids(17))
-    prompt = (*a.record.token_ids, *b.record.token_ids, 1)
-    plain, corrected = (
-        blend(llama, prompt, [a, b], recompute_ratio=0.3, selector="first", corrector=corrector)
-        for corrector in (None, TowardsFresh())
-    )
-    kept = torch.ones(41, dtype=torch.bool)
-    kept[plain.selected] = False
-    plain_values, values = rows_of(plain.cache)[1], rows_of(corrected.cache)[1]
-    shift = values[:, plain.selected].mean(1, keepdim=True)
-    assert_close(values[:, kept], plain_values[:, kept] + shift)
-    # What is fresh at layer 1 came out of layer 0's attention to corrected rows.
-    assert torch.equal(values[0, plain.selected], plain_values[0, plain.selected])
-    assert not torch.allclose(values[1, plain.selected], plain_values[1, plain.selected], atol=1e-2)
 
 
 def test_eager_attention_gives_what_sdpa_gives(random_ids: RandomIds) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.load.serve_process import http_process
+from bench.processes import http_server
 from blend.errors import EngineNotReady
 
 HEALTHY = """
@@ -24,7 +24,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[-1])), Answer).serve_forever()
 
 
 def test_it_is_waited_for_and_stopped_also_after_an_error(tmp_path: Path) -> None:
-    with suppress(KeyError), http_process([sys.executable, "-c", HEALTHY], tmp_path / "log") as url:
+    with suppress(KeyError), http_server([sys.executable, "-c", HEALTHY], tmp_path / "log") as url:
         assert httpx.get(f"{url}/health").status_code == 200
         raise KeyError
     with pytest.raises(httpx.ConnectError):
@@ -36,6 +36,6 @@ def test_one_that_ends_says_why(tmp_path: Path) -> None:
     broken = [sys.executable, "-c", "raise SystemExit('no such collection')"]
     with (
         pytest.raises(EngineNotReady, match="(?s)did not start.*no such collection"),
-        http_process(broken, tmp_path / "log"),
+        http_server(broken, tmp_path / "log"),
     ):
         pass

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from bench.fidelity.kinds import records_of
-from bench.fidelity.method import WRONG
+from bench.fidelity.methods import WRONG
 from bench.fidelity.question import Ids, LabPrompt
 from blend.chunks.chunk import ChunkKV, ChunkRecord, PositionGap, make_record
 from blend.hf.chunks import Behind, compute_chunks

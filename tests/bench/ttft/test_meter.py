@@ -6,7 +6,7 @@ from bench.cost import blend_flops, full_flops
 from bench.ttft.arm import AS_GIVEN, FULL, Arm, blend_at
 from bench.ttft.backend import Reply
 from bench.ttft.case import Case
-from bench.ttft.measured import Measured, flops_share, stages_ms
+from bench.ttft.meter import Measured, flops_share, stages_ms
 from blend.report.stats import BlendStats, StageTimes, TokenCounts
 from blend.select import selector
 from tests.reference.fake_engines import SHAPE
@@ -40,12 +40,12 @@ def test_a_prefix_hit_costs_the_rest_only() -> None:
 def test_a_blend_costs_what_was_recomputed_the_probe_and_the_suffix() -> None:
     share = flops_share(SHAPE, measured(blend_at(0.02), 100, BLENDED))
     rule = selector("question-late")
-    assert share == blend_flops(SHAPE, rule, [(7, 9)] * SHAPE.num_layers, 100, 20) / full_flops(SHAPE, 120)
+    assert share == blend_flops(SHAPE, rule, (7, 9), 100, 20) / full_flops(SHAPE, 120)
 
 
 def test_a_blend_that_was_found_costs_no_probe() -> None:
     share = flops_share(SHAPE, measured(blend_at(0.02, "again"), 112, AGAIN))
-    assert share == blend_flops(SHAPE, None, [()] * SHAPE.num_layers, 112, 8) / full_flops(SHAPE, 120)
+    assert share == blend_flops(SHAPE, None, (), 112, 8) / full_flops(SHAPE, 120)
     assert share < flops_share(SHAPE, measured(blend_at(0.02), 100, BLENDED))
 
 

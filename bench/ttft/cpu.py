@@ -1,12 +1,17 @@
-"""Processes seen from outside: their CPU time, and which threads computed, on which cores."""
+"""The engines' processes seen from outside: their CPU time, and which threads compute on which cores.
+
+Times of two engines are compared only if both compute with as many threads on the same cores.
+"""
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
+
+from blend.errors import RequestError
 
 BUSY_SHARE = 0.05
 """A thread computed when it used that share of the busiest one's time: the threads of a model share its
@@ -18,6 +23,8 @@ LOOK_S = 0.25
 QUIET_SHARE = 0.05
 """Of one core's time: what waiting processes may use."""
 MOST_WAIT_S = 10.0
+IDLE_SHARE = 0.02
+"""An engine that waits may use that share of the CPU time of the one that answers, and is not mentioned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +124,51 @@ class ThreadWatch:
                         cores = frozenset(os.sched_getaffinity(thread.id))  # takes a thread's id as well
                         found[thread.id] = _Thread(thread.user_time + thread.system_time, cores)
         return found
+
+
+def check_binding(threads: Mapping[str, Threads | None]) -> Threads:
+    """What all engines have.
+
+    Args:
+        threads: those that were seen computing full prefills, by engine; None where none could be told.
+
+    Raises:
+        RequestError: they differ, or were not seen.
+    """
+    first = next(iter(threads.values()))
+    if first is None or any(one != first for one in threads.values()):
+        raise RequestError(
+            f"got engines with different threads, {describe(threads)}; expected the same, or times cannot be "
+            "compared: set VLLM_CPU_OMP_THREADS_BIND to the cores of both, such as 0-1, on a quiet machine"
+        )
+    return first
+
+
+def describe(threads: Mapping[str, Threads | None]) -> str:
+    """The engines' threads and cores, in a line.
+
+    >>> describe({"plain": Threads(2, (0, 1)), "blend": Threads(1, (0,))})
+    'plain: 2 threads on cores 0,1; blend: 1 threads on cores 0'
+    """
+    return "; ".join(
+        f"{name}: {one.num} threads on cores {','.join(map(str, one.core_ids))}"
+        if one
+        else f"{name}: not seen"
+        for name, one in threads.items()
+    )
+
+
+def disturbance(idle_share: Mapping[str, float]) -> str | None:
+    """What is wrong with engines that should have waited, or None.
+
+    Args:
+        idle_share: CPU time of each engine while another one answered, over that one's.
+
+    >>> disturbance({"plain": 0.001, "blend": 0.25})
+    'blend used 25 % of the CPU time of the engine that it waited for: times are too long'
+    """
+    loud = {name: share for name, share in idle_share.items() if share > IDLE_SHARE}
+    if not loud:
+        return None
+    names = ", ".join(f"{name} used {share:.0%}".replace("%", " %") for name, share in loud.items())
+    return f"{names} of the CPU time of the engine that it waited for: times are too long"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.fidelity.resample import RESAMPLES, mean_interval, ratio_interval, sign_flip_p
+from bench.fidelity.intervals import RESAMPLES, mean_interval, ratio_interval, sign_flip_p
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
 
