@@ -1,4 +1,4 @@
-"""What the arguments of benchmarks have in common: kinds of numbers, and the chunks that are measured."""
+"""Arguments that benchmarks share: types of numbers, the chunks that are measured, where results go."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ def add_chunks(parser: argparse.ArgumentParser, pool: int) -> None:
     """The model, and the chunks that are cut for it.
 
     Args:
-        pool: how many, unless the user says so.
+        pool: how many by default.
     """
     add = parser.add_argument
     add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
@@ -23,7 +23,7 @@ def add_questions(parser: argparse.ArgumentParser, num: int, *, required: bool) 
     """The model, and the questions of a data file that it is asked.
 
     Args:
-        num: most questions, unless the user says so.
+        num: most questions by default.
     """
     add = parser.add_argument
     add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
@@ -35,10 +35,16 @@ def add_questions(parser: argparse.ArgumentParser, num: int, *, required: bool) 
 
 
 def add_ending(parser: argparse.ArgumentParser) -> None:
-    """The seed, and where results go."""
+    """The seed, and where the results go."""
     add = parser.add_argument
-    add("--seed", type=not_negative, default=0, help="of what is drawn (default: %(default)s)")
-    add("--out", type=Path, default=None, metavar="FOLDER", help="for table, plots and result.json")
+    add("--seed", type=not_negative, default=0, help="of random choices (default: %(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="for table.txt, result.json, plots and journal",
+    )
     add("--json", action="store_true", help="print the JSON line alone")
 
 
@@ -91,8 +97,8 @@ def exponent(value: str) -> float:
 
 
 def seconds(value: str) -> float:
-    """More than none."""
-    return _number(value, 1e-3, 1e6, "seconds, more than none")
+    """A duration above zero."""
+    return _number(value, 1e-3, 1e6, "seconds, above zero")
 
 
 def rates(value: str) -> tuple[float, ...]:

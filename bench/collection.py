@@ -1,4 +1,4 @@
-"""A collection whose chunks are given, made by the precompute job that users run."""
+"""A collection of given chunks, built by the precompute job that users run."""
 
 import sys
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ def make_collection(
     """Write each text into a file of its own, and run the job on them.
 
     Args:
-        texts: different ones, none longer than `chunk_tokens`, without white space at their ends; the
-            collection's chunks are these, in this order.
-        store: the engine's.
-        report: standard error when None, where it does not mix with results.
+        texts: the chunks, in their order: all different, at most `chunk_tokens` long, without white space at
+            their ends.
+        store: the folder of the engine's store.
+        report: receives the job's events; None prints them to standard error.
     """
     with TemporaryDirectory() as place:
         folder = Path(place)
@@ -37,5 +37,5 @@ def make_collection(
             (folder / f"{number:06}.txt").write_text(text, encoding="utf-8")
         config = PrecomputeConfig(folder, store, NAME, chunk_tokens)
         finished = Precompute(engine, embedder, config, report or PlainLines(sys.stderr, sys.stderr)).run()
-    assert finished.chunks == len(texts), "a text is a chunk: the splitter has cut one, or two are the same"
+    assert finished.chunks == len(texts), "each text is one chunk: the splitter cut one, or two are equal"
     return finished

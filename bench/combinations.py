@@ -11,7 +11,7 @@ Combination = tuple[int, ...]
 
 
 def novel_combinations(num_chunks: int, size: int, rng: Random) -> Iterator[Combination]:
-    """Ordered choices of different chunks, each once, in random order, until there is no other.
+    """Ordered choices of different chunks, each once, in random order, until all have come.
 
     >>> len(list(novel_combinations(4, 2, Random(0))))
     12
@@ -25,16 +25,16 @@ def novel_combinations(num_chunks: int, size: int, rng: Random) -> Iterator[Comb
 
 
 ZIPF = 1.0
-"""Exponent of Zipf's law: the chunk of popularity rank k is asked for k times less often than the first."""
+"""Exponent of Zipf's law: the chunk of popularity rank k is drawn k times less often than the first."""
 
 
 def draw(num_chunks: int, size: int, rng: np.random.Generator, exponent: float = ZIPF) -> tuple[int, ...]:
-    """Different chunks as they were drawn, where the chunk of rank `n` is as popular as `n ** -exponent`.
+    """Different chunks, drawn with weights `rank ** -exponent`.
 
     Args:
         num_chunks: to draw from; chunk 0 has rank 1, and is the most popular one.
         size: how many to draw, at most `num_chunks`.
-        exponent: 0 makes all alike.
+        exponent: 0 gives all chunks the same weight.
 
     >>> sorted(draw(3, 3, np.random.default_rng(0)))
     [0, 1, 2]

@@ -17,7 +17,7 @@ from blend.select.base import MAX_PROBE_TOKENS, Selector, layers_of
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What of a model's sizes its FLOPs depend on.
+    """The sizes of a model that its FLOPs depend on.
 
     Attributes:
         layer_weights: weights of a layer's matrices that a token passes.
@@ -34,7 +34,7 @@ class ModelShape:
 
 
 def shape_of(model: PreTrainedModel) -> ModelShape:
-    """Sizes of a Hugging Face decoder whose layers are all alike and dense."""
+    """Sizes of a Hugging Face decoder of equal, dense layers."""
     config = model.config
     layer = model.get_decoder().layers[0]  # type: ignore[no-untyped-call]
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -72,11 +72,11 @@ def blend_flops(
     num_context: int,
     num_suffix: int,
 ) -> int:
-    """A blend and the suffix behind it, done as the engine does it.
+    """A blend and the suffix behind it, as the engine computes them.
 
-    The layers below a probe layer are computed for all rows and serve the selected ones too; of the last
-    layer only the projections are computed, since nobody reads what it gives for context tokens, and of the
-    question probe's last layer only what its attention weights.
+    The layers below a probe layer are computed for all rows, the selected ones among them. Of the last layer
+    only the projections are computed: its output for context tokens is not used. Of the question probe's
+    last layer only the attention weights are computed.
 
     Args:
         selector: None when only gaps are recomputed.
@@ -109,7 +109,7 @@ def _pass(shape: ModelShape, positions: Sequence[int], num_layers: int) -> int:
 
 
 def _weights(shape: ModelShape, positions: Sequence[int]) -> int:
-    """The same tokens' attention weights at one layer, and nothing of what they take out."""
+    """Attention weights of these tokens at one layer, without the weighted sum of values."""
     return 2 * shape.projection_weights * len(positions) + 2 * shape.attention_width * _seen(positions)
 
 

@@ -11,14 +11,14 @@ from precompute.chunked import check_folder
 from precompute.readers import Document, SourceFile, list_files, load_file, parse
 
 MAX_TOKEN_CHARS = 16
-"""A piece of text has more tokens than this part of its characters; only so far is looked for its end."""
+"""Most characters that a token is assumed to have; bounds the search for the end of a chunk."""
 
 Count = Callable[[str], int]
 """Number of tokens of a text as it stands in the middle of a prompt."""
 
 
 def cut_pool(folder: Path | None, num: int, num_tokens: int, count: Count) -> list[str]:
-    """Different chunks of documents, in the order of the files.
+    """Different chunks cut from documents, in the order of the files.
 
     Args:
         folder: documents of any kind that the precompute job reads; the demo's own when None.
@@ -68,12 +68,12 @@ def exact_chunks(text: str, num_tokens: int, count: Count) -> Iterator[str]:
             place = _word_at(text, end)
         elif end == len(text):
             return
-        else:  # one character more makes two tokens more
+        else:  # one more character adds two tokens
             place = _word_at(text, place + len(text[place:].split(maxsplit=1)[0]))
 
 
 def _word_at(text: str, place: int) -> int:
-    """Where the next character stands that is not white space."""
+    """Position of the next character that is not white space."""
     while place < len(text) and text[place].isspace():
         place += 1
     return place

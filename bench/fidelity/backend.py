@@ -1,4 +1,4 @@
-"""What the laboratory asks of whatever runs the model.
+"""The laboratory's contract with whatever runs the model.
 
 Axes: `A` tokens of full prefill's answer, `V` vocabulary.
 """
@@ -61,8 +61,8 @@ class Outcome:
 class Backend(Protocol):
     """A model that answers by full prefill and by any method. Called from one thread, one call at a time.
 
-    The same prompt and method give the same outcome, except for `ms`: a run that is resumed goes on as if it
-    had never stopped. Nothing that one call leaves behind (caches, chunk KV) changes what another one gives.
+    The same prompt and method give the same outcome, except for `ms`, whatever was measured before: a resumed
+    run ends as one that never stopped.
 
     Attributes:
         name: "hf", "engine".
@@ -91,4 +91,4 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the model; a second call does nothing."""
+        """Release the model; a second call does nothing."""

@@ -1,4 +1,4 @@
-"""Decoding behind a cache: greedily, and along an answer that is given.
+"""Decoding behind a cache: greedily, and teacher-forced along a given answer.
 
 Axes: `A` tokens of an answer, `V` vocabulary.
 """
@@ -11,7 +11,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 
 class Teacher:
-    """A model that goes on from a cache. All log-probabilities are float32 on the CPU."""
+    """A model that continues from a cache. All log-probabilities are float32 on the CPU."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self._model: Any = model
@@ -21,14 +21,14 @@ class Teacher:
         self._ends = {*ids, tokenizer.eos_token_id} - {None}
 
     def prefill(self, token_ids: Sequence[int]) -> DynamicCache:
-        """A cache of these tokens, computed from nothing."""
+        """A cache of these tokens, by full prefill."""
         cache = DynamicCache(config=self._model.config)
         if token_ids:
             self._model.get_decoder()(input_ids=self._batch(token_ids), past_key_values=cache, use_cache=True)
         return cache
 
     def start(self, cache: DynamicCache, suffix_ids: Sequence[int]) -> torch.Tensor:
-        """Log-probabilities [V] of the first token of the answer; the suffix joins the cache."""
+        """Log-probabilities [V] of the answer's first token; adds the suffix to the cache."""
         return self._step(cache, suffix_ids)[-1]
 
     def greedy(
@@ -42,7 +42,7 @@ class Teacher:
         return tuple(ids), torch.stack(rows)
 
     def forced(self, cache: DynamicCache, first: torch.Tensor, token_ids: Sequence[int]) -> torch.Tensor:
-        """Log-probabilities [A, V] along a given answer; all of it but its last token joins the cache."""
+        """Log-probabilities [A, V] along a given answer; adds all of it but the last token to the cache."""
         if len(token_ids) == 1:
             return first[None]
         return torch.cat([first[None], self._step(cache, token_ids[:-1])])
@@ -55,11 +55,11 @@ class Teacher:
         logprobs: torch.Tensor,
         max_tokens: int,
     ) -> tuple[int, ...]:
-        """The greedy answer, which leaves the given one where the log-probabilities do.
+        """The greedy answer: the given one up to where the log-probabilities prefer another token.
 
         Args:
             cache: as `forced` left it.
-            behind: tokens that stand before the answer.
+            behind: number of tokens before the answer.
             logprobs: [A, V], what `forced` gave.
         """
         best = logprobs.argmax(dim=1).tolist()
@@ -95,7 +95,7 @@ class Teacher:
 
 
 def crop(cache: DynamicCache, length: int) -> None:
-    """Forget what stands behind the first `length` tokens."""
+    """Cut a cache to its first `length` tokens."""
     surplus = cache.get_seq_length() - length
     if surplus > 0:
         cache.crop(-surplus)

@@ -1,4 +1,4 @@
-"""The laboratory on the engine: the path that serves requests, asked for the same figures."""
+"""The laboratory on the engine: the same figures, from the path that serves requests."""
 
 import uuid
 from contextlib import ExitStack
@@ -23,17 +23,17 @@ from blend.vllm.request_params import BlendParams
 
 
 class EngineBackend:
-    """A model in float32 in vLLM, over a store of its own that goes when it is closed.
+    """A model in float32 in vLLM, with a temporary store.
 
-    Layers' keys and values are not seen: errors of KV stay empty. Every request has a cache salt of its own,
-    so that none finds what another one left in the engine's pages.
+    The engine does not show keys and values, so errors of KV stay empty. Every request has a cache salt of
+    its own: none finds blocks of another one in the prefix cache.
 
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
         overrides: any argument of vLLM's `AsyncEngineArgs`, such as `max_model_len`.
 
     Attributes:
-        engine: what answers.
+        engine: answers the requests.
 
     Raises:
         NotBlendable: the model's KV cannot be blended.
@@ -102,7 +102,7 @@ class EngineBackend:
     def _outcome(
         self, prompt: LabPrompt, reference: Reference, ids: Ids, params: BlendParams, method: Method
     ) -> Outcome:
-        # The one request that is timed is the one without log-probabilities: these cost more than a token.
+        # Timed without log-probabilities, which cost more than a token.
         own = self._greedy(ids, params)
         selected = own.stats.selected
         return Outcome(

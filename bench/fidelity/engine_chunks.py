@@ -1,4 +1,4 @@
-"""Chunk KV for the laboratory in the engine: what one way to compute it uses, and nothing else."""
+"""Chunk KV for the laboratory's engine backend: the store holds the chunks of one method at a time."""
 
 import os
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from blend.vllm.engine.engine import Engine
 class EngineChunks:
     """Fills an engine's store with chunk KV for one method at a time.
 
-    The engine takes the best version of a chunk that it finds, so that what other methods use lies on a
-    shelf meanwhile: computed once per prompt, moved there and back by renaming.
+    The engine blends from the best version of a chunk that it finds. The chunks of other methods therefore
+    lie in a second folder: computed once per prompt, moved there and back by renaming.
 
     Args:
         engine: its store belongs to this object alone.
@@ -33,7 +33,7 @@ class EngineChunks:
         self._lasting: set[str] = set()
 
     def show(self, prompt: LabPrompt, kind: str) -> None:
-        """Let the engine find chunk KV of one kind for a prompt, and none of another.
+        """Let the engine find chunk KV of one kind for a prompt, and of no other kind.
 
         Raises:
             RequestError: chunks are not computed in this way.
@@ -63,7 +63,7 @@ class EngineChunks:
     def _wrong(self, prompt: LabPrompt) -> list[ChunkRecord]:
         """KV of other texts, found where the right ones stand, under ids of its own.
 
-        The right ones' ids would not do: the workers keep what they have read, and a chunk never changes
+        The right chunks' ids cannot be used: workers cache what they have read, and a chunk never changes
         under its id.
         """
         pairs = dict(zip(prompt.chunks, prompt.wrong_chunks, strict=True))
@@ -85,7 +85,7 @@ class EngineChunks:
         return make_record(self._engine.fingerprint, prefix_ids, token_ids)
 
     def _compute(self, records: Iterable[ChunkRecord]) -> None:
-        """Compute what is not in the store; one call of the engine takes chunks behind one prefix."""
+        """Compute the records that are not in the store."""
         missing = (record for record in records if record.chunk_id not in self._engine.store)
         for batch in computable_batches(missing, self._engine.max_batch_tokens):
             self._engine.compute(batch)

@@ -107,7 +107,7 @@ class HFBackend:
         return self._chunks.behind_lead(texts)
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         self._model = self._full = None
         self._chunks.clear()
 

@@ -1,4 +1,4 @@
-"""Chunk KV for the laboratory, in every way that its methods know, kept for the prompt that is measured."""
+"""Chunk KV for the laboratory's Hugging Face backend, cached for the prompt that is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from blend.text.pieces import PieceTokenizer
 
 
 class ChunkSource:
-    """Computes what is asked for, once per prompt; what stands before chunks is computed once for all.
+    """Computes chunk KV, once per prompt; KV of prefixes is computed once for all prompts.
 
     Args:
         fingerprint: of the model.
@@ -45,13 +45,13 @@ class ChunkSource:
         return [*prefix, *self._computed(records_of(prompt, kind, self._fingerprint, self._lead))]
 
     def behind_lead(self, texts: Sequence[str]) -> list[ChunkKV]:
-        """KV of texts behind the lead alone; kept for nobody."""
+        """KV of texts behind the lead alone; not cached."""
         self._prefix(self._lead)
         records = [make_record(self._fingerprint, self._lead, self._encode(text)) for text in texts]
         return compute_chunks(self._model, records, self._prefixes)
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Release all cached KV."""
         self._prompt, self._known, self._prefixes = None, {}, {}
 
     def _prefix(self, ids: Ids, position_gap: PositionGap | None = None) -> list[ChunkKV]:

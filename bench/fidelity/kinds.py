@@ -1,4 +1,4 @@
-"""Which versions of its chunks a prompt is blended from, for each way to compute chunk KV."""
+"""The chunk records of a prompt, for each way to compute chunk KV."""
 
 import sys
 
@@ -36,5 +36,5 @@ def records_of(prompt: LabPrompt, kind: str, fingerprint: str, lead: Ids) -> lis
 
 
 def prefixes_of(prompt: LabPrompt, fingerprint: str, lead: Ids) -> Prefixes:
-    """What a prompt's chunks are computed behind. The model is long enough for what is measured."""
+    """The prefixes of a prompt's chunks. The model is long enough for everything that is measured."""
     return Prefixes(fingerprint, prompt.prefix_ids, lead, sys.maxsize)

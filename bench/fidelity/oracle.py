@@ -1,4 +1,4 @@
-"""The oracle knows full prefill's values. For the laboratory alone: what can selecting give at most?"""
+"""The oracle knows full prefill's values: the upper bound of what selecting can reach. Hugging Face only."""
 
 import torch
 
@@ -28,7 +28,7 @@ class Oracle:
 
 
 def true_deviation(cached: torch.Tensor, full: torch.Tensor) -> torch.Tensor:
-    """What the oracle knows: float32 [N], see there.
+    """The `deviation` of `Oracle`: float32 [N].
 
     Args:
         cached, full: values [L, N, H, D].

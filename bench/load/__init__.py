@@ -1,1 +1,1 @@
-"""Load: requests that reach a server over HTTP on a schedule of their own, and what became of each."""
+"""A server under load: requests over HTTP on a schedule, and uploads beside chats."""

@@ -1,4 +1,4 @@
-"""One streamed answer over HTTP, and when each of its tokens came."""
+"""One streamed answer over HTTP, and the arrival time of each token."""
 
 import asyncio
 import time
@@ -33,16 +33,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request; times are of `time.perf_counter`.
+    """The result of a request; times are of `time.perf_counter`.
 
     Attributes:
         due_s: when it was to be sent.
-        token_times_s: when each piece of the answer came; a piece is a token as a rule, since a server
-            joins tokens only where its client has fallen behind.
-        end_s: when it was over.
+        token_times_s: arrival of each piece of the answer; usually a token, since a server joins tokens only
+            for a client that reads too slowly.
+        end_s: when the answer or the error was complete.
         output_tokens: as the server counts them.
         blend: the answer's `blend` object, or None when there was none.
-        error: why there is no whole answer, or None.
+        error: why the answer is incomplete, or None.
     """
 
     due_s: float
@@ -100,10 +100,10 @@ class LoadClient:
     async def answer(
         self, call: Call, due_s: float, on_token: Callable[[int], None] = lambda num: None
     ) -> Outcome:
-        """Send a request and read its answer; what goes wrong is part of the outcome.
+        """Send a request and read its answer; an error is part of the outcome.
 
         Args:
-            on_token: told how many pieces of the answer have come, at each.
+            on_token: called at each piece with the number of pieces.
         """
         reading = _Reading(due_s, on_token)
         try:
@@ -133,7 +133,7 @@ class LoadClient:
 
 
 class _Reading:
-    """An answer as far as it has come."""
+    """An answer that is being read."""
 
     def __init__(self, due_s: float, on_token: Callable[[int], None]) -> None:
         self._due_s = due_s
@@ -158,7 +158,7 @@ class _Reading:
 
 
 def _has_token(event: Any) -> bool:
-    """Whether an event of a stream is a piece of the answer: the first one may only open it."""
+    """Whether an event of a stream holds a token; the first event may only open the answer."""
     if not event.choices:
         return False
     delta = event.choices[0].delta

@@ -1,4 +1,4 @@
-"""`kvblend bench ingest`: what uploads do to the chats of another client, and how long they take."""
+"""`kvblend bench ingest`: how uploads slow the chats of another client, and how long they take."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ from blend.settings.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from bench.load.chats import Chats
-    from bench.load.uploads import Gone, Uploaded
+    from bench.load.uploads import Deleted, Uploaded
 
 PAGES = Path(__file__).parents[2] / "demo" / "docs"
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Measured(NamedTuple):
-    """Chats alone and beside uploads, those uploads, as many others to an idle server, and what was found.
+    """Chats alone and beside uploads, these uploads, and as many others to an idle server.
 
     Attributes:
         found: files that a search for their own text finds first.
@@ -69,7 +69,7 @@ class _Measured(NamedTuple):
     busy: "Uploaded"
     idle: "Uploaded"
     found: int
-    gone: "list[Gone]"
+    deleted: "list[Deleted]"
 
 
 async def _measure(args: argparse.Namespace, url: str) -> _Measured:
@@ -85,9 +85,9 @@ async def _measure(args: argparse.Namespace, url: str) -> _Measured:
         beside, busy = await chats_during(client, upload(to, first, "beside chats"), args.decode_tokens)
         num_found = await found(to, busy, first)
         numbers = range(min(args.delete, args.files))
-        gone = [await delete(to, client.model, busy, first, number) for number in numbers]
+        deleted = [await delete(to, client.model, busy, first, number) for number in numbers]
         idle = await upload(to, second, "idle server")
-    return _Measured(alone, beside, busy, idle, num_found, gone)
+    return _Measured(alone, beside, busy, idle, num_found, deleted)
 
 
 def _line(args: argparse.Namespace, measured: _Measured) -> dict[str, Any]:
@@ -100,10 +100,10 @@ def _line(args: argparse.Namespace, measured: _Measured) -> dict[str, Any]:
         "words": args.words,
         "completed": measured.busy.completed,
         "found": measured.found,
-        "deleted": len(measured.gone),
-        "cited_before": sum(one.was_cited for one in measured.gone),
-        "found_after": sum(one.is_found for one in measured.gone),
-        "cited_after": sum(one.is_cited for one in measured.gone),
+        "deleted": len(measured.deleted),
+        "cited_before": sum(one.was_cited for one in measured.deleted),
+        "found_after": sum(one.is_found for one in measured.deleted),
+        "cited_after": sum(one.is_cited for one in measured.deleted),
         "chats_beside": len(measured.beside.ttfts_ms),
         "chats_failed": sum(len(one.failed) for one in chats.values()),
         "itl_p50_ms": {name: one.percentile_ms(50) for name, one in chats.items()},
@@ -124,7 +124,7 @@ def _texts(num: int, num_words: int, salt: str) -> list[str]:
 
 
 def _render(measured: _Measured) -> str:
-    alone, beside, busy, gone = measured.alone, measured.beside, measured.busy, measured.gone
+    alone, beside, busy, deleted = measured.alone, measured.beside, measured.busy, measured.deleted
     rows = [
         (name, len(one.ttfts_ms), *(f"{one.percentile_ms(percent):.0f}" for percent in (50, 99, 100)))
         for name, one in (("alone", alone), ("beside the uploads", beside))
@@ -138,7 +138,8 @@ def _render(measured: _Measured) -> str:
             f"Ingested: {busy.completed} of {num} files within {busy.seconds:.0f} s beside the chats; as "
             f"many other files by an idle server within {measured.idle.seconds:.0f} s.",
             f"Found first by a search for their own text: {measured.found} of {num} files.",
-            f"Deleted: {len(gone)} files, {sum(one.was_cited for one in gone)} of them cited before; after "
-            f"that, {sum(one.is_found for one in gone)} found and {sum(one.is_cited for one in gone)} cited.",
+            f"Deleted: {len(deleted)} files, {sum(one.was_cited for one in deleted)} of them cited before, "
+            f"{sum(one.is_found for one in deleted)} found and {sum(one.is_cited for one in deleted)} cited "
+            "right after.",
         ]
     )

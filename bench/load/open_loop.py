@@ -1,4 +1,4 @@
-"""An open loop: requests are sent when they are due, whether earlier ones have been answered or not."""
+"""An open loop: requests are sent when they are due, whether earlier ones are answered or not."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from bench.load.client import Outcome
 from bench.load.workload import Arrival
 
 LEAD_S = 0.05
-"""Between making ready and the first arrival that is possible."""
+"""Time between the preparation and the earliest arrival."""
 
 Send = Callable[[Arrival, float], Awaitable[Outcome]]
 """Sends a request and waits for its answer, given when it was due on the clock of `time.perf_counter`."""
@@ -20,7 +20,7 @@ class Phase:
     """One run of an open loop.
 
     Attributes:
-        begin_s: of the schedule, on the clock of `time.perf_counter`.
+        begin_s: start of the schedule, on the clock of `time.perf_counter`.
         outcomes: in the order of the arrivals.
     """
 
@@ -30,7 +30,7 @@ class Phase:
 
     @property
     def seconds(self) -> float:
-        """From the begin to the end of the last answer."""
+        """From the start to the end of the last answer."""
         return max((one.end_s for one in self.outcomes), default=self.begin_s) - self.begin_s
 
 

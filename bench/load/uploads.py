@@ -1,4 +1,4 @@
-"""Files uploaded as OpenAI's clients do it, put into a vector store, found in it, and deleted."""
+"""Files uploaded through OpenAI's client into a vector store, searched, cited, and deleted."""
 
 import asyncio
 import time
@@ -21,8 +21,8 @@ class Uploaded:
 
     Attributes:
         file_ids: in the order of their texts.
-        completed: files that were taken in.
-        seconds: from the first upload until none was in progress.
+        completed: files that were ingested.
+        seconds: from the first upload until no file was in progress.
     """
 
     store_id: str
@@ -32,13 +32,13 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """What became of a file that was deleted.
+class Deleted:
+    """A file that was deleted.
 
     Attributes:
-        was_cited: by an answer to its own text, before.
-        is_found: by a search for its own text, after, among as many chunks as a search may give.
-        is_cited: by the same answer, after.
+        was_cited: whether an answer to its own text cited it before.
+        is_found: whether a search for its own text finds it afterwards.
+        is_cited: whether an answer to its own text cites it afterwards.
     """
 
     was_cited: bool
@@ -47,10 +47,10 @@ class Gone:
 
 
 async def upload(client: openai.AsyncOpenAI, texts: Sequence[str], name: str) -> Uploaded:
-    """Upload texts one by one into a new vector store, and wait until all are taken in.
+    """Upload texts one by one into a new vector store, and wait until all are ingested.
 
     Raises:
-        EngineNotReady: the server did not take one.
+        EngineNotReady: the server refused an upload.
     """
     begin_s = time.perf_counter()
     try:
@@ -78,8 +78,8 @@ async def found(client: openai.AsyncOpenAI, uploaded: Uploaded, texts: Sequence[
 
 async def delete(
     client: openai.AsyncOpenAI, model: str, uploaded: Uploaded, texts: Sequence[str], number: int
-) -> Gone:
-    """Delete one file, and look for it straight after in searches and answers.
+) -> Deleted:
+    """Delete one file, and look for it right after in searches and answers.
 
     Args:
         number: of the file, from 0.
@@ -88,7 +88,7 @@ async def delete(
     was_cited = key in await _cited(client, model, uploaded.store_id, text)
     await client.files.delete(key)
     is_found = key in await _files(client, uploaded.store_id, text, 50)
-    return Gone(was_cited, is_found, key in await _cited(client, model, uploaded.store_id, text))
+    return Deleted(was_cited, is_found, key in await _cited(client, model, uploaded.store_id, text))
 
 
 async def _files(client: openai.AsyncOpenAI, store_id: str, query: str, num: int) -> set[str]:

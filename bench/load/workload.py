@@ -1,4 +1,4 @@
-"""What is sent to a server, and when: Poisson arrivals that draw their chunks by popularity."""
+"""Requests to a server and their times: Poisson arrivals that draw chunks by popularity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bench.combinations import draw
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What prompts are made of.
+    """The chunks and the prefix of a collection.
 
     Attributes:
         prefix: the collection's; may be empty.
@@ -33,11 +33,11 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What kinds of requests there are.
+    """The mix of requests.
 
     Attributes:
-        passages: chunks of a request that has some.
-        share: of the requests that have chunks, in [0, 1]; the others are short, and only decode.
+        passages: chunks of a request with chunks.
+        share: of requests with chunks, in [0, 1]; the others are short, and mostly decode.
         exponent: of the chunks' popularity, see `bench.combinations.draw`.
     """
 
@@ -51,7 +51,7 @@ class Arrival:
     """One request.
 
     Attributes:
-        at_s: when it arrives, since the run's begin.
+        at_s: arrival, in seconds from the start of the run.
         chunks: numbers of its chunks, in their order; none for a short request.
     """
 
@@ -85,7 +85,7 @@ def poisson_arrivals(rate: float, seconds: float, rng: np.random.Generator) -> l
 
 
 def _arrival(at_s: float, number: int, num_chunks: int, mix: Mix, rng: np.random.Generator) -> Arrival:
-    # Drawn for short ones too, so that another share changes nothing about the requests that stay.
+    # Drawn for short requests too: another share then leaves the remaining requests as they are.
     chunks = draw(num_chunks, mix.passages, rng, mix.exponent)
     if rng.random() < mix.share:
         return Arrival(at_s, f"Request {number}: what do these pages say about memory?", chunks)

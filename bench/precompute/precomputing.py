@@ -24,7 +24,7 @@ from retriever.layout import collection_folder
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Chunks, and what they stand behind.
+    """The chunks to compute, and their prefixes.
 
     Attributes:
         plain, led: both versions of each chunk, as the job stores them.
@@ -89,7 +89,7 @@ def make_material(engine: Engine, texts: Sequence[str], chunk_tokens: int) -> Ma
 
 
 def run_job(engine: Engine, embedder: Embedder, material: Material, store: Path) -> Job:
-    """Run the job on an empty store, and leave it as empty."""
+    """Run the job on an empty store, and empty the store again."""
     last: list[Computed] = []
 
     def report(event: Event) -> None:
@@ -107,7 +107,7 @@ def run_job(engine: Engine, embedder: Embedder, material: Material, store: Path)
 
 
 def run_prefill(engine: Engine, material: Material) -> Prefill:
-    """Prefill all chunks at once, plain; what stands before them is in the cache, as it would be."""
+    """Prefill all chunks at once; the text before them is in the prefix cache, as in real use."""
     salt = uuid4().hex  # nothing of an earlier repetition is found
     engine.submit(_ask(material.prefixes.prefix_ids + material.prefixes.lead_ids, salt))
     plain_tokens, plain_s = _batch(engine, material.plain, salt)

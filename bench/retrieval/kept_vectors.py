@@ -1,4 +1,4 @@
-"""Vectors that were embedded in an earlier run, kept in a file, so that a run that was stopped goes on."""
+"""A file of embedded vectors, so that a run that was stopped goes on from them."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -13,7 +13,7 @@ KEY_BYTES = 16
 
 
 class KeptVectors:
-    """An embedder that writes down what it embeds; implements `Embedder`. One process at a time.
+    """An embedder that caches its vectors in a file; implements `Embedder`. One process at a time.
 
     The file is a row of records, each a digest of model and text and the vector. One that was cut off
     when a run was killed is overwritten.

@@ -1,4 +1,4 @@
-"""Passages in one collection, asked the questions that they answer: ranks and milliseconds of each method."""
+"""One collection of passages, searched for the questions that they answer, by each method."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ EMBED_AT_ONCE = 320
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is searched, and for what.
+    """Passages to search, and questions to search for.
 
     Attributes:
         passages: different ones.
@@ -46,7 +46,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The collection, and what embedding cost.
+    """The collection, and the time that embedding took.
 
     Attributes:
         embedder: gives the questions' vectors from memory, so that searches are timed without them.
@@ -62,7 +62,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one method came to.
+    """The results of one method.
 
     Attributes:
         ranks: of each question's passage, from 1; None where it is not among the first ten.
@@ -153,7 +153,7 @@ def _embedded(embedder: Embedder, texts: Sequence[str], progress: Count) -> Iter
 
 
 def find_all(made: Made, material: Material, rerankers: Sequence[Reranker] = ()) -> list[Arm]:
-    """Every method on every question, and the fused one's best candidates by each re-ranker."""
+    """Every method on every question; every re-ranker on the candidates of the fused method."""
     graph = replace(made.collection, index=HnswIndex(made.collection.index.vectors))
     exact = _find("dense, exact (numpy)", made.exact, Method.DENSE, made, material, None)
     told = [

@@ -1,1 +1,1 @@
-"""What chunk stores cost: tiers, codecs, a remote."""
+"""Chunk stores: speed of tiers, size and cost of codecs."""

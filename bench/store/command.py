@@ -1,4 +1,4 @@
-"""`kvblend bench store`: tiers beside plain reads, and codecs by size, speed and what they cost a blend."""
+"""`kvblend bench store`: tiers against plain reads, and codecs by size, speed and cost to a blend."""
 
 import argparse
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A remote tier beside raw calls of its own client: GETs of the same files, whose answers are dropped."""
+"""A remote tier, compared with raw calls of its own client: GETs of the same sizes, without decoding."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from blend.store.remote.connection import run
 from blend.store.remote.remote import RemoteStore
 
 DEADLINE_MS = 60_000
-"""A measurement waits, where a request would compute the chunk."""
+"""Long, so that a measurement waits instead of giving up."""
 
 
 class RemoteTier:

@@ -1,4 +1,4 @@
-"""Tiers beside a plain read of the same bytes: one repetition of each in turn, medians."""
+"""Tiers compared with a plain read of the same bytes; medians of alternating repetitions."""
 
 import io
 import time
@@ -19,7 +19,7 @@ from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.disk import DiskStore
 
 PIECE_BYTES = 1 << 20
-"""A plain read takes so much at a time into one buffer, as dd does."""
+"""Buffer of a plain read, which reuses it as dd does."""
 
 
 class Tier(Protocol):
@@ -58,7 +58,7 @@ class Tier(Protocol):
         """Read the same bytes without the store; returns how many."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release what the tier holds."""
 
 
 @dataclass(frozen=True, slots=True)

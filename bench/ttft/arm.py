@@ -1,4 +1,4 @@
-"""The arms of a comparison: in which engine a prompt is answered, and how."""
+"""The arms of a comparison: which engine answers a prompt, and how."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ class Arm:
     """One line of the table.
 
     Attributes:
-        name: what users read; an arm is told from others by it and its ratio.
-        engine: `PLAIN`, vLLM as it is, or `BLEND`.
+        name: what users read; name and ratio identify an arm.
+        engine: `PLAIN`, stock vLLM, or `BLEND`.
         ratio: recompute ratio, or None where nothing is blended.
         selector: rule that picks what is recomputed, or None as `ratio`.
     """
@@ -36,23 +36,23 @@ class Arm:
 
 
 FULL = Arm("full", PLAIN)
-"""Full prefill in vLLM as it is: what every other arm is held against."""
+"""Full prefill in stock vLLM: every other arm is compared with it."""
 
 AS_GIVEN = Arm("prefix caching, as given", PLAIN)
 SORTED = Arm("prefix caching, sorted", PLAIN)
-"""The strongest trick that loses nothing: chunks in a fixed order begin alike more often."""
+"""The strongest exact alternative: prompts with chunks in a fixed order share prefixes more often."""
 
 REUSE = Arm("reuse", BLEND, 0.0, "first")
-"""Nothing but gaps is recomputed; the selector is one that looks at nothing."""
+"""Nothing but gaps is recomputed; the selector reads no scores."""
 
 
 def blend_at(ratio: float, name: str = "blend") -> Arm:
-    """The blend that is served, at a ratio."""
+    """A blend as it is served, at a ratio."""
     return Arm(name, BLEND, ratio, DEFAULTS.selector)
 
 
 def middle(ratios: tuple[float, ...]) -> float:
-    """The ratio that stands for the others: the one nearest to the default.
+    """The ratio nearest to the default, which stands for the others.
 
     >>> middle((0.05, 0.2, 0.3))
     0.2

@@ -1,4 +1,4 @@
-"""What the bench asks of the engines that it compares."""
+"""The contract of the engines that are compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Request:
     """One prompt to be answered with a single token.
 
     Attributes:
-        salt: requests of one engine and salt find what others left in its pages; of different salts, never.
+        salt: requests of one salt find each other's blocks in the prefix cache; of different salts, never.
     """
 
     prompt: Prompt
@@ -28,9 +28,8 @@ class Reply:
 
     Attributes:
         ttft_ms: from submission to the first token.
-        hit_tokens: prompt tokens that lay in the engine's pages when what was left was prefilled, those that
-            a blend had put there included.
-        prefill_ms: of what was left, as the engine itself says it, or None.
+        hit_tokens: prompt tokens in the engine's KV cache when the rest was prefilled, blended ones included.
+        prefill_ms: of the rest, as the engine reports it, or None.
         stats: of the blend; with a fallback where nothing was blended.
     """
 
@@ -62,7 +61,7 @@ class Backend(Protocol):
     processes: dict[str, tuple[int, ...]]
 
     def open(self, tiers: Sequence[str]) -> None:
-        """Start what is not running: the plain engine, and a blending one for each kind of tier.
+        """Start the engines that are not running: the plain one, and a blending one for each kind of tier.
 
         Raises:
             EngineNotReady: an engine did not start.
@@ -72,7 +71,7 @@ class Backend(Protocol):
         """Name of the engine that answers an arm from a tier."""
 
     def store(self, prefix_ids: Ids, chunks: Sequence[Ids]) -> None:
-        """Compute and store the KV of chunks behind a prefix, in every version that blends want.
+        """Compute and store the KV of chunks behind a prefix, in every version that blends use.
 
         Raises:
             StoreError: it cannot be stored.
@@ -86,7 +85,7 @@ class Backend(Protocol):
         """
 
     def drop_file_cache(self) -> None:
-        """Let the operating system forget the store's files, so that they are read from the disk."""
+        """Drop the store's files from the page cache, so that they are read from the disk."""
 
     def close(self) -> None:
         """Stop the engines; a second call does nothing."""

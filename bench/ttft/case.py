@@ -1,4 +1,4 @@
-"""What a prompt of the bench is like: its size, how much of it is known, and where that comes from."""
+"""The prompts of a measurement: their size, the share of known chunks, and the tier these come from."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ DISK_COLD = "disk-cold"
 DEVICE = "device"
 REDIS = "redis"
 TIERS = (MEMORY, DISK_WARM, DISK_COLD)
-"""Of a sweep, unless others are named. `DISK_WARM`: no memory tier, but the files lie in the page cache;
-`DISK_COLD`: neither."""
+"""Default points of a sweep. `DISK_WARM`: no memory tier, but the files are in the page cache; `DISK_COLD`:
+neither."""
 
 ALL_TIERS = (*TIERS, DEVICE, REDIS)
-"""`REDIS`: nothing is kept on this side of the server."""
+"""`REDIS`: nothing is cached on this side of the server."""
 
 HELD = (MEMORY, DEVICE)
-"""Tiers that hold what was used, and so have to be filled before they are measured."""
+"""Tiers that cache chunks on use, and so have to be filled before they are measured."""
 
 
 @dataclass(frozen=True, slots=True)

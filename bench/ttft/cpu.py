@@ -14,26 +14,26 @@ import psutil
 from blend.errors import RequestError
 
 BUSY_SHARE = 0.05
-"""A thread computed when it used that share of the busiest one's time: the threads of a model share its
-work, and those of the engine's own housekeeping need less than a hundredth."""
+"""A thread counts as computing when it used this share of the busiest thread's time: a model's threads share
+its work, and housekeeping needs less than a hundredth."""
 ENOUGH_S = 0.5
-"""CPU time of the busiest thread from which on its share can be told: the kernel counts ticks of 10 ms."""
+"""Least CPU time of the busiest thread for its share to be measurable: the kernel counts ticks of 10 ms."""
 
 LOOK_S = 0.25
 QUIET_SHARE = 0.05
-"""Of one core's time: what waiting processes may use."""
+"""Share of one core's time that waiting processes may use."""
 MOST_WAIT_S = 10.0
 IDLE_SHARE = 0.02
-"""An engine that waits may use that share of the CPU time of the one that answers, and is not mentioned."""
+"""Share of the answering engine's CPU time that a waiting one may use without a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """The threads that did an engine's work.
+    """The threads that computed for an engine.
 
     Attributes:
         num: how many.
-        core_ids: cores that one of them at least may run on, ascending.
+        core_ids: cores that at least one of them may run on, ascending.
     """
 
     num: int
@@ -52,7 +52,7 @@ def children() -> set[int]:
 
 
 def parent_of(pids: Iterable[int]) -> int:
-    """The process, of these, whose parent is none of them; of several the one that has used most CPU time."""
+    """The process among these whose parent is not one of them; of several the one with most CPU time."""
     parents = {pid: psutil.Process(pid).ppid() for pid in pids}
     return max(
         (pid for pid, parent in parents.items() if parent not in parents), key=lambda pid: cpu_ms([pid])
@@ -60,7 +60,7 @@ def parent_of(pids: Iterable[int]) -> int:
 
 
 def cpu_ms(pids: Iterable[int]) -> float:
-    """Milliseconds of user and system time that processes have used; of those that have ended, none."""
+    """Milliseconds of user and system time of processes; ended ones count nothing."""
     total_s = 0.0
     for pid in pids:
         with suppress(OSError):
@@ -69,9 +69,9 @@ def cpu_ms(pids: Iterable[int]) -> float:
 
 
 def wait_until_quiet(pids: Iterable[int], most_s: float = MOST_WAIT_S) -> bool:
-    """Wait until processes use next to no CPU time; whether they do now.
+    """Wait until processes use almost no CPU time; returns whether they do.
 
-    An engine of vLLM spins for a second after its last message, and would take that from whoever comes next.
+    vLLM's engine spins for a second after its last message, and would slow the next request of another one.
 
     Args:
         most_s: to wait at most.
@@ -94,7 +94,7 @@ def _clock_of(pid: int) -> int:
 
 
 class ThreadWatch:
-    """Sees which threads compute between its making and `seen`.
+    """Sees which threads compute between construction and `seen`.
 
     Args:
         pids: of one engine's processes.
@@ -105,7 +105,7 @@ class ThreadWatch:
         self._before = self._now()
 
     def seen(self) -> Threads | None:
-        """The threads that computed since, or None while too little was computed to tell."""
+        """The threads that have computed, or None while too little was computed to tell."""
         now = self._now()
         none = _Thread(0.0, frozenset())
         used = {tid: one.cpu_s - self._before.get(tid, none).cpu_s for tid, one in now.items()}
@@ -127,10 +127,10 @@ class ThreadWatch:
 
 
 def check_binding(threads: Mapping[str, Threads | None]) -> Threads:
-    """What all engines have.
+    """The threads that all engines have in common.
 
     Args:
-        threads: those that were seen computing full prefills, by engine; None where none could be told.
+        threads: seen computing full prefills, by engine; None where they could not be seen.
 
     Raises:
         RequestError: they differ, or were not seen.
@@ -159,7 +159,7 @@ def describe(threads: Mapping[str, Threads | None]) -> str:
 
 
 def disturbance(idle_share: Mapping[str, float]) -> str | None:
-    """What is wrong with engines that should have waited, or None.
+    """A warning about engines that should have waited and did not, or None.
 
     Args:
         idle_share: CPU time of each engine while another one answered, over that one's.

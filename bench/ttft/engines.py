@@ -1,4 +1,4 @@
-"""The bench's engines: vLLM as it is, and kvblend in it, with the same model, flags and binding."""
+"""The engines that are compared: stock vLLM, and kvblend in it, with equal model, flags and CPU binding."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ ENGINES = {
 """Name of the blending engine that answers from each tier."""
 DEVICE_BYTES = 2 << 30
 REMOTE_DEADLINE_MS = 10_000
-"""A measurement waits for chunks, where a request would have them computed."""
+"""Long, so that a measurement waits for chunks instead of computing them."""
 
 
 class VllmEngines:
@@ -47,7 +47,7 @@ class VllmEngines:
 
     Args:
         model: name, local Hugging Face folder, GGUF file or hub id.
-        store: the store's folder; one that goes when it is closed, when None.
+        store: the store's folder; a temporary one when None.
         redis: URL of a server, for that tier.
         overrides: `sharing`, and any argument of vLLM's `AsyncEngineArgs`; the same for all engines.
 
@@ -92,7 +92,7 @@ class VllmEngines:
         return ENGINES[tier]
 
     def store(self, prefix_ids: Ids, chunks: Sequence[Ids]) -> None:
-        """Both versions of each chunk; see `Backend`."""
+        """Compute and store both versions of each chunk; see `Backend`."""
         engine = self._blending
         prefixes = Prefixes(engine.fingerprint, prefix_ids, lead_ids(engine.encode), engine.max_model_len)
         versions = [prefixes.versions(ids) for ids in chunks]
@@ -105,7 +105,7 @@ class VllmEngines:
             sent = ours.flush(list(self._blending.store.ids()))
             if sent.missing:
                 raise StoreError(f"{sent.missing} chunks are not on the Redis server: {sent.problem}")
-            time.sleep(2 * EVERY_S)  # till the engine has seen them
+            time.sleep(2 * EVERY_S)  # until the engine has seen them
 
     def ask(self, engine: str, arm: Arm, requests: Sequence[Request]) -> list[Reply]:
         """Each for one token; see `Backend`."""
@@ -125,17 +125,17 @@ class VllmEngines:
             forget_pages(path)
 
     def close(self) -> None:
-        """Stop the engines, and remove a store that was theirs alone; a second call does nothing."""
+        """Stop the engines, and remove a temporary store; a second call does nothing."""
         self._held.close()
 
     def _settings(self, tier: str) -> dict[str, Any]:
-        """What an engine is started with, so that its chunks come from a tier."""
+        """Arguments of an engine whose chunks come from a tier."""
         if tier == DEVICE:
             return {"device_bytes": DEVICE_BYTES}
         if tier != REDIS:
             return {"memory_bytes": 0}
         remote = {"remote": self._redis, "remote_deadline_ms": REMOTE_DEADLINE_MS}
-        # A folder of its own with room for no chunk: what is read from the server is not kept.
+        # An empty folder with room for no chunk: nothing that is read from the server is cached.
         return {"store": self._empty, "disk_bytes": 1, "memory_bytes": 0, **remote}
 
     def _blending_engine(self, store: Path | None = None, **more: Any) -> Engine:

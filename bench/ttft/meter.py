@@ -14,7 +14,7 @@ from blend.errors import RequestError
 from blend.select import selector
 
 STAGES = ("match", "load", "realign", "select", "recompute", "write", "suffix")
-"""What a blend's statistics may name, as `<stage>_ms`, in the order in which it happens."""
+"""Stages of a blend's statistics (`<stage>_ms`), in the order in which they happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Measured:
     """One request.
 
     Attributes:
-        cpu_ms: of the engine's processes; of requests that came together, each one's equal share.
+        cpu_ms: of the engine's processes, divided equally among requests that arrive together.
     """
 
     case: Case
@@ -39,7 +39,7 @@ class Measured:
 
     @property
     def hit_share(self) -> float:
-        """Share of the prompt's tokens that lay in the engine's pages before the last step."""
+        """Share of the prompt's tokens in the engine's KV cache before the last step."""
         return self.reply.hit_tokens / self.num_tokens
 
 
@@ -56,9 +56,8 @@ def flops_share(shape: ModelShape, one: Measured) -> float:
 def stages_ms(reply: Reply) -> dict[str, float]:
     """Milliseconds by stage, which add up to the time to first token.
 
-    `suffix`, or `prefill` where nothing was blended, is what the engine says its prefill took; `scheduling`
-    is what is left: messages between processes, and the engine's steps. Where it does not say, both together
-    are `rest`.
+    `suffix`, or `prefill` where nothing was blended, is the prefill as the engine reports it; `scheduling` is
+    the remainder: messages between processes, and engine steps. Without the engine's report, `rest` is both.
     """
     named = {name: getattr(reply.stats.times, f"{name}_ms", None) for name in STAGES}
     stages = {name: float(ms) for name, ms in named.items() if ms is not None}
@@ -71,7 +70,7 @@ def stages_ms(reply: Reply) -> dict[str, float]:
 
 
 class Meter:
-    """Asks, and counts the CPU time of the engine that answers and of those that should wait."""
+    """Sends requests, and counts the CPU time of the engine that answers and of those that should wait."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -82,7 +81,7 @@ class Meter:
         """Ask a step's requests, and wait for all of them.
 
         Raises:
-            RequestError: what should have been blended was not.
+            RequestError: a prompt with known chunks was not blended.
         """
         engine = self._backend.engine_of(step.arm, case.tier)
         # Of all engines: each request then finds the one that answers it in the same state.
@@ -119,6 +118,6 @@ def _lengths(request: Request) -> tuple[int, int]:
 
 
 def _check_blended(case: Case, arm: Arm, reply: Reply) -> None:
-    """Whether what could be blended was: where nothing is known, the engine prefills, and rightly so."""
+    """A prompt with known chunks must be blended; one without is rightly prefilled."""
     if arm.engine == BLEND and case.known_chunks and reply.stats.fallback is not None:
         raise RequestError(f"the engine did not blend the prompt of {arm.label}: {reply.stats.fallback}")

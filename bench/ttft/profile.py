@@ -1,4 +1,4 @@
-"""A profile of an engine's processes, taken from outside by py-spy while it answers."""
+"""A profile of an engine's processes, recorded by py-spy while the engine answers."""
 
 import shutil
 import signal
@@ -26,7 +26,7 @@ def check_profiler() -> None:
 
 @contextmanager
 def profiled(pid: int, path: Path) -> Iterator[None]:
-    """Records a process and those below it; what is asked inside takes longer than it otherwise would.
+    """Record a process and its children; requests take longer meanwhile.
 
     Args:
         path: to write; a flame graph where it ends in `.svg`, else a file for speedscope.app.

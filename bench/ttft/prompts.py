@@ -1,4 +1,4 @@
-"""Prompts of exactly so many tokens, each a combination of chunks that has not been seen before."""
+"""Prompts of an exact length, each a novel combination of chunks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ _QUESTION = "\ue0a5question\ue0a6"  # private use: in no template and no text
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What prompts are made of.
+    """Texts that prompts are made of.
 
     Attributes:
-        name: of where they come from.
-        passages, questions: one of each at least, none empty.
+        name: of their source.
+        passages, questions: at least one of each, none empty.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt of the bench.
+    """A prompt, cut behind the last chunk.
 
     Attributes:
         context_ids: prefix and chunks, up to the end of the last chunk.
@@ -49,14 +49,14 @@ class Prompt:
 
 
 class PromptMaker:
-    """Makes chunks and prompts for one model. The same seed gives the same ones, in the same order of calls.
+    """Makes chunks and prompts for one model; the same seed and calls give the same ones.
 
     Args:
         tokenizer: a Hugging Face fast tokenizer, the model's own.
-        texts: what is cut up and shuffled.
+        texts: cut up and shuffled.
 
     Attributes:
-        prefix_ids: what all chunks stand behind.
+        prefix_ids: the prefix of all prompts.
     """
 
     def __init__(self, tokenizer: object, texts: Texts, seed: int = 0) -> None:
@@ -77,7 +77,7 @@ class PromptMaker:
         return len(self.prefix_ids) + len(self._before) + len(self._after)
 
     def chunk(self, name: str, num_tokens: int) -> Ids:
-        """The chunk of a name: exactly so many tokens, and others than those of any other name."""
+        """A chunk of exactly so many tokens; every name gives another text."""
         return self._cut(f"Page {name} of {num_tokens}.", self._texts.passages, num_tokens)
 
     def pool(self, size: int, num_tokens: int) -> list[Ids]:
@@ -85,7 +85,7 @@ class PromptMaker:
         return [self.chunk(f"{number}", num_tokens) for number in range(size)]
 
     def question(self, num_tokens: int) -> Ids:
-        """A question that has not been asked before, of exactly so many tokens."""
+        """A new question of exactly so many tokens."""
         return self._cut(f"{next(self._fresh)}:", self._texts.questions, num_tokens)
 
     def prompt(self, chunks: Sequence[Ids], question: Ids, turns: Sequence[tuple[Ids, Ids]] = ()) -> Prompt:
@@ -105,7 +105,7 @@ class PromptMaker:
         return self._before + question + self._after
 
     def novel(self, case: Case, pool: Sequence[Ids]) -> list[Ids]:
-        """Chunks in a combination, or an order, that has not been drawn before.
+        """Chunks in a combination or an order that was not drawn before.
 
         Args:
             pool: stored chunks; `pool_size` says how many there must be. Those that are not known are new.
@@ -120,7 +120,7 @@ class PromptMaker:
         return drawn
 
     def _cut(self, name: str, texts: Sequence[str], num_tokens: int) -> Ids:
-        """A name and shuffled texts behind it, cut at so many tokens."""
+        """A name and shuffled texts, cut to so many tokens."""
 
         def endless() -> Iterator[int]:
             random = Random(f"{self._seed} {name}")

@@ -1,4 +1,4 @@
-"""A run: every case, the arms in turn, repetition after repetition. The main path."""
+"""A run: every case, every arm, repetition after repetition. The main path."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ WARM_UPS = 1
 """Repetitions of a case that are not counted."""
 
 MOST_PREFILLS = 200
-"""To tell an engine's threads by; a model of any size needs one or a few."""
+"""Most full prefills to see an engine's threads by; one or a few are enough for a model of any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured.
+    """What to measure.
 
     Attributes:
         sweep: a name in `bench.ttft.sweeps.SWEEPS`.
@@ -121,7 +121,7 @@ def _store(
 
 
 def _threads(backend: Backend, script: Script, case: Case, pool: Sequence[Ids]) -> Threads:
-    """What the engines compute full prefills with; on other devices than CPUs nothing is looked at.
+    """The threads that the engines compute full prefills with; none on other devices than CPUs.
 
     Raises:
         RequestError: they differ.
@@ -131,7 +131,7 @@ def _threads(backend: Backend, script: Script, case: Case, pool: Sequence[Ids]) 
     seen: dict[str, Threads | None] = dict.fromkeys(backend.processes)
     for engine, pids in backend.processes.items():
         prefill = partial(_prefill, backend, engine, script, case, pool)
-        prefill()  # a first call does other things too
+        prefill()  # warm-up
         watch = ThreadWatch(pids)
         for _ in range(MOST_PREFILLS):
             prefill()
@@ -146,7 +146,7 @@ def _prefill(backend: Backend, engine: str, script: Script, case: Case, pool: Se
 
 
 def _warm_up(backend: Backend, script: Script, plan: Plan, case: Case, pool: Sequence[Ids]) -> None:
-    """Each arm once, and where chunks come from a tier that holds what was used, all of them into it."""
+    """Each arm once; all chunks are read once where their tier caches on use."""
     meter = Meter(backend)
     touched = script.touch(case, pool) if case.tier in HELD and case.known_chunks else []
     for step in [*touched, *script.of(plan.sweep)(case, pool, WARM_UPS)]:

@@ -1,4 +1,4 @@
-"""What is asked in one repetition of a case: the arms in turn, on the same prompt."""
+"""The requests of one repetition of a case: every arm, on the same prompt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Step:
 
 
 class Script:
-    """Makes the steps of each repetition; none of them finds anything of another in the engines' pages,
-    except where finding it is what an arm is about.
+    """Makes the steps of each repetition. Prefix-cache hits across steps happen only in the arms that measure
+    them.
 
     Args:
         maker: of the prompts.
@@ -45,12 +45,12 @@ class Script:
         self._stream_salts = {arm: uuid4().hex for arm in (AS_GIVEN, SORTED)}
 
     def of(self, sweep: str) -> Callable[[Case, Sequence[Ids], int], list[Step]]:
-        """What makes a repetition's steps, from case, stored chunks and number of prompts of the stream."""
+        """Makes a repetition's steps from case, stored chunks and number of stream prompts."""
         return {COMPARE: self._compare, CONVERSATION: self._conversation}.get(sweep, self._against_full)
 
     def touch(self, case: Case, pool: Sequence[Ids]) -> list[Step]:
-        """Requests that read every stored chunk once as the first of a prompt and once as another one: they
-        bring both versions into memory."""
+        """Requests that read every stored chunk at the first place of a prompt and at another one: they bring
+        both of its versions into memory."""
         turns = [[*pool[i:], *pool[:i]][: case.chunks] for i in range(len(pool))]
         return [Step(REUSE, (self._request(chunks, case),)) for chunks in turns]
 
@@ -65,7 +65,7 @@ class Script:
         return [Step(arm, tuple(Request(prompt, uuid4().hex) for prompt in prompts)) for arm in arms]
 
     def _compare(self, case: Case, pool: Sequence[Ids], stream: int) -> list[Step]:
-        """Every arm; then the same blend asked again."""
+        """Every arm; then the same blend again."""
         full, *blends = self._against_full(case, pool, stream)
         reuse = Step(REUSE, (Request(full.requests[0].prompt, uuid4().hex),))
         ratio = middle(self._ratios)
@@ -88,8 +88,7 @@ class Script:
     def _conversation(self, case: Case, pool: Sequence[Ids], stream: int) -> list[Step]:
         """The same request again, another question on the same context, and a follow-up, in both engines.
 
-        The first answer, which a follow-up repeats, is given: neither engine has written it, so neither has
-        its few tokens in its pages.
+        The first answer, which a follow-up repeats, is given text: it is in neither engine's prefix cache.
         """
         chunks = self._maker.novel(case, pool)
         questions = [self._maker.question(case.question_tokens) for _ in range(3)]
@@ -111,7 +110,7 @@ class Script:
 
 
 def ratios_of(sweep: str) -> tuple[float, ...]:
-    """The ratios of a sweep where none are asked for: a sweep over something else has one.
+    """The default ratios of a sweep: only the comparison varies them.
 
     >>> ratios_of("known")
     (0.15,)

@@ -20,11 +20,11 @@ class Summary:
 
     Attributes:
         num: requests.
-        context_tokens, suffix_tokens: of a prompt; those of its median where they differ.
+        context_tokens, suffix_tokens: of the prompt of median time.
         cpu_ms_median: of the engine's processes, from submission to the first token.
-        hit_share: mean share of the prompt's tokens that lay in the engine's pages.
-        speedup: full prefill's median over this one's.
-        bound: the speed-up that the counted FLOPs allow, if full prefill is as good as it can be.
+        hit_share: mean share of the prompt's tokens in the engine's KV cache.
+        speedup: full prefill's median over the arm's.
+        bound: the speed-up that the counted FLOPs allow.
         stages_ms: of the request of median time; they add up to its time.
     """
 
@@ -44,7 +44,7 @@ class Summary:
 
     @property
     def fraction_of_bound(self) -> float:
-        """What was reached of the bound: 1 when the blend wastes nothing that full prefill does not."""
+        """Speed-up over bound: 1 when the blend is as efficient as full prefill."""
         return self.speedup / self.bound
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def summarise(measured: Sequence[Measured], shape: ModelShape) -> list[Summary]:
     """A row for each case and arm, in the order in which they were first measured.
 
     Raises:
-        RequestError: a case has no full prefill to be held against.
+        RequestError: a case has no full prefill to compare with.
     """
     rows: dict[tuple[Case, Arm], list[Measured]] = {}
     for one in measured:

@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server.surface.request import NAMESPACE, RequestRecord, record_in_force, route_path
 from api.server.surface.tracing import Tracing
+from blend.report.stats import TokenCounts
 
 HEADER = "X-Request-Id"
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIGURES = "figures"
 
 OURS = ("kvblend", "api", "blend", "precompute", "retriever")
-from blend.report.stats import TokenCounts
 
 logger = logging.getLogger("kvblend.requests")
 

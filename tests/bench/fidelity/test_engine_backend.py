@@ -28,9 +28,9 @@ from bench.fidelity.scores import score
 from blend.errors import RequestError
 from blend.maths.kl import check_logprobs, kl_per_token
 from blend.settings.defaults import DEFAULTS
+from blend.vllm.engine import calibrate as calibration
 from blend.vllm.engine.answer import Answer, Ask
-from blend.vllm.engine.calibrate import MAX_TOKENS as CALIBRATION_TOKENS
-from blend.vllm.engine.calibrate import RATIOS, calibrate
+from blend.vllm.gate.prompts import PROMPTS as PROMPTS_OF_GATE
 from blend.vllm.request_params import BlendParams
 from tests.bench.fidelity.built_in import built_in_questions
 from tests.reference.tiny_models import VOCAB_SIZE, tiny_model
@@ -201,22 +201,28 @@ def test_a_forced_answer_comes_back_as_forced_and_its_neighbour_is_untouched(lab
         assert free_one.first_logprobs == pytest.approx(before.first_logprobs, abs=1e-4)
 
 
-def test_calibrating_the_engine_gives_the_curve_of_the_reference(lab: Lab) -> None:
+def test_calibrating_the_engine_gives_the_curve_of_the_reference(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratios, prompts = (0.0, 0.1, 0.4), PROMPTS_OF_GATE[:2]  # all of them take minutes
+    monkeypatch.setattr(calibration, "RATIOS", ratios)
+    monkeypatch.setattr(calibration, "PROMPTS", prompts)
     told: list[tuple[int, int]] = []
-    found = calibrate(lab.engine.engine, progress=lambda done, total: told.append((done, total)))
+    found = calibration.calibrate(lab.engine.engine, progress=lambda done, total: told.append((done, total)))
     build = prompt_builder(lab.hf.tokenizer, LabSettings())
-    expected: dict[float, list[float]] = {ratio: [] for ratio in RATIOS}
-    for question in built_in_questions():
+    questions = built_in_questions(prompts)
+    expected: dict[float, list[float]] = {ratio: [] for ratio in ratios}
+    for question in questions:
         prompt = build(question)
-        given = lab.hf.reference(prompt, CALIBRATION_TOKENS)
-        for ratio in RATIOS:
+        given = lab.hf.reference(prompt, calibration.MAX_TOKENS)
+        for ratio in ratios:
             method = Method("calibration", LED, DEFAULTS.selector, ratio)
             scores = score(prompt, given, method, lab.hf.measure(prompt, given, method))
             expected[ratio].append(scores.kl_mean)
     print(found.curve, expected)
-    assert [ratio for ratio, _ in found.curve] == list(RATIOS)
+    assert [ratio for ratio, _ in found.curve] == list(ratios)
     for ratio, kl in found.curve:
         assert kl == pytest.approx(fmean(expected[ratio]), rel=0.02, abs=1e-4), ratio
-    assert found.num_questions == len(built_in_questions())
+    assert found.num_questions == len(questions) == 4
     assert 0 < found.max_residual <= found.give_up_residual
-    assert told[0] == (0, 10) and told[-1] == (10, 10)
+    assert told == [(done, 4) for done in range(5)]
