@@ -128,6 +128,15 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert not anchor or anchor in anchors(found), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_that_sentences_name_are_there(page: Path) -> None:
+    folders = "|".join(
+        path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    for file in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / file).is_file(), file
+
+
 @pytest.mark.parametrize("page", MARKDOWN, ids=name)
 def test_lines_are_short(page: Path) -> None:
     if name(page) not in GENERATED:
