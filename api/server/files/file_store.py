@@ -12,14 +12,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
 from api.server.errors import NotThere, TooLarge
 from api.server.files.records import Record, Records, new_id
-from api.server.settings import DEFAULTS
+from api.server.settings import DEFAULTS, ServeConfig
 from blend.errors import BlendError
 
 COPY_BYTES = 1 << 20
@@ -30,22 +29,6 @@ ABANDONED_S = 24 * 3600
 
 class FileDamaged(BlendError):
     """An uploaded file's bytes do not match their digest."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileLimits:
-    """How much may be uploaded.
-
-    Attributes:
-        max_file_bytes: of one file; it is read into memory when it becomes a document.
-        max_total_bytes: of all files of the store together.
-    """
-
-    max_file_bytes: int = DEFAULTS.max_document_bytes
-    max_total_bytes: int = DEFAULTS.max_files_bytes
-
-
-DEFAULT_LIMITS = FileLimits()
 
 
 class FileRecord(Record):
@@ -69,11 +52,12 @@ class FileStore:
 
     Args:
         store: the store's folder.
+        settings: limits of one file, and of all files together.
     """
 
-    def __init__(self, store: Path, limits: FileLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, store: Path, settings: ServeConfig = DEFAULTS) -> None:
         self.folder = store / "files"
-        self.limits = limits
+        self.settings = settings
         self._records = Records(self.folder, FileRecord)
         self._remove_abandoned()
 
@@ -94,10 +78,10 @@ class FileStore:
         with self._temporary() as path:
             num_bytes, sha256 = self._copy(source, path)
             held = sum(record.num_bytes for record in self._records.all())
-            if held + num_bytes > self.limits.max_total_bytes:
+            budget = self.settings.max_files_bytes
+            if held + num_bytes > budget:
                 raise TooLarge(
-                    f"file: got {num_bytes} bytes; files hold {held} of {self.limits.max_total_bytes} bytes: "
-                    "delete some first"
+                    f"file: got {num_bytes} bytes; files hold {held} of {budget} bytes: delete some first"
                 )
             os.replace(path, self._data(key))
         record = FileRecord(
@@ -165,7 +149,7 @@ class FileStore:
         with open(path, "xb") as file:
             while piece := source.read(COPY_BYTES):
                 num_bytes += len(piece)
-                check_size(num_bytes, self.limits)
+                check_size(num_bytes, self.settings)
                 digest.update(piece)
                 file.write(piece)
             file.flush()
@@ -187,16 +171,18 @@ class FileStore:
                 path.unlink(missing_ok=True)
 
 
-def check_size(num_bytes: int, limits: FileLimits) -> None:
+def check_size(num_bytes: int, settings: ServeConfig) -> None:
     """Check the size of a file.
 
     Raises:
         TooLarge: the file is over the limit.
     """
-    if num_bytes > limits.max_file_bytes:
-        raise too_large(limits)
+    if num_bytes > settings.max_document_bytes:
+        raise too_large(settings)
 
 
-def too_large(limits: FileLimits) -> TooLarge:
+def too_large(settings: ServeConfig) -> TooLarge:
     """The error of a file over the limit."""
-    return TooLarge(f"file: got more than {limits.max_file_bytes} bytes, which is the limit of one file")
+    return TooLarge(
+        f"file: got more than {settings.max_document_bytes} bytes, which is the limit of one file"
+    )

@@ -54,7 +54,7 @@ def _add_all(router: APIRouter, files: FileStore) -> None:
     @router.post("", openapi_extra=FORM)
     async def create_file(request: Request) -> FileObject:
         """Upload a file."""
-        async with receive(request, files.limits) as upload:
+        async with receive(request, files.settings) as upload:
             record = await asyncio.to_thread(
                 files.add,
                 upload.file,

@@ -11,8 +11,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from api.server.errors import FieldError, wrong_field
-from api.server.files.file_store import FileLimits, check_size, too_large
+from api.server.files.file_store import check_size, too_large
 from api.server.files.names import check_filename
+from api.server.settings import ServeConfig
 
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 4096
@@ -65,7 +66,7 @@ FORM = {
 
 
 @asynccontextmanager
-async def receive(request: Request, limits: FileLimits) -> AsyncGenerator[Upload, None]:
+async def receive(request: Request, settings: ServeConfig) -> AsyncGenerator[Upload, None]:
     """Read an upload; a large file is kept in a temporary file, not in memory.
 
     Raises:
@@ -74,17 +75,17 @@ async def receive(request: Request, limits: FileLimits) -> AsyncGenerator[Upload
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise FieldError("file: expected multipart/form-data with file and purpose", "file")
-    form = await _parse(request, limits)
+    form = await _parse(request, settings)
     try:
-        yield _checked(form, limits)
+        yield _checked(form, settings)
     finally:
         await form.close()
 
 
-async def _parse(request: Request, limits: FileLimits) -> FormData:
+async def _parse(request: Request, settings: ServeConfig) -> FormData:
     parser = MultiPartParser(
         request.headers,
-        _counted(request, limits),
+        _counted(request, settings),
         max_files=1,
         max_fields=MAX_FIELDS,
         max_part_size=MAX_FIELD_BYTES,
@@ -92,7 +93,7 @@ async def _parse(request: Request, limits: FileLimits) -> FormData:
     try:
         return await parser.parse()
     except _TooMuch:
-        raise too_large(limits) from None
+        raise too_large(settings) from None
     except (MultiPartException, UnicodeError) as error:
         reason = error.message if isinstance(error, MultiPartException) else str(error)
         raise FieldError(f"file: the form cannot be read: {reason}", "file") from None
@@ -102,8 +103,8 @@ class _TooMuch(MultiPartException):
     """A subclass of the parser's error, since the parser closes its files on its own errors only."""
 
 
-async def _counted(request: Request, limits: FileLimits) -> AsyncGenerator[bytes, None]:
-    limit, seen = limits.max_file_bytes + FORM_BYTES, 0
+async def _counted(request: Request, settings: ServeConfig) -> AsyncGenerator[bytes, None]:
+    limit, seen = settings.max_document_bytes + FORM_BYTES, 0
     async for piece in request.stream():
         seen += len(piece)
         if seen <= limit:
@@ -114,11 +115,11 @@ async def _counted(request: Request, limits: FileLimits) -> AsyncGenerator[bytes
         raise _TooMuch("too large")
 
 
-def _checked(form: FormData, limits: FileLimits) -> Upload:
+def _checked(form: FormData, settings: ServeConfig) -> Upload:
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise FieldError("file: the form has no file; expected file and purpose", "file")
-    check_size(file.size or 0, limits)
+    check_size(file.size or 0, settings)
     fields = {key: value for key, value in form.multi_items() if isinstance(value, str)}
     return Upload(file.file, check_filename(file.filename or ""), _fields(fields))
 

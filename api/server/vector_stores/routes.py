@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 
 from api.server.collections.library import Library
 from api.server.errors import FieldError
-from api.server.files.file_store import FileLimits, FileStore
+from api.server.files.file_store import FileStore
 from api.server.files.routes import files_router
 from api.server.ingest.ingest import Ingest
 from api.server.paging import Direction, Listing, Wanted, listing, page
@@ -31,8 +31,7 @@ MAX_QUERY_CHARACTERS = 4096
 
 def open_vector_stores(library: Library, ingest: Ingest) -> VectorStores:
     """Open the vector stores of a server, and its uploaded files."""
-    limits = FileLimits(ingest.settings.max_document_bytes, ingest.settings.max_files_bytes)
-    return VectorStores(FileStore(library.store, limits), ingest, library)
+    return VectorStores(FileStore(library.store, ingest.settings), ingest, library)
 
 
 def vector_stores_router(stores: VectorStores) -> APIRouter:

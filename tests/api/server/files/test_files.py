@@ -9,8 +9,9 @@ import httpx
 import openai
 import pytest
 
-from api.server.files.file_store import ABANDONED_S, FileLimits, FileRecord, FileStore
+from api.server.files.file_store import ABANDONED_S, FileRecord, FileStore
 from api.server.files.routes import files_router
+from api.server.settings import ServeConfig
 from tests.support.http_app import application, client_of
 
 MAX_BYTES = 200_000
@@ -29,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[openai.OpenAI]:
     app = application()
-    app.include_router(files_router(FileStore(folder, FileLimits(MAX_BYTES)), forget))
+    app.include_router(files_router(FileStore(folder, ServeConfig(max_document_bytes=MAX_BYTES)), forget))
     with client_of(app) as client:
         yield client
 
@@ -151,7 +152,7 @@ def test_a_flipped_bit_is_seen(client, folder):
 
 
 def test_a_store_that_is_full_takes_no_more_until_something_goes(tmp_path):
-    files = FileStore(tmp_path, FileLimits(max_file_bytes=100, max_total_bytes=150))
+    files = FileStore(tmp_path, ServeConfig(max_document_bytes=100, max_files_bytes=150))
     app = application()
     app.include_router(files_router(files, forget))
     with client_of(app) as client:
