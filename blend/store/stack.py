@@ -1,5 +1,6 @@
 """From a configuration to the tiers that it names, one in front of the other."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from blend.store.layout import mark_of_folder
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.device import DeviceStore, resolve_device_bytes
 from blend.store.tiers.disk import DiskStore
-from blend.store.tiers.place import Place
+from blend.store.tiers.place import ALL_HEADS, MEMORY, Place
 
 if TYPE_CHECKING:
     from blend.store.remote.remote import RemoteStore
@@ -25,7 +26,7 @@ def open_store(
     Args:
         folder: of the model's chunk files, see `blend.store.layout`.
         meter: counts what all tiers do.
-        place: of a worker, for its device's tier; None: there is no device.
+        place: of a worker: its device, and the heads that its tiers hold. None: all heads, and no device.
 
     Raises:
         StoreError: the folder cannot be made.
@@ -39,7 +40,9 @@ def open_store(
 
         store = BackedStore(disk, remote)
     if config.memory_bytes:
-        store = CachedStore(store, config.memory_bytes, meter)
+        own = MEMORY if place is None else replace(MEMORY, heads=place.heads)
+        store = CachedStore(store, config.memory_bytes, meter, place=own)
+        place = place and replace(place, heads=ALL_HEADS)  # of what memory gives: its own heads alone
     device_bytes = 0 if place is None else resolve_device_bytes(config.device_bytes, place.device)
     if place is not None and device_bytes:
         store = DeviceStore(store, device_bytes, place, meter)

@@ -8,6 +8,7 @@ import torch
 from blend.chunks.chunk import ChunkKV
 
 CPU = torch.device("cpu")
+ALL_HEADS = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Place:
     """
 
     device: torch.device = CPU
-    heads: slice = field(default_factory=lambda: slice(None))
+    heads: slice = field(default_factory=lambda: ALL_HEADS)
     stream: "torch.cuda.Stream | None" = None
 
     def own(self, chunk: ChunkKV) -> ChunkKV:

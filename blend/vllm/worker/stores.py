@@ -22,6 +22,7 @@ class Stores:
     def __init__(self, settings: Settings, meter: Meter, place: Place | None = None) -> None:
         self._settings = settings
         self._meter = meter
+        self._place = place
         self._shared = settings.open_store(meter, place)
         self._by_namespace = {"": self._shared}
 
@@ -36,7 +37,8 @@ class Stores:
             StoreError: its folder cannot be made.
         """
         if namespace not in self._by_namespace:
-            self._by_namespace[namespace] = self._settings.within(namespace).open_store(self._meter)
+            settings = self._settings.within(namespace)
+            self._by_namespace[namespace] = settings.open_store(self._meter, self._place)
         return self._by_namespace[namespace]
 
     def read_by(self, namespace: str) -> ChunkSource:

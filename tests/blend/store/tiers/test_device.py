@@ -9,14 +9,15 @@ import torch
 from blend.chunks.chunk import ChunkKV
 from blend.report.metrics import Meter
 from blend.store.base import ChunkStore
+from blend.store.config import StoreConfig
+from blend.store.stack import open_store
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.device import DeviceStore, place_on
 from blend.store.tiers.disk import DiskStore
 from blend.store.tiers.memory import MemoryStore
-from blend.store.tiers.place import Place
+from blend.store.tiers.place import ALL_HEADS, Place
 
 MakeChunk = Callable[..., ChunkKV]
-ALL_HEADS = slice(None)
 NEEDS_CUDA = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 
 
@@ -71,6 +72,27 @@ def test_each_rank_holds_its_own_heads(make_chunk: MakeChunk, device: torch.devi
             assert torch.equal(got.keys.cpu(), chunk.keys[:, :, rank : rank + 1])
             assert torch.equal(got.values.cpu(), chunk.values[:, :, rank : rank + 1])
         assert store.held_bytes == chunk.num_bytes // 2
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+@pytest.mark.parametrize("device_bytes", [0, 10_000])
+def test_memory_and_device_of_a_rank_hold_its_own_heads(
+    tmp_path: Path, make_chunk: MakeChunk, device: torch.device, device_bytes: int, by_layer: bool
+) -> None:
+    chunk = make_chunk(1)
+    config = StoreConfig(path=tmp_path, memory_bytes=10_000, device_bytes=device_bytes, codec="raw")
+    for rank in range(2):
+        meter = Meter()
+        own = slice(rank, rank + 1)
+        store = open_store(config, tmp_path / "models" / "m" / "chunks", meter, place_on(device, own))
+        store.put(chunk)
+        for _ in range(2):  # read from behind, and kept
+            reader = store.open(chunk.record) if by_layer else None
+            got = reader.chunk() if reader is not None else store.get(chunk.record)
+            assert got is not None and torch.equal(got.keys.cpu(), chunk.keys[:, :, own])
+            assert torch.equal(got.values.cpu(), chunk.values[:, :, own])
+        memory = store.inner if isinstance(store, DeviceStore) else store
+        assert isinstance(memory, CachedStore) and memory.held_bytes == chunk.num_bytes // 2
 
 
 def test_what_the_device_cannot_hold_has_the_same_heads(make_chunk: MakeChunk, device: torch.device) -> None:
