@@ -15,6 +15,7 @@ from blend.errors import RequestError
 
 if TYPE_CHECKING:
     from bench.fidelity.backend import Backend
+    from bench.fidelity.journal import Header
     from bench.fidelity.methods import Method
     from bench.fidelity.question import LabPrompt
     from bench.fidelity.scores import Scores
@@ -54,43 +55,14 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
     # Imported here, since they bring torch: --help must not.
-    from bench.fidelity.journal import Header, open_journal
     from bench.fidelity.methods import methods
-    from bench.fidelity.questions import read_questions
-    from bench.fidelity.run import LabSettings, prompt_builder
-    from bench.fidelity.run import run as measure
-    from bench.fidelity.scores import Scores
     from bench.fidelity.summary import summarise
     from bench.fidelity.table import as_object, render_table
 
     prepare_out(args.out)
-    data = read_questions(
-        args.data,
-        num=args.questions,
-        skip=args.skip,
-        passages=args.passages,
-        join=args.join,
-        seed=args.seed,
-    )
     chosen = methods(_with_random(args.methods), args.ratios)
     baseline = _baseline(args.baseline, chosen)
-    settings = LabSettings(question_first=args.question_first, max_tokens=args.max_tokens)
-    with closing(_backend(args)) as backend:
-        header = Header(
-            model=backend.model_name,
-            fingerprint=backend.fingerprint,
-            backend=backend.name,
-            data=data.name,
-            data_digest=data.digest,
-            passages=args.passages,
-            join=args.join,
-            **asdict(settings),
-            seed=args.seed,
-            threads=args.threads,
-        )
-        with open_journal(args.out, header, Scores.from_json) as journal, open_progress() as progress:
-            scores = measure(backend, data.questions, chosen, journal, settings, progress)
-        first_prompt = prompt_builder(backend.tokenizer, settings)(data.questions[0])
+    header, scores, first_prompt = _measure(args, chosen)
     summaries = summarise(scores, baseline, args.seed)
     line = {
         "bench": "fidelity",
@@ -108,6 +80,35 @@ def run(args: argparse.Namespace) -> int:
     text = render_table(summaries, baseline)
     finish(args, text, line, details, lambda folder: _draw(folder, summaries, scores, first_prompt))
     return 0
+
+
+def _measure(
+    args: argparse.Namespace, methods: "Sequence[Method]"
+) -> "tuple[Header, list[Scores], LabPrompt]":
+    """What was measured and how, the scores, and the first question's prompt."""
+    from bench.fidelity.journal import Header, open_journal
+    from bench.fidelity.questions import read_questions
+    from bench.fidelity.run import LabSettings, prompt_builder
+    from bench.fidelity.run import run as measure
+    from bench.fidelity.scores import Scores
+
+    sizes = {"passages": args.passages, "join": args.join, "seed": args.seed}
+    data = read_questions(args.data, num=args.questions, skip=args.skip, **sizes)
+    settings = LabSettings(question_first=args.question_first, max_tokens=args.max_tokens)
+    with closing(_backend(args)) as backend:
+        header = Header(
+            model=backend.model_name,
+            fingerprint=backend.fingerprint,
+            backend=backend.name,
+            data=data.name,
+            data_digest=data.digest,
+            **asdict(settings),
+            **sizes,
+            threads=args.threads,
+        )
+        with open_journal(args.out, header, Scores.from_json) as journal, open_progress() as progress:
+            scores = measure(backend, data.questions, methods, journal, settings, progress)
+        return header, scores, prompt_builder(backend.tokenizer, settings)(data.questions[0])
 
 
 def _draw(

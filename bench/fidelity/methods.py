@@ -16,6 +16,8 @@ WRONG = "wrong"
 """A floor: the KV of wrong documents, in the places of the right ones."""
 NONE = "none"
 """A floor: no context at all."""
+FLOORS = (WRONG, NONE)
+"""Methods that only show how bad things can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,6 @@ class Method:
     chunks: str
     selector: str | None
     ratio: float
-
-    @property
-    def is_floor(self) -> bool:
-        """Whether the method only shows how bad things can be."""
-        return self.chunks in (WRONG, NONE)
 
 
 _RULES: dict[str, tuple[str, str]] = {

@@ -88,31 +88,32 @@ def summarise(scores: Iterable[Scores], baseline: str | None = None, seed: int =
 
 
 def _summary(method: Method, scores: Sequence[Scores], against: Against | None, seed: int) -> Summary:
-    def mean(values: Sequence[float]) -> Mean:
-        return Mean(fmean(values), mean_interval(values, seed))
+    def values(name: str) -> list[float]:
+        return [getattr(one, name) for one in scores if getattr(one, name) is not None]
 
-    kl, first = [one.kl_mean for one in scores], [one.kl_first for one in scores]
-    margins = [one.gold_margin for one in scores if one.gold_margin is not None]
+    def mean(name: str) -> Mean:
+        return Mean(fmean(values(name)), mean_interval(values(name), seed))
+
     return Summary(
         method=method,
         num=len(scores),
-        kl_mean=mean(kl),
-        kl_median=median(kl),
-        kl_first=mean(first),
-        kl_first_median=median(first),
-        top1=mean([one.top1 for one in scores]),
-        match_tokens=mean([one.match_tokens for one in scores]),
-        catastrophic=mean([one.catastrophic for one in scores]),
-        gold_margin=mean(margins) if margins else None,
-        f1=mean([one.f1 for one in scores]),
-        em=mean([one.em for one in scores]),
-        full_f1=fmean(one.full_f1 for one in scores),
-        full_em=fmean(one.full_em for one in scores),
+        kl_mean=mean("kl_mean"),
+        kl_median=median(values("kl_mean")),
+        kl_first=mean("kl_first"),
+        kl_first_median=median(values("kl_first")),
+        top1=mean("top1"),
+        match_tokens=mean("match_tokens"),
+        catastrophic=mean("catastrophic"),
+        gold_margin=mean("gold_margin") if values("gold_margin") else None,
+        f1=mean("f1"),
+        em=mean("em"),
+        full_f1=fmean(values("full_f1")),
+        full_em=fmean(values("full_em")),
         key_error=_per_layer([one.key_error for one in scores]),
         value_error=_per_layer([one.value_error for one in scores]),
-        flops_share=fmean(one.flops_share for one in scores),
-        ms=median(one.ms for one in scores),
-        full_ms=median(one.full_ms for one in scores),
+        flops_share=fmean(values("flops_share")),
+        ms=median(values("ms")),
+        full_ms=median(values("full_ms")),
         against=against,
     )
 

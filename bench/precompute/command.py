@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
-    from bench.precompute.rates import as_object, make_rates, render_rates
+    from bench.precompute.rates import make_rates, render_rates
 
     prepare_out(args.out)
     material, jobs, prefills = _measure(args)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         "threads": os.environ.get("VLLM_CPU_OMP_THREADS_BIND"),
         "document_tokens": material.document_tokens,
         "computed_tokens": material.kv_tokens,
-        **as_object(rates),
+        **rates,
     }
     details = {"jobs": [asdict(one) for one in jobs], "prefills": [asdict(one) for one in prefills]}
     finish(args, render_rates(rates, material, len(jobs)), line, details)

@@ -1,9 +1,8 @@
 """Rates of precomputing and of plain prefill, each token counted for what it is."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.report import table
 
@@ -18,88 +17,54 @@ embedding and publishing. The engine's own prefill: the same chunks behind the s
 the text before them in the prefix cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Tokens a second: medians over the repetitions.
+def make_rates(
+    material: "Material", jobs: "Sequence[Job]", prefills: "Sequence[Prefill]"
+) -> dict[str, float]:
+    """Tokens a second, and ratios to the engine's own prefill, by their names in the JSON line.
 
-    Attributes:
-        computing: chunk KV tokens, by the time of computing alone.
-        computed: chunk KV tokens, by the time of computing and storing.
-        document: document tokens, by that time.
-        whole_job: chunk KV tokens, by the whole job's time.
-        whole_job_document: document tokens, by the whole job's time.
-        prefill: the engine's own, of both versions' prompts.
-        prefill_plain: the engine's own, of the plain versions' prompts.
-        computed_over_prefill: chunk KV tokens against prefilled tokens: what the aim is about.
-        computing_over_prefill: the same without storing.
-        whole_job_over_prefill: the same, by the whole job's time.
-        document_over_prefill: document tokens against those of plain prompts prefilled: two versions' cost.
+    Medians over the repetitions; a ratio is of the two arms of one repetition. `computing` leaves storing
+    out, `computed` includes it; `document` counts document tokens in place of those of both versions.
     """
-
-    computing: float
-    computed: float
-    document: float
-    whole_job: float
-    whole_job_document: float
-    prefill: float
-    prefill_plain: float
-    computed_over_prefill: float
-    computing_over_prefill: float
-    whole_job_over_prefill: float
-    document_over_prefill: float
+    pairs = zip(jobs, prefills, strict=True)
+    each = [_rates(material.document_tokens, material.kv_tokens, *pair) for pair in pairs]
+    return {name: median(one[name] for one in each) for name in each[0]}
 
 
-def make_rates(material: "Material", jobs: "Sequence[Job]", prefills: "Sequence[Prefill]") -> Rates:
-    """Rates of repetitions; ratios are of the two arms of one repetition, and then their median."""
-    each = [_rates(material.document_tokens, material.kv_tokens, *pair) for pair in _pairs(jobs, prefills)]
-    names = each[0].keys()
-    return Rates(**{name: median(one[name] for one in each) for name in names})
+def render_rates(rates: Mapping[str, float], material: "Material", repetitions: int) -> str:
+    """The rates of every part, against the engine's own prefill."""
 
+    def row(name: str, document: str | None, rate: str, over: str) -> tuple[str, ...]:
+        documents = "" if document is None else f"{rates[f'{document}_tokens_per_s']:.0f}"
+        ratio = f"{rates[f'{over}_over_prefill']:.3f}" if over else "1"
+        return name, documents, f"{rates[f'{rate}_tokens_per_s']:.0f}", ratio
 
-def render_rates(rates: Rates, material: "Material", repetitions: int) -> str:
-    """What was computed, at which rate, against the engine's own prefill."""
     rows = [
-        ("computing", "", f"{rates.computing:.0f}", f"{rates.computing_over_prefill:.3f}"),
-        (
-            *("computing and storing", f"{rates.document:.0f}"),
-            *(f"{rates.computed:.0f}", f"{rates.computed_over_prefill:.3f}"),
-        ),
-        (
-            *("whole job", f"{rates.whole_job_document:.0f}"),
-            *(f"{rates.whole_job:.0f}", f"{rates.whole_job_over_prefill:.3f}"),
-        ),
-        ("the engine's own prefill", f"{rates.prefill_plain:.0f}", f"{rates.prefill:.0f}", "1"),
+        row("computing", None, "computing", "computing"),
+        row("computing and storing", "document", "computed", "computed"),
+        row("whole job", "whole_job_document", "whole_job", "whole_job"),
+        row("the engine's own prefill", "prefill_plain", "prefill", ""),
     ]
     legend = _LEGEND.format(
         chunks=len(material.texts), chunk_tokens=material.chunk_tokens, repetitions=repetitions
     )
-    once = f"Document tokens/s against the engine's, which reads them once: {rates.document_over_prefill:.3f}"
+    over = rates["document_over_prefill"]
+    once = f"Document tokens/s against the engine's, which prefills them once: {over:.3f}"
     text = table(("", "document tokens/s", "computed tokens/s", "over prefill"), rows)
     return f"{text}\n\n{once}\n{legend}"
 
 
-def as_object(rates: Rates) -> dict[str, Any]:
-    """One key per rate, and one per ratio."""
-    return {
-        name if "_over_" in name else f"{name}_tokens_per_s": value for name, value in asdict(rates).items()
-    }
-
-
-def _pairs(jobs: "Sequence[Job]", prefills: "Sequence[Prefill]") -> "list[tuple[Job, Prefill]]":
-    return list(zip(jobs, prefills, strict=True))
-
-
 def _rates(document_tokens: int, kv_tokens: int, job: "Job", prefill: "Prefill") -> dict[str, float]:
+    """The rates of one repetition; KV tokens count once for each version."""
     own, plain = prefill.tokens / prefill.seconds, prefill.plain_tokens / prefill.plain_s
     computing_s = job.compute_s - job.storing_s
     return {
-        "computing": kv_tokens / computing_s,
-        "computed": kv_tokens / job.compute_s,
-        "document": document_tokens / job.compute_s,
-        "whole_job": kv_tokens / job.seconds,
-        "whole_job_document": document_tokens / job.seconds,
-        "prefill": own,
-        "prefill_plain": plain,
+        "computing_tokens_per_s": kv_tokens / computing_s,
+        "computed_tokens_per_s": kv_tokens / job.compute_s,
+        "document_tokens_per_s": document_tokens / job.compute_s,
+        "whole_job_tokens_per_s": kv_tokens / job.seconds,
+        "whole_job_document_tokens_per_s": document_tokens / job.seconds,
+        "prefill_tokens_per_s": own,
+        "prefill_plain_tokens_per_s": plain,
         "computed_over_prefill": kv_tokens / job.compute_s / own,
         "computing_over_prefill": kv_tokens / computing_s / own,
         "whole_job_over_prefill": kv_tokens / job.seconds / own,

@@ -11,20 +11,19 @@ from bench.arguments import add_ending, names, positive, ratios
 from bench.processes import redis_server
 from bench.progress import tell
 from bench.report import finish, prepare_out
+from bench.ttft.case import ALL_TIERS, Case, check_tier
+from bench.ttft.sweeps import COMPARE, SWEEPS, cases_of
 from blend.errors import RequestError
 from blend.plan.sharing import Sharing
 from blend.settings.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from bench.ttft.backend import Backend
-    from bench.ttft.case import Case
     from bench.ttft.prompts import PromptMaker, Texts
     from bench.ttft.run import Outcome
     from bench.ttft.summary import Summary
 
 BACKEND = "bench.ttft.engines:VllmEngines"
-SWEEPS = ("compare", "chunks", "context", "known", "tier", "together", "conversation")
-TIERS = ("memory", "disk-warm", "disk-cold", "device", "redis")
 MAX_QUESTIONS = 200
 """Read from a data file; more would not make prompts more varied."""
 
@@ -40,14 +39,24 @@ def add_parser(subparsers: Any) -> None:
     )
     add, count = parser.add_argument, positive
     add("--model", default=DEFAULT_MODEL, help="name, local folder, GGUF file or hub id")
-    add("--sweep", choices=SWEEPS, default="compare", help="what is varied (default: %(default)s, nothing)")
+    add(
+        "--sweep",
+        choices=list(SWEEPS),
+        default=COMPARE,
+        help="what is varied (default: %(default)s, nothing)",
+    )
     add("--points", type=names, metavar="P,...", help="values of the sweep: 4x512, 2048, 0.5, memory, 8")
     add("--chunks", type=count, default=6, metavar="K", help="of a prompt (default: %(default)s)")
     add("--tokens", type=count, default=512, metavar="N", help="of a chunk (default: %(default)s)")
     add("--question-tokens", type=count, default=30, metavar="N", help="(default: %(default)s)")
     add("--ratios", type=ratios, metavar="R,...", help="to recompute (default: 0.05 to 0.3; 0.15 in sweeps)")
     add("--repeat", type=count, default=5, metavar="N", help="of each arm and case (default: %(default)s)")
-    add("--tier", choices=TIERS, default="memory", help="where chunks are read from (default: %(default)s)")
+    add(
+        "--tier",
+        choices=ALL_TIERS,
+        default="memory",
+        help="where chunks are read from (default: %(default)s)",
+    )
     add("--redis", metavar="URL", help="server of the redis tier; one is started unless given")
     add("--stream", type=count, default=20, metavar="N", help="prompts of prefix caching (default: 20)")
     add("--pool", type=count, default=24, metavar="N", help="chunks that these draw from (default: 24)")
@@ -61,7 +70,6 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
     # Imported here, since they bring torch: --help must not.
-    from bench.ttft.case import Case, check_tier
     from bench.ttft.cpu import disturbance
     from bench.ttft.profile import check_profiler
     from bench.ttft.prompts import PromptMaker
@@ -71,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     prepare_out(args.out)
     if args.profile is not None:
         check_profiler()
-    if args.sweep == "compare" and args.pool < args.chunks:
+    if args.sweep == COMPARE and args.pool < args.chunks:
         raise RequestError(f"got a pool of {args.pool} chunks, expected at least {args.chunks}: use --pool")
     base = Case(args.chunks, args.tokens, args.question_tokens, tier=check_tier(args.tier))
     texts = _texts(args)
@@ -136,12 +144,11 @@ def _texts(args: argparse.Namespace) -> "Texts":
     return Texts(data.name, tuple(passages), tuple(question.question for question in data.questions))
 
 
-def _measure(args: argparse.Namespace, backend: "Backend", maker: "PromptMaker", base: "Case") -> "Outcome":
+def _measure(args: argparse.Namespace, backend: "Backend", maker: "PromptMaker", base: Case) -> "Outcome":
     """Every case; then one blend more under a profiler, where that is asked for."""
     from bench.ttft.run import Plan, profile
     from bench.ttft.run import run as measure
     from bench.ttft.script import ANSWER_TOKENS, Script, ratios_of
-    from bench.ttft.sweeps import cases_of
 
     # Room for a second turn, which only a conversation needs.
     asked = 2 * (maker.fixed_tokens + args.question_tokens) + ANSWER_TOKENS

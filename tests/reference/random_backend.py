@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bench.fidelity.backend import Outcome, Reference
-from bench.fidelity.methods import Method
+from bench.fidelity.methods import FLOORS, Method
 from bench.fidelity.question import LabPrompt
 from tests.blend.text.conftest import byte_level
 
@@ -39,7 +39,7 @@ class RandomBackend:
 
     def measure(self, prompt: LabPrompt, reference: Reference, method: Method) -> Outcome:
         self.measured.append((prompt.key, method))
-        disturbance = 4.0 if method.is_floor else 1.0 - method.ratio
+        disturbance = 4.0 if method.chunks in FLOORS else 1.0 - method.ratio
         logits = (
             reference.logprobs
             + disturbance * _logits([prompt.prompt_ids, method.name])[: len(reference.token_ids)]

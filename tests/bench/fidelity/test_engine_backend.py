@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from bench.fidelity.backend import Outcome, Reference
 from bench.fidelity.engine_backend import EngineBackend
 from bench.fidelity.hf_backend import HFBackend
-from bench.fidelity.methods import LED, Method, methods
+from bench.fidelity.methods import FLOORS, LED, Method, methods
 from bench.fidelity.question import LabPrompt
 from bench.fidelity.run import LabSettings, prompt_builder
 from bench.fidelity.scores import score
@@ -156,7 +156,7 @@ def test_both_paths_select_the_same_rows_and_answer_the_same(lab: Lab, method: M
 
 def test_what_was_measured_before_changes_nothing(lab: Lab) -> None:
     given = references(lab, PROMPTS[0])[1]
-    chosen = [method for method in ALL if not method.is_floor]
+    chosen = [method for method in ALL if method.chunks not in FLOORS]
     there, back = (
         [lab.engine.measure(PROMPTS[0], given, method) for method in order]
         for order in (chosen, chosen[::-1])
@@ -167,7 +167,7 @@ def test_what_was_measured_before_changes_nothing(lab: Lab) -> None:
 
 
 def test_a_method_that_needs_full_prefills_values_is_refused(lab: Lab) -> None:
-    (oracle,) = (method for method in methods(["led-oracle@0.15"], ()) if not method.is_floor)
+    (oracle,) = (method for method in methods(["led-oracle@0.15"], ()) if method.chunks not in FLOORS)
     with pytest.raises(RequestError, match="--backend hf"):
         lab.engine.measure(PROMPTS[0], references(lab, PROMPTS[0])[1], oracle)
 

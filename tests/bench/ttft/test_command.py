@@ -8,7 +8,6 @@ import pytest
 
 from api.cli.main import main
 from bench.ttft import command as ttft
-from bench.ttft.case import ALL_TIERS
 from bench.ttft.sweeps import SWEEPS
 from tests.bench.fidelity.test_questions import NQ, write
 from tests.reference import fake_engines
@@ -137,8 +136,3 @@ def test_the_engines_are_stopped_whatever_happens(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(FakeEngines, "close", lambda self: closed.append(True))
     assert main([*ARGV, "--tokens", "5000"]) == 1
     assert closed == [True]
-
-
-def test_the_command_line_names_what_there_is() -> None:
-    assert tuple(SWEEPS) == ttft.SWEEPS
-    assert ALL_TIERS == ttft.TIERS
