@@ -12,7 +12,6 @@ from pydantic import PlainSerializer
 from blend.errors import ConfigError
 from blend.settings.defaults import default_cache
 from blend.settings.group import Group, setting
-from blend.settings.load import load
 from blend.settings.values import (
     Count,
     FileOrFolder,
@@ -98,4 +97,6 @@ def store_path(flag: Path | str | None = None) -> Path:
     Raises:
         ConfigError: as `load`.
     """
+    from blend.settings.load import load  # reads files and flags, which an engine's processes never do
+
     return load(StoreConfig, {"path": flag}).settings.path

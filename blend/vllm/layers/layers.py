@@ -16,8 +16,7 @@ from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
 
 from blend.errors import NotBlendable
-from blend.vllm.layers.pages import Page, blocks_of, pages_like
-from blend.vllm.layers.rows import Rows
+from blend.vllm.layers.rows import Page, Rows, blocks_of, pages_like
 from blend.vllm.vllm_names import Attention, CommonAttentionMetadata
 
 

@@ -19,8 +19,8 @@ from blend.store.tiers.device import place_on
 from blend.vllm.job.context import KeptRows
 from blend.vllm.job.job import blend
 from blend.vllm.layers.layers import LayerRunner
-from blend.vllm.layers.pages import Page
 from blend.vllm.layers.ranks import Ranks
+from blend.vllm.layers.rows import Page
 from blend.vllm.messages import (
     BlendOutcome,
     BlendTask,

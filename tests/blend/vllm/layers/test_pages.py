@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blend.vllm.layers.pages import blocks_of, pages_like
+from blend.vllm.layers.rows import blocks_of, pages_like
 
 BLOCKS, ROWS, HEADS, SIZE = 7, 4, 3, 8
 
