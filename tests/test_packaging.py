@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bench.plot import check_plots
+from api.cli import main
 from blend.models.convert import convert_gguf
 from blend.store import codecs
 from blend.store.remote import redis_client, s3_client
@@ -30,12 +30,12 @@ def read(path: str) -> None:
 
 
 NEEDING: dict[str, tuple[str, Callable[[], object]]] = {
-    "bench": ("matplotlib", check_plots),
+    "bench": ("matplotlib", lambda: main.run_bench([])),
     "cachegen": ("constriction", lambda: codecs.codec("cachegen")),
     "gguf": ("accelerate", lambda: convert_gguf(Path("model.gguf"), Path("model"))),
     "html": ("bs4", lambda: read("page.html")),
     "pdf": ("pypdf", lambda: read("paper.pdf")),
-    "redis": ("redis", lambda: redis_client.connect("redis://127.0.0.1", 1.0)),
+    "redis": ("redis", lambda: redis_client.connect("redis://127.0.0.1")),
     "s3": ("obstore.store", lambda: s3_client.connect("s3://bucket", 1.0)),
 }
 

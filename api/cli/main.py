@@ -10,7 +10,7 @@ import precompute.cli
 from api import store_tool as store
 from api.cli import ask, calibrate, config, doctor, serve
 from api.version import kvblend_version
-from blend.errors import BlendError
+from blend.errors import BlendError, ConfigError
 from precompute.errors import PrecomputeError
 from retriever.errors import RetrieverError
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "serve":
             return serve.run(args, flags)
         if args.command == "bench":
-            return _bench(flags)
+            return run_bench(flags)
         if flags:
             parser.error(f"unrecognized arguments: {' '.join(flags)}")
         status: int = import_module(_RUN[args.command]).run(args)
@@ -49,11 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _bench(argv: Sequence[str]) -> int:
+def run_bench(argv: Sequence[str]) -> int:
+    """Run `kvblend bench`; returns its exit status.
+
+    Raises:
+        ConfigError: packages of the extra `bench` are missing.
+    """
     missing = [package for package in _BENCH_NEEDS if find_spec(package) is None]
     if missing:
-        print(f"kvblend: `kvblend bench` needs {', '.join(missing)}: install kvblend[bench]", file=sys.stderr)
-        return 1
+        raise ConfigError(f"`kvblend bench` needs {', '.join(missing)}: pip install 'kvblend[bench]'")
     status: int = import_module("bench.cli").main(argv)
     return status
 

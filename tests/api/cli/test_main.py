@@ -67,7 +67,7 @@ def test_help_works_and_benchmarks_are_refused_where_what_measures_is_not_instal
     shown, refused = run("--help"), run("bench", "ttft", "--repeat", "1")
     assert shown.returncode == 0 and "precompute" in shown.stdout
     assert refused.returncode == 1 and refused.stdout == ""
-    assert refused.stderr == "kvblend: `kvblend bench` needs bench: install kvblend[bench]\n"
+    assert refused.stderr == "kvblend: `kvblend bench` needs bench: pip install 'kvblend[bench]'\n"
 
 
 def test_what_benchmarks_import_comes_with_their_extra():

@@ -22,7 +22,7 @@ from blend.store.file_format.recoding import LossyError, recode, recoded
 from blend.store.remote.remote import RemoteStore
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.disk import DiskStore
-from tests.support.servers import mark_of_path, redis_url
+from tests.support.storage_servers import mark_of_path, redis_url
 
 MakeChunk = Callable[..., ChunkKV]
 LOSSY = [codec(name) for name in NAMES if not codec(name).is_lossless]
