@@ -14,7 +14,7 @@ from bench.store.remote import RemoteTier
 from blend.chunks.chunk import ChunkKV
 from blend.store.base import ChunkStore
 from blend.store.codecs.base import Codec
-from blend.store.file_format.page_cache import forget_pages
+from blend.store.file_format.durable import drop_page_cache
 from blend.store.tiers.cached import CachedStore
 from blend.store.tiers.disk import DiskStore
 
@@ -96,7 +96,7 @@ class DiskTier:
     def before_read(self, chunk: ChunkKV) -> None:
         """Read the file once, or have the system forget its pages."""
         if not self._warm:
-            forget_pages(self._path(chunk))
+            drop_page_cache(self._path(chunk))
             return
         with open(self._path(chunk), "rb", buffering=0) as file:
             self._read(file)

@@ -18,7 +18,7 @@ from bench.ttft.prompts import Ids
 from blend.chunks.chunk import ChunkRecord, computable_batches
 from blend.chunks.versions import Prefixes
 from blend.errors import NotBlendable, StoreError
-from blend.store.file_format.page_cache import forget_pages
+from blend.store.file_format.durable import drop_page_cache
 from blend.store.remote.exchange import Exchange
 from blend.store.remote.view import EVERY_S
 from blend.store.tiers.ledger import SUFFIX
@@ -122,7 +122,7 @@ class VllmEngines:
     def drop_file_cache(self) -> None:
         """See `Backend`. A chunk's file is on the disk already: it was synced when it was written."""
         for path in self._blending.store.root.glob(f"*{SUFFIX}"):
-            forget_pages(path)
+            drop_page_cache(path)
 
     def close(self) -> None:
         """Stop the engines, and remove a temporary store; a second call does nothing."""

@@ -138,9 +138,7 @@ class RemoteStore:
         return file
 
     def copy_file(self, chunk_id: str) -> memoryview | None:
-        """The bytes of a chunk's file, all verified, or None when it is absent or cannot be had.
-
-        It has the deadline of a write.
+        """The bytes of a chunk's file, verified, or None as `read_file`. It may take as long as a write.
 
         Raises:
             CorruptChunk: it failed its checks. The entry has been dropped.
@@ -155,9 +153,7 @@ class RemoteStore:
         return data
 
     def peek_file(self, chunk_id: str) -> ChunkFile | None:
-        """A chunk's file as it is, or None when it is absent; nothing is dropped.
-
-        It has the deadline of a write.
+        """A chunk's file, or None when it is absent; nothing is dropped. It may take as long as a write.
 
         Raises:
             BadFileError: header or ids failed their checks.

@@ -18,7 +18,7 @@ from blend.errors import CorruptChunk, StoreError, StoreFull
 from blend.store.file_format.byte_source import HeldBytes
 from blend.store.file_format.chunk_file import ChunkFile, encode
 from blend.store.file_format.chunk_header import BadFileError
-from blend.store.file_format.page_cache import forget_pages
+from blend.store.file_format.durable import drop_page_cache
 from blend.store.tiers.disk import DiskStore
 from tests.support.yardstick import soonest_s, unit_s
 
@@ -197,7 +197,7 @@ def test_reading_one_layer_reads_no_other(tmp_path: Path) -> None:
     chunk = ChunkKV(make_record("model", (), range(2000)), big, big)
     store = DiskStore(tmp_path)
     store.put(chunk)
-    forget_pages(store.path(chunk.record.chunk_id))
+    drop_page_cache(store.path(chunk.record.chunk_id))
     reader = store.open(chunk.record)
     assert reader is not None
     before = touched_bytes()
