@@ -101,7 +101,7 @@ def figures(reply: Reply) -> str:
     """Sources and figures of an answer, as text."""
     blend = reply.blend
     sources = list(dict.fromkeys(chunk["source"] for chunk in blend["chunks"] if chunk["source"]))
-    lines = ["Sources: " + (", ".join(sources) or "none")]
+    lines = [f"Sources: {', '.join(sources)}"] if sources else []
     if blend["fallback"] is None:
         kinds = ", ".join(
             f"{blend[f'{kind}_tokens']} {kind}" for kind in ("exact", "reused", "recomputed", "cold")

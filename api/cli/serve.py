@@ -1,7 +1,6 @@
 """The arguments of `kvblend serve`; importing them loads neither torch nor vLLM."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,10 +40,10 @@ def run(args: argparse.Namespace, flags: Sequence[str]) -> int:
     use_config_flag(args)
     config = load(ServeConfig, flags_given(args, ServeConfig)).settings
     store = load(StoreConfig, flags_given(args, StoreConfig)).settings
-    vllm: list[Any] = [*command_line(config.vllm), *flags]
+    # Ours is a line a phase and a line a request; `--log-level` and `--uvicorn-log-level` show theirs.
+    vllm: list[Any] = ["--uvicorn-log-level", "warning", *command_line(config.vllm), *flags]
     if config.log_format is LogFormat.JSON and not any(flag.startswith("--logging-config") for flag in vllm):
         vllm += ["--logging-config.formatter", "json"]
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # a server's log is its operator's window
     prepare_environment()  # before vllm is imported
     from api.server.app import serve
 

@@ -45,6 +45,7 @@ from api.server.vllm_names import (
     serve_http,
     setup_server,
 )
+from blend.errors import ConfigError
 from blend.store.config import StoreConfig
 from blend.vllm.engine.engine import Engine
 from blend.vllm.engine.start import serving_engine
@@ -90,12 +91,23 @@ def serve(config: ServeConfig, store: StoreConfig, flags: Sequence[str]) -> int:
     library.check_model(launch.setup.settings.fingerprint)
     # Until the HTTP server installs its own handlers, SIGTERM is handled like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    address, listener = setup_server(launch.args, reuse_port=False)
+    address, listener = _listen(launch.args)
     with listener:
         with starting(listener, tls):
             _pass_gate(launch)
         uvloop.run(_serve(launch, library, surface, config, address, listener, tls))
     return 0
+
+
+def _listen(args: Any) -> tuple[str, socket]:
+    try:
+        listening: tuple[str, socket] = setup_server(args, reuse_port=False)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {args.host or 'all interfaces'}, port {args.port}: {error.strerror}; "
+            "choose another --host or --port"
+        ) from error
+    return listening
 
 
 def _surface(config: ServeConfig, args: Any) -> Surface:
@@ -115,10 +127,11 @@ async def _serve(
 ) -> None:
     async with AsyncExitStack() as stack:
         with starting(listener, tls):
+            _tell(f"starting the engine: {launch.setup.model_name}, {launch.args.dtype}")
             client = await stack.enter_async_context(serving_engine(_engine_arguments(launch.args)))
             ingestion = await stack.enter_async_context(ingesting(client, library, launch.setup, config))
             app = await _build(launch, library, surface, client, ingestion)
-        print(f"kvblend: ready on {address}, {_status(launch, library)}", file=sys.stderr, flush=True)
+        _tell(f"ready on {address}, {_status(launch, library)}")
         stopped: Awaitable[Any] = await serve_http(app, listener, **_uvicorn(launch.args))
     await stopped
 
@@ -174,8 +187,14 @@ def _file_search(
 def _pass_gate(launch: Launch) -> None:
     """Run the model's self-check, by starting an engine, unless its verdict is stored."""
     if launch.setup.not_blendable is None and GateFile(launch.setup.settings.verdict_file).read() is None:
+        _tell(f"first start with {launch.setup.model_name}: comparing blends with full prefill")
         with Engine(launch.model, launch.setup.settings.tiers, **launch.said):
             pass
+
+
+def _tell(phase: str) -> None:
+    """One line a phase, for whoever watches the start."""
+    print(f"kvblend: {phase}", file=sys.stderr, flush=True)
 
 
 def _status(launch: Launch, library: Library) -> str:

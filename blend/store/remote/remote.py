@@ -29,8 +29,8 @@ HEAD_BYTES = 8 << 10
 class RemoteStore:
     """Chunk KV on a server; implements `blend.store.base.ChunkStore`.
 
-    The server keeps the disk tier's files: a checksum covers every byte. Reads never raise for a dead, slow or
-    lying server: its chunks are absent within the deadline. Writes raise `UnreachableRemote`.
+    The server keeps the disk tier's files: a checksum covers every byte. Reads never raise for a dead, slow
+    or lying server: its chunks are absent within the deadline. Writes raise `UnreachableRemote`.
 
     Args:
         url: see `blend.store.remote.url`.

@@ -1,8 +1,10 @@
 """The environment and the arguments with which a vLLM engine blends."""
 
 import hashlib
+import logging
 import os
 import secrets
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ IN_PROCESSES = "blend.vllm.engine.start.NappingExecutor"
 """Executor on a CPU with several ranks: one process per rank."""
 FORCING = "blend.vllm.engine.forcing:ForcedAnswers"
 """For `logits_processors`, to force answers; no engine loads it by default."""
+
+DEPRECATED_IN_TORCH = "`torch.distributed.reduce_op` is deprecated"
+"""vLLM looks at every attribute of every module; torch warns about this one."""
 
 BLENDING = ("recompute_ratio", "sharing", "kept_bytes", "always_blends", "attention")
 """Keys of `Settings` that a caller may override."""
@@ -65,10 +70,20 @@ def prepare_environment() -> None:
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_LOGGING_LEVEL": "ERROR",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # else each engine tells which NUMA node its memory is bound to
         "TOKENIZERS_PARALLELISM": "false",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # vLLM logs before it reads that
+    _ignore_deprecations()
+
+
+def _ignore_deprecations() -> None:
+    """Keep what vLLM's import provokes in torch off the terminal, here and in the engine's processes."""
+    warnings.filterwarnings("ignore", message=DEPRECATED_IN_TORCH, category=FutureWarning)
+    filters = [os.environ.get("PYTHONWARNINGS", ""), f"ignore:{DEPRECATED_IN_TORCH}:FutureWarning"]
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, dict.fromkeys(filters)))
 
 
 def prepare_engine(
@@ -137,6 +152,7 @@ def _serving(folder: ModelFolder, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         # On a CPU, compiling costs a minute of start-up and gains nothing measurable.
         "enforce_eager": _on_cpu(),
+        "use_tqdm_on_load": False,
         "enable_prefix_caching": True,
     }
 
