@@ -95,7 +95,7 @@ def test_curl(served: Served) -> None:
 def test_what_open_webui_is_told_to_send_is_answered_from_the_collection(served: Served) -> None:
     text = (CLIENTS / "open_webui.md").read_text()
     [rag] = re.findall(r"```json\n(.*?)```", text, flags=re.S)
-    [blend] = re.findall(r"such as `(\{.*?\})`", text)
+    [blend] = re.findall(r"such as\s+`(\{.*?\})`", text)
     answer = served.client.chat.completions.create(
         model=served.model,
         messages=[{"role": "user", "content": "What is an attention sink?"}],

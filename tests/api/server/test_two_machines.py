@@ -100,18 +100,18 @@ def test_an_engine_blends_what_another_has_computed_also_when_redis_dies_in_betw
         amid = ask(third, "f")
         damage_last_layers(redis.Redis(port=server.port, password="swordfish", protocol=2))
         damaged = engine.submit(amid)
-        assert "begins anew" in capfd.readouterr().err
+        assert "starts again" in capfd.readouterr().err
         assert damaged.text == engine.submit(whole).text
         assert damaged.stats.fallback is None and damaged.stats.counts.reused_tokens == 0
         assert damaged.stats.counts.cold_tokens > damaged.stats.context_tokens / 2
 
 
 def damage_last_layers(client: redis.Redis) -> None:
-    pieces = list(client.scan_iter("kvblend:*:{*}:*:*"))
-    assert pieces
-    for piece in pieces:
-        (last,) = client.getrange(piece, -1, -1)
-        client.setrange(piece, int(client.strlen(piece)) - 1, bytes([last ^ 1]))
+    files = list(client.scan_iter("kvblend:*:{*}"))
+    assert files
+    for file in files:
+        (last,) = client.getrange(file, -1, -1)
+        client.setrange(file, int(client.strlen(file)) - 1, bytes([last ^ 1]))
 
 
 @pytest.mark.exhaustive  # another start of the engine; a bucket holds the store's contract in every run

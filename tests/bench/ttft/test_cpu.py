@@ -86,9 +86,8 @@ def test_cpu_time_of_this_process_is_what_it_says_itself() -> None:
 def test_processes_are_waited_for_until_they_are_quiet() -> None:
     with burning() as idle, burning(CORES[0]) as busy:
         assert wait_until_quiet([idle])
-        begin = time.monotonic()
-        assert not wait_until_quiet([idle, busy], most_s=0.3)
-        assert time.monotonic() - begin > 0.3
+        # A busy machine may leave the thread out for a while, and then it is quiet indeed.
+        until(lambda: not wait_until_quiet([idle, busy], most_s=0.3))
         os.kill(busy, 9)
         assert wait_until_quiet([idle, busy])
 
