@@ -19,7 +19,7 @@ class BlendParams:
 
     Attributes:
         gate_key: set by the self-check only; never accepted from a client.
-        trace: report which context positions were recomputed; for benchmarks, never accepted from a client.
+        trace: report which context positions were recomputed; for measurements, never accepted from a client.
         detail: report what became of each context token.
         namespace: see `blend.chunks.namespace`; "" for none. Never accepted from a client.
     """

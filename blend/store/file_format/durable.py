@@ -57,7 +57,7 @@ def sync_folder(path: Path) -> None:
 
 
 def drop_page_cache(path: Path) -> None:
-    """Make the next read of a synced file come from the disk: benchmarks and tests measure cold reads."""
+    """Make the next read of a synced file come from the disk, so that a cold read can be measured."""
     with open(path, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
