@@ -28,7 +28,7 @@ LONGEST = (
     "tests/api/server/test_operated_server.py",
     "tests/api/server/surface/test_surface_served.py",
     "tests/bench/fidelity/test_engine_backend.py",
-    "tests/blend/hf/test_default_method.py",
+    "tests/bench/fidelity/test_default_method.py",
 )
 """Groups of half a minute or more (see `pytest --durations=50`), in the order in which they start."""
 _CORES = sorted(os.sched_getaffinity(0))
