@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 STORE = Path(".kvblend")
 COLLECTION = "demo"
 TOP_K = 4
-MAX_TOKENS = 48
+MAX_TOKENS = 24
+"""So far the answers are the same at ratios 0.15, 0.3 and 1.0 and by full prefill, in bfloat16 and float32."""
 
 
 @dataclass(frozen=True, slots=True)
