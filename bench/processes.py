@@ -45,7 +45,7 @@ def http_server(command: Sequence[str], log: Path) -> Iterator[str]:
     Raises:
         EngineNotReady: the server did not start; the end of its log is part of the message.
     """
-    port = _free_port()
+    port = free_port()
     url = f"http://{HOST}:{port}"
     with log.open("wb") as output, _process([*command, "--port", str(port)], output) as process:
         if not _wait(process, lambda: _is_healthy(url), SERVER_START_S):
@@ -74,7 +74,7 @@ def redis_server(url: str | None) -> Iterator[str]:
         raise RequestError(
             f"got no --redis URL and found none of {', '.join(REDIS_PROGRAMS)}: name a server or install one"
         )
-    port = _free_port()
+    port = free_port()
     with TemporaryDirectory(prefix="kvblend-redis-") as folder:
         command = [program, "--port", str(port), "--bind", HOST, "--dir", folder, "--save", ""]
         with _process([*command, "--appendonly", "no"], subprocess.DEVNULL) as process:
@@ -125,7 +125,8 @@ def _accepts(port: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port: int = free.getsockname()[1]

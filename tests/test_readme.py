@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.processes import free_port
 from tests.support.doc_blocks import Block, in_group, place_for_commands, run, run_python
-from tests.support.processes import free_port
 from tests.support.shared_server import pass_on_verdicts
 
 ROOT = Path(__file__).parents[1]

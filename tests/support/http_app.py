@@ -15,7 +15,8 @@ from vllm.entrypoints.serve.exception_handling.register import init_exception_ha
 
 from api.server.errors import install_handlers
 from api.server.surface.request import NAMESPACE
-from tests.support.processes import START_S, free_port
+from bench.processes import free_port
+from tests.support.processes import START_S
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 

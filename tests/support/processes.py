@@ -1,6 +1,5 @@
-"""Processes that tests start: a free port, waiting until a process answers, ending it and its children."""
+"""Processes that tests start: waiting until a process answers, ending it and its children."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,13 +10,6 @@ import redis
 
 START_S = 60
 """Bounds a wait; what is waited for takes a second on an idle machine."""
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def wait_for(works: Callable[[], object], process: "subprocess.Popen[bytes] | None" = None) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import openai
 
+from bench.processes import free_port
 from retriever.collection import Collection
-from tests.support.processes import free_port, kill
+from tests.support.processes import kill
 
 ROOT = Path(__file__).parents[2]
 CHUNK_TOKENS = 160

@@ -14,7 +14,8 @@ import httpx
 import pytest
 import redis
 
-from tests.support.processes import free_port, wait_for
+from bench.processes import free_port
+from tests.support.processes import wait_for
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 _RUNNING: "list[RedisServer | S3Service]" = []

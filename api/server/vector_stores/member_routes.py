@@ -1,6 +1,7 @@
 """The routes of files in vector stores, and of batches of them."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -32,6 +33,14 @@ def member_router(stores: VectorStores) -> APIRouter:
     return router
 
 
+def _listed(
+    store: StoreRecord, members: Sequence[MemberRecord], status: Status | None, wanted: Wanted
+) -> Listing[VectorStoreFile]:
+    """A page of the files that have a status, or of all of them."""
+    found = page([member for member in members if status in (None, member.status)], wanted)
+    return listing(found, [member_object(store, member) for member in found.items])
+
+
 def _add_members(router: APIRouter, stores: VectorStores) -> None:
     members = stores.members
 
@@ -56,9 +65,7 @@ def _add_members(router: APIRouter, stores: VectorStores) -> None:
     ) -> Listing[VectorStoreFile]:
         """The files of a vector store."""
         record = await stores.get(vector_store_id, namespace_of(request))
-        wanted = [one for one in await members.all(record) if filter in (None, one.status)]
-        found = page(wanted, Wanted(limit, order, after, before))
-        return listing(found, [member_object(record, member) for member in found.items])
+        return _listed(record, await members.all(record), filter, Wanted(limit, order, after, before))
 
 
 def _add_member(router: APIRouter, stores: VectorStores) -> None:
@@ -161,8 +168,4 @@ def _add_batch_files(router: APIRouter, stores: VectorStores) -> None:
         record = await stores.get(vector_store_id, namespace_of(request))
         batch = await stores.members.batch(record, batch_id)
         there = [member for member in await _of_batch(stores, record, batch) if member is not None]
-        found = page(
-            [member for member in there if filter in (None, member.status)],
-            Wanted(limit, order, after, before),
-        )
-        return listing(found, [member_object(record, member) for member in found.items])
+        return _listed(record, there, filter, Wanted(limit, order, after, before))

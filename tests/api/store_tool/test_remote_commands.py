@@ -3,11 +3,11 @@
 import pytest
 
 from api.store_tool import checking
+from bench.processes import free_port
 from blend.store.remote.exchange import Exchange
 from blend.store.remote.remote import RemoteStore
 from tests.api.store_tool.conftest import Commands, Shop
 from tests.api.store_tool.test_store_commands import NUM_CHUNKS, plain_id
-from tests.support.processes import free_port
 from tests.support.storage_servers import RedisServer
 
 TIER = ("--tier", "remote")

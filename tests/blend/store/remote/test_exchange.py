@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.processes import free_port
 from blend.chunks.chunk import ChunkKV
 from blend.store.codecs import codec
 from blend.store.file_format.chunk_file import encode
@@ -19,7 +20,7 @@ from blend.store.remote.view import RemoteView
 from blend.store.tiers.backed import BackedStore
 from blend.store.tiers.disk import DiskStore
 from tests.blend.store.test_contract import same
-from tests.support.processes import free_port, wait_for
+from tests.support.processes import wait_for
 from tests.support.storage_servers import RedisServer, mark_of_path, redis_url
 
 MakeChunk = Callable[..., ChunkKV]

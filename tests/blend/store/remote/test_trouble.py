@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.processes import free_port
 from blend.chunks.chunk import ChunkKV
 from blend.errors import CorruptChunk, StoreError
 from blend.store.remote import redis_client
@@ -19,7 +20,6 @@ from blend.store.remote.redis_client import RedisClient
 from blend.store.remote.remote import RemoteStore
 from tests.blend.store.test_contract import same
 from tests.support import broken_servers
-from tests.support.processes import free_port
 from tests.support.storage_servers import RedisServer
 
 MakeChunk = Callable[..., ChunkKV]
