@@ -82,7 +82,11 @@ def prepare_environment() -> None:
 def _ignore_deprecations() -> None:
     """Keep what vLLM's import provokes in torch off the terminal, here and in the engine's processes."""
     warnings.filterwarnings("ignore", message=DEPRECATED_IN_TORCH, category=FutureWarning)
-    filters = [os.environ.get("PYTHONWARNINGS", ""), f"ignore:{DEPRECATED_IN_TORCH}:FutureWarning"]
+    # Called once for each engine of a process: the variable must not grow.
+    filters = [
+        *os.environ.get("PYTHONWARNINGS", "").split(","),
+        f"ignore:{DEPRECATED_IN_TORCH}:FutureWarning",
+    ]
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, dict.fromkeys(filters)))
 
 
